@@ -1,0 +1,639 @@
+//! Memory: reference-counted, 64-byte aligned blocks from a pool.
+//!
+//! A [`Block`] is what a tensor's storage is made of. Blocks are handed out by
+//! a pool that keeps what is freed: small ones in a list per thread, large ones
+//! in one shared list. Memory is initialised at all times: fresh memory is
+//! zero, recycled memory holds what its last owner left.
+
+use std::alloc::Layout;
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+/// Alignment of every pooled block's data, in bytes: a cache line and a full
+/// AVX-512 register.
+pub const ALIGN: usize = 64;
+/// From this size on memory comes straight from the operating system, on huge
+/// pages where it has them.
+const LARGE: usize = 1 << 20;
+const HUGE_PAGE: usize = 2 << 20;
+/// Blocks up to this size are kept per thread.
+const THREAD_CACHED: usize = 64 << 10;
+/// Bytes a thread keeps to itself.
+const THREAD_CACHE_LIMIT: usize = 1 << 20;
+
+/// The operating system has no memory of that size to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// Bytes asked for.
+    pub requested: usize,
+    /// Bytes in use when they were asked for.
+    pub in_use: usize,
+}
+
+impl std::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "out of memory: {} bytes requested while {} bytes were in use",
+            self.requested, self.in_use
+        )
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+#[repr(C, align(64))]
+struct Header {
+    refs: AtomicUsize,
+    data: *mut u8,
+    len: usize,
+    version: AtomicU64,
+    /// Size class, or `EXTERNAL`.
+    class: usize,
+    owner: Option<Box<dyn std::any::Any + Send + Sync>>,
+}
+
+const EXTERNAL: usize = usize::MAX;
+const HEADER: usize = size_of::<Header>();
+
+/// A reference-counted piece of memory. Cloning shares it.
+///
+/// The bytes are reached through [`Block::src`](crate::view) and
+/// [`Block::dst`](crate::view). Several handles may write: as with NumPy or
+/// PyTorch, ordering writes against reads of the same memory from several
+/// threads is the program's business.
+pub struct Block(NonNull<Header>);
+
+// SAFETY: the header's counters are atomic, its other fields are immutable while
+// shared, and the data is plain bytes reached only through raw-pointer kernels.
+unsafe impl Send for Block {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Block {}
+
+// A panic leaves plain bytes behind, never a broken invariant.
+impl std::panic::UnwindSafe for Block {}
+impl std::panic::RefUnwindSafe for Block {}
+
+impl Block {
+    /// A block of `len` bytes. Contents are unspecified but initialised.
+    pub fn try_new(len: usize) -> Result<Block, OutOfMemory> {
+        // Above half the address space rounding to a class could overflow.
+        if len > isize::MAX as usize / 2 {
+            return Err(out_of_memory(len));
+        }
+        let class = class_of(len + HEADER);
+        let header = match take_local(class) {
+            Some(h) => h,
+            None => {
+                let h = take_shared(class).or_else(|| fresh(class));
+                let h = h.ok_or_else(|| out_of_memory(len))?;
+                STATS.on_alloc(class_bytes(class));
+                h
+            }
+        };
+        // SAFETY: `header` points to at least `HEADER + len` bytes that nobody else
+        // uses; the data follows the header.
+        unsafe {
+            let p = header.as_ptr();
+            p.write(Header {
+                refs: AtomicUsize::new(1),
+                data: p.cast::<u8>().add(HEADER),
+                len,
+                version: AtomicU64::new(0),
+                class,
+                owner: None,
+            });
+        }
+        Ok(Block(header))
+    }
+
+    /// A read-only block over memory that `owner` keeps alive, for example a
+    /// mapped file.
+    pub fn from_owner<O>(owner: O) -> Block
+    where
+        O: AsRef<[u8]> + Send + Sync + 'static,
+    {
+        let owner = Box::new(owner);
+        let bytes = (*owner).as_ref();
+        let (data, len) = (bytes.as_ptr().cast_mut(), bytes.len());
+        let header = Box::new(Header {
+            refs: AtomicUsize::new(1),
+            data,
+            len,
+            version: AtomicU64::new(0),
+            class: EXTERNAL,
+            owner: Some(owner),
+        });
+        Block(NonNull::from(Box::leak(header)))
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the header lives until the last handle is dropped.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Size in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.header().len
+    }
+
+    /// Whether the block holds no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Address of the first byte.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.header().data
+    }
+
+    /// Whether both handles share one block.
+    #[inline]
+    pub fn same(&self, other: &Block) -> bool {
+        self.0 == other.0
+    }
+
+    /// How many handles share the block.
+    pub fn handles(&self) -> usize {
+        self.header().refs.load(Ordering::Relaxed)
+    }
+
+    /// Whether the block's memory belongs to somebody else and may not be written.
+    pub fn is_read_only(&self) -> bool {
+        self.header().class == EXTERNAL
+    }
+
+    /// How often the contents were changed in place.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.header().version.load(Ordering::Relaxed)
+    }
+
+    /// Notes a change in place.
+    #[inline]
+    pub fn bump_version(&self) {
+        self.header().version.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Block {
+    #[inline]
+    fn clone(&self) -> Block {
+        self.header().refs.fetch_add(1, Ordering::Relaxed);
+        Block(self.0)
+    }
+}
+
+impl Drop for Block {
+    #[inline]
+    fn drop(&mut self) {
+        if self.header().refs.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        let class = self.header().class;
+        if class == EXTERNAL {
+            // SAFETY: `from_owner` leaked this box and this was the last handle.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        } else {
+            // Pooled headers own nothing (`owner` is `None`): no drop is needed.
+            recycle(self.0, class);
+        }
+    }
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Block({} bytes, {} handles)", self.len(), self.handles())
+    }
+}
+
+fn out_of_memory(requested: usize) -> OutOfMemory {
+    OutOfMemory { requested, in_use: STATS.in_use.load(Ordering::Relaxed) }
+}
+
+// ---------------------------------------------------------------- size classes
+// Multiples of 64 bytes up to 1 KiB, then four classes a doubling.
+
+const FINE: usize = 1024 / ALIGN; // classes 1..=16 are multiples of 64
+
+#[inline]
+fn class_of(bytes: usize) -> usize {
+    if bytes <= 1024 {
+        return bytes.div_ceil(ALIGN).max(1);
+    }
+    let top = usize::BITS as usize - 1 - (bytes - 1).leading_zeros() as usize; // 2^top < bytes
+    let quarter = 1usize << (top - 2);
+    let q = (bytes - (1 << top)).div_ceil(quarter); // 1..=4
+    FINE + (top - 10) * 4 + q
+}
+
+#[inline]
+fn class_bytes(class: usize) -> usize {
+    if class <= FINE {
+        return class * ALIGN;
+    }
+    let (top, q) = ((class - FINE - 1) / 4 + 10, (class - FINE - 1) % 4 + 1);
+    (1 << top) + (q << (top - 2))
+}
+
+// ---------------------------------------------------------------- the pool
+
+struct Lists {
+    by_class: Vec<Vec<NonNull<Header>>>,
+    bytes: usize,
+}
+
+// SAFETY: the lists hold free memory that nobody else points to.
+unsafe impl Send for Lists {}
+
+impl Lists {
+    const fn new() -> Lists {
+        Lists { by_class: Vec::new(), bytes: 0 }
+    }
+
+    fn push(&mut self, class: usize, h: NonNull<Header>) {
+        if self.by_class.len() <= class {
+            self.by_class.resize_with(class + 1, Vec::new);
+        }
+        self.by_class[class].push(h);
+        self.bytes += class_bytes(class);
+    }
+
+    #[inline]
+    fn pop(&mut self, class: usize) -> Option<NonNull<Header>> {
+        let h = self.by_class.get_mut(class)?.pop()?;
+        self.bytes -= class_bytes(class);
+        Some(h)
+    }
+
+    fn drain(&mut self) -> Vec<(usize, NonNull<Header>)> {
+        self.bytes = 0;
+        let lists = std::mem::take(&mut self.by_class);
+        lists
+            .into_iter()
+            .enumerate()
+            .flat_map(|(c, l)| l.into_iter().map(move |h| (c, h)))
+            .collect()
+    }
+}
+
+struct ThreadCache(Lists);
+
+impl Drop for ThreadCache {
+    fn drop(&mut self) {
+        for (class, h) in self.0.drain() {
+            recycle_shared(h, class);
+        }
+    }
+}
+
+thread_local! {
+    static CACHE: RefCell<ThreadCache> = const { RefCell::new(ThreadCache(Lists::new())) };
+}
+static SHARED: Mutex<Lists> = Mutex::new(Lists::new());
+static CACHING: AtomicBool = AtomicBool::new(true);
+
+fn shared() -> std::sync::MutexGuard<'static, Lists> {
+    // No code that runs under this lock can panic half-way through a change.
+    SHARED.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+#[inline]
+fn take_local(class: usize) -> Option<NonNull<Header>> {
+    if class_bytes(class) > THREAD_CACHED {
+        return None;
+    }
+    CACHE.try_with(|c| c.borrow_mut().0.pop(class)).ok().flatten()
+}
+
+fn take_shared(class: usize) -> Option<NonNull<Header>> {
+    let h = shared().pop(class)?;
+    STATS.cached.fetch_sub(class_bytes(class), Ordering::Relaxed);
+    Some(h)
+}
+
+#[inline]
+fn recycle(h: NonNull<Header>, class: usize) {
+    if class_bytes(class) <= THREAD_CACHED && CACHING.load(Ordering::Relaxed) {
+        let kept = CACHE.try_with(|c| {
+            let lists = &mut c.borrow_mut().0;
+            let room = lists.bytes + class_bytes(class) <= THREAD_CACHE_LIMIT;
+            if room {
+                lists.push(class, h);
+            }
+            room
+        });
+        if kept == Ok(true) {
+            return;
+        }
+    }
+    recycle_shared(h, class);
+}
+
+fn recycle_shared(h: NonNull<Header>, class: usize) {
+    let bytes = class_bytes(class);
+    STATS.on_free(bytes);
+    // Keep at most as much as the process has used at its peak: a loop finds
+    // its memory again, and a burst does not double the footprint for good.
+    let limit = STATS.peak.load(Ordering::Relaxed);
+    let total = STATS.in_use.load(Ordering::Relaxed) + STATS.cached.load(Ordering::Relaxed) + bytes;
+    if !CACHING.load(Ordering::Relaxed) || total > limit.max(16 << 20) {
+        release(h, class);
+        return;
+    }
+    STATS.cached.fetch_add(bytes, Ordering::Relaxed);
+    shared().push(class, h);
+}
+
+fn fresh(class: usize) -> Option<NonNull<Header>> {
+    let bytes = class_bytes(class);
+    STATS.fresh.fetch_add(1, Ordering::Relaxed);
+    // What lies in the shared list counts against the peak: give it back before
+    // asking the system for more than the process ever used.
+    let held = STATS.in_use.load(Ordering::Relaxed) + STATS.cached.load(Ordering::Relaxed);
+    if bytes >= LARGE && held + bytes > STATS.peak.load(Ordering::Relaxed) {
+        release_some(bytes);
+    }
+    system_alloc(bytes).or_else(|| {
+        empty_cache();
+        system_alloc(bytes)
+    })
+}
+
+/// Gives cached large blocks back to the system until `bytes` are freed.
+fn release_some(bytes: usize) {
+    let mut freed = 0;
+    let mut out = Vec::new();
+    {
+        let mut lists = shared();
+        for class in (class_of(LARGE)..lists.by_class.len()).rev() {
+            while freed < bytes {
+                let Some(h) = lists.pop(class) else { break };
+                freed += class_bytes(class);
+                out.push((class, h));
+            }
+        }
+    }
+    for (class, h) in out {
+        STATS.cached.fetch_sub(class_bytes(class), Ordering::Relaxed);
+        release(h, class);
+    }
+}
+
+/// Gives the memory kept in the pool back to the system (of other threads'
+/// small lists, only what they have handed over).
+pub fn empty_cache() {
+    let mine = CACHE.try_with(|c| c.borrow_mut().0.drain()).unwrap_or_default();
+    for (class, h) in mine {
+        STATS.on_free(class_bytes(class));
+        release(h, class);
+    }
+    let all = shared().drain();
+    for (class, h) in all {
+        STATS.cached.fetch_sub(class_bytes(class), Ordering::Relaxed);
+        release(h, class);
+    }
+}
+
+/// Turns keeping freed memory on or off (on at first). Off, every block goes
+/// straight back to the system, which lets memory checkers see each one.
+pub fn set_caching(on: bool) {
+    CACHING.store(on, Ordering::Relaxed);
+    if !on {
+        empty_cache();
+    }
+}
+
+fn small_layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes, ALIGN).ok()
+}
+
+fn system_alloc(bytes: usize) -> Option<NonNull<Header>> {
+    let p = if bytes >= LARGE {
+        map_pages(bytes)
+    } else {
+        // SAFETY: the layout's size is not zero.
+        NonNull::new(unsafe { std::alloc::alloc_zeroed(small_layout(bytes)?) })
+    };
+    Some(p?.cast())
+}
+
+fn release(h: NonNull<Header>, class: usize) {
+    let bytes = class_bytes(class);
+    if bytes >= LARGE {
+        unmap_pages(h.cast(), bytes);
+    } else if let Some(layout) = small_layout(bytes) {
+        // SAFETY: allocated by `system_alloc` with this very layout; nobody uses it.
+        unsafe { std::alloc::dealloc(h.as_ptr().cast(), layout) }
+    }
+}
+
+#[cfg(unix)]
+fn map_pages(bytes: usize) -> Option<NonNull<u8>> {
+    // Over-map, then trim, so that the block starts on a huge page.
+    let extra = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
+    let total = bytes.checked_add(extra)?;
+    // SAFETY: an anonymous private mapping at an address of the system's choice.
+    let p = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            total,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if p == libc::MAP_FAILED {
+        return None;
+    }
+    let p = p.cast::<u8>();
+    let skip = if extra > 0 { p.align_offset(HUGE_PAGE) } else { 0 };
+    // SAFETY: the trimmed pieces and the advised range lie inside the mapping;
+    // sizes and addresses are multiples of the page size.
+    unsafe {
+        if skip > 0 {
+            libc::munmap(p.cast(), skip);
+        }
+        let start = p.add(skip);
+        let tail = extra - skip;
+        if tail > 0 {
+            libc::munmap(start.add(bytes).cast(), tail);
+        }
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE_PAGE {
+            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+        }
+        NonNull::new(start)
+    }
+}
+
+#[cfg(unix)]
+fn unmap_pages(p: NonNull<u8>, bytes: usize) {
+    // SAFETY: exactly what `map_pages` returned; nobody uses it.
+    unsafe {
+        libc::munmap(p.as_ptr().cast(), bytes);
+    }
+}
+
+#[cfg(not(unix))]
+fn map_pages(bytes: usize) -> Option<NonNull<u8>> {
+    // SAFETY: the layout's size is not zero.
+    NonNull::new(unsafe { std::alloc::alloc_zeroed(small_layout(bytes)?) })
+}
+
+#[cfg(not(unix))]
+fn unmap_pages(p: NonNull<u8>, bytes: usize) {
+    if let Some(layout) = small_layout(bytes) {
+        // SAFETY: exactly what `map_pages` returned; nobody uses it.
+        unsafe { std::alloc::dealloc(p.as_ptr(), layout) }
+    }
+}
+
+// ---------------------------------------------------------------- statistics
+
+struct Counters {
+    in_use: AtomicUsize,
+    peak: AtomicUsize,
+    cached: AtomicUsize,
+    fresh: AtomicUsize,
+}
+
+static STATS: Counters = Counters {
+    in_use: AtomicUsize::new(0),
+    peak: AtomicUsize::new(0),
+    cached: AtomicUsize::new(0),
+    fresh: AtomicUsize::new(0),
+};
+
+impl Counters {
+    #[inline]
+    fn on_alloc(&self, bytes: usize) {
+        let now = self.in_use.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if now > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn on_free(&self, bytes: usize) {
+        self.in_use.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What the pool holds, in bytes (block headers and rounding included).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// In blocks that are alive, or kept by a thread for its own small blocks
+    /// (at most 1 MiB a thread).
+    pub in_use: usize,
+    /// The most that was ever in use since the last [`reset_peak`].
+    pub peak: usize,
+    /// Kept for reuse in the shared lists.
+    pub cached: usize,
+    /// How many blocks the system had to supply since the program began.
+    pub fresh: usize,
+}
+
+/// The pool's statistics.
+pub fn stats() -> Stats {
+    Stats {
+        in_use: STATS.in_use.load(Ordering::Relaxed),
+        peak: STATS.peak.load(Ordering::Relaxed),
+        cached: STATS.cached.load(Ordering::Relaxed),
+        fresh: STATS.fresh.load(Ordering::Relaxed),
+    }
+}
+
+/// Starts a new measurement of [`Stats::peak`] at what is in use now.
+pub fn reset_peak() {
+    STATS.peak.store(STATS.in_use.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_cover_and_round_up_little() {
+        let mut last = 0;
+        for class in 1..120 {
+            let b = class_bytes(class);
+            assert!(b > last);
+            assert_eq!(class_of(b), class, "{b}");
+            assert_eq!(class_of(last + 1), class, "{}", last + 1);
+            last = b;
+        }
+        for bytes in [1, 63, 64, 65, 1024, 1025, 1 << 20, (1 << 20) + 1, 12_345_678] {
+            let c = class_bytes(class_of(bytes));
+            assert!(c >= bytes && c <= (bytes + bytes / 4).max(64) + 64);
+        }
+    }
+
+    #[test]
+    fn freed_memory_is_found_again() {
+        for bytes in [100, 5000, 3 << 20] {
+            let a = Block::try_new(bytes).unwrap();
+            let p = a.as_ptr();
+            assert_eq!(p as usize % ALIGN, 0);
+            drop(a);
+            let b = Block::try_new(bytes).unwrap();
+            // Another test's thread may have taken a large one in between.
+            assert!(b.as_ptr() == p || bytes > THREAD_CACHED);
+        }
+    }
+
+    #[test]
+    fn sharing_counts_handles() {
+        let a = Block::try_new(8).unwrap();
+        let b = a.clone();
+        assert!(a.same(&b));
+        assert_eq!(a.handles(), 2);
+        drop(b);
+        assert_eq!(a.handles(), 1);
+        a.bump_version();
+        assert_eq!(a.version(), 1);
+    }
+
+    #[test]
+    fn external_memory_lives_as_long_as_the_block() {
+        struct Owner(Vec<u8>, std::sync::Arc<AtomicBool>);
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                self.1.store(true, Ordering::Relaxed);
+            }
+        }
+        let gone = std::sync::Arc::new(AtomicBool::new(false));
+        let b = Block::from_owner(Owner(vec![1, 2, 3], gone.clone()));
+        assert_eq!(b.len(), 3);
+        assert!(b.is_read_only());
+        let c = b.clone();
+        drop(b);
+        assert!(!gone.load(Ordering::Relaxed));
+        drop(c);
+        assert!(gone.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn absurd_sizes_are_an_error() {
+        for bytes in [usize::MAX, usize::MAX - 100, 1 << 62, 1 << 46] {
+            assert_eq!(Block::try_new(bytes).unwrap_err().requested, bytes);
+        }
+    }
+
+    #[test]
+    fn blocks_cross_threads() {
+        let blocks: Vec<_> = (0..100).map(|i| Block::try_new(i * 97).unwrap()).collect();
+        std::thread::spawn(move || drop(blocks)).join().unwrap();
+    }
+}
