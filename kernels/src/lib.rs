@@ -17,11 +17,18 @@
 
 // Foundations.
 pub mod isa;
+mod lines;
 pub mod math;
 pub mod mem;
 pub mod par;
+mod scratch;
+mod simd;
 pub mod strided;
+#[cfg(test)]
+mod testing;
 pub mod view;
+
+pub use simd::{Number, Real};
 
 // Element by element, and along axes.
 pub mod copy;

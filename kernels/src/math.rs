@@ -63,6 +63,7 @@ pub trait Lane: Copy {
     fn select(m: Self::Mask, a: Self, b: Self) -> Self;
 
     /// `a - self * m`, rounded once.
+    #[inline(always)]
     fn fnma(self, m: Self, a: Self) -> Self {
         self.neg().fma(m, a)
     }
@@ -207,7 +208,11 @@ const ERF_LARGE: [f32; 7] = [
 #[inline(always)]
 fn horner<V: Lane>(x: V, c: &[f32]) -> V {
     let (last, rest) = c.split_last().expect("a polynomial has a coefficient");
-    rest.iter().rev().fold(x.lit(*last), |p, &k| p.fma(x, x.lit(k)))
+    let mut p = x.lit(*last);
+    for &k in rest.iter().rev() {
+        p = p.fma(x, x.lit(k));
+    }
+    p
 }
 
 /// The larger; NaN where either is NaN.

@@ -9,7 +9,7 @@ use std::alloc::Layout;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Alignment of every pooled block's data, in bytes: a cache line and a full
 /// AVX-512 register.
@@ -50,13 +50,18 @@ struct Header {
     data: *mut u8,
     len: usize,
     version: AtomicU64,
+    /// The version of the last change that was noted as recorded.
+    recorded: AtomicU64,
+    /// Whoever changed the contents last, by a number of the caller's.
+    writer: AtomicU32,
     /// Size class, or `EXTERNAL`.
-    class: usize,
+    class: u32,
     owner: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
-const EXTERNAL: usize = usize::MAX;
+const EXTERNAL: u32 = u32::MAX;
 const HEADER: usize = size_of::<Header>();
+const _: () = assert!(HEADER == ALIGN);
 
 /// A reference-counted piece of memory. Cloning shares it.
 ///
@@ -102,7 +107,9 @@ impl Block {
                 data: p.cast::<u8>().add(HEADER),
                 len,
                 version: AtomicU64::new(0),
-                class,
+                recorded: AtomicU64::new(0),
+                writer: AtomicU32::new(0),
+                class: class as u32,
                 owner: None,
             });
         }
@@ -123,6 +130,8 @@ impl Block {
             data,
             len,
             version: AtomicU64::new(0),
+            recorded: AtomicU64::new(0),
+            writer: AtomicU32::new(0),
             class: EXTERNAL,
             owner: Some(owner),
         });
@@ -173,10 +182,27 @@ impl Block {
         self.header().version.load(Ordering::Relaxed)
     }
 
-    /// Notes a change in place.
+    /// Notes a change in place by `writer`, a number that means something to the
+    /// caller, and whether the caller keeps a record of it.
     #[inline]
-    pub fn bump_version(&self) {
-        self.header().version.fetch_add(1, Ordering::Relaxed);
+    pub fn bump_version(&self, writer: u32, recorded: bool) {
+        let h = self.header();
+        h.writer.store(writer, Ordering::Relaxed);
+        let now = h.version.fetch_add(1, Ordering::Relaxed) + 1;
+        if recorded {
+            h.recorded.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The version of the last change in place that was noted as recorded.
+    #[inline]
+    pub fn recorded_version(&self) -> u64 {
+        self.header().recorded.load(Ordering::Relaxed)
+    }
+
+    /// Who noted the last change in place; 0 when there was none.
+    pub fn last_writer(&self) -> u32 {
+        self.header().writer.load(Ordering::Relaxed)
     }
 }
 
@@ -201,7 +227,7 @@ impl Drop for Block {
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         } else {
             // Pooled headers own nothing (`owner` is `None`): no drop is needed.
-            recycle(self.0, class);
+            recycle(self.0, class as usize);
         }
     }
 }
@@ -596,8 +622,9 @@ mod tests {
         assert_eq!(a.handles(), 2);
         drop(b);
         assert_eq!(a.handles(), 1);
-        a.bump_version();
-        assert_eq!(a.version(), 1);
+        a.bump_version(7, true);
+        a.bump_version(8, false);
+        assert_eq!((a.version(), a.last_writer(), a.recorded_version()), (2, 8, 1));
     }
 
     #[test]

@@ -115,6 +115,19 @@ impl Block {
         Src { ptr: self.checked(offset, shape, strides), shape, strides, life: PhantomData }
     }
 
+    /// `len` elements from `offset` on, as a slice.
+    ///
+    /// # Panics
+    /// If they leave the block or are misaligned.
+    ///
+    /// # Safety
+    /// Nothing may write the memory while the slice lives.
+    pub unsafe fn slice<T: Element>(&self, offset: usize, len: usize) -> &[T] {
+        let p = self.checked::<T>(offset, &[len], &[1]);
+        // SAFETY: inside the block and aligned; every bit pattern is a `T`.
+        unsafe { std::slice::from_raw_parts(p, len) }
+    }
+
     /// A view to write, starting `offset` elements into the block.
     ///
     /// # Panics

@@ -1,0 +1,274 @@
+//! The f32 kernel: one call computes a few rows of `A B` in tiles of registers.
+
+use super::simd::{Quad, Simd};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Ymm, Zmm};
+use super::tile;
+use crate::isa;
+
+/// Rows of a tile at most; also the row blocking of packed left operands.
+pub(crate) const MR: usize = 8;
+/// Columns of a panel of a packed right operand.
+pub(crate) const NR: usize = 48;
+/// The last panel's width is a multiple of this: the widest vector.
+pub(crate) const LANES: usize = 16;
+
+
+/// How the rows of `B` follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rows {
+    /// Panels of [`NR`] columns, zero-padded to whole vectors.
+    Panels,
+    /// Equal steps; memory right of the last column is not touched.
+    Even,
+    /// At offsets from a table; memory right of the last column is not touched.
+    Table,
+    /// Equal steps, kept as a panel on the way: packing costs three stores a step
+    /// while the tile's products hide the wait for memory. At most one panel, and
+    /// three rows or more.
+    Keep,
+    /// Each column's steps lie side by side, the columns `b_k` apart.
+    Columns,
+}
+
+/// One call of a tile: `C = act([C +] A B + bias)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Micro {
+    /// Rows, at most [`MR`].
+    pub(crate) rows: usize,
+    /// Columns, at most [`width`]`(rows)`.
+    pub(crate) cols: usize,
+    /// Length of the chains.
+    pub(crate) k: usize,
+    /// `A`, with its strides along rows and `k`.
+    pub(crate) a: *const f32,
+    pub(crate) a_row: isize,
+    pub(crate) a_k: isize,
+    /// `B`; its columns lie side by side within a panel.
+    pub(crate) b: *const f32,
+    /// Distance of `B`'s rows, unless they go by table (of its columns, for
+    /// [`Rows::Columns`]).
+    pub(crate) b_k: isize,
+    /// Distance of neighbouring panels ([`NR`] columns) of `B`.
+    pub(crate) b_panel: isize,
+    /// Offsets of `B`'s rows, `k` of them, for [`Rows::Table`].
+    pub(crate) b_at: *const u32,
+    /// Where [`Rows::Keep`] puts the panel, rows [`NR`] apart.
+    pub(crate) keep: *mut f32,
+    /// `C`, its columns side by side.
+    pub(crate) c: *mut f32,
+    /// Distance of `C`'s rows.
+    pub(crate) ldc: isize,
+    /// Start the chains with what `C` holds, else with zero.
+    pub(crate) load_c: bool,
+    /// Added to each row at the end, unless null.
+    pub(crate) bias_row: *const f32,
+    /// Added to each column at the end, unless null.
+    pub(crate) bias_col: *const f32,
+    /// Replace negative results by zero.
+    pub(crate) relu: bool,
+}
+
+impl Micro {
+    /// An empty product with no epilogue, to be filled in.
+    pub(crate) const NONE: Micro = Micro {
+        rows: 0,
+        cols: 0,
+        k: 0,
+        a: std::ptr::null(),
+        a_row: 0,
+        a_k: 0,
+        b: std::ptr::null(),
+        b_k: 0,
+        b_panel: 0,
+        b_at: std::ptr::null(),
+        keep: std::ptr::null_mut(),
+        c: std::ptr::null_mut(),
+        ldc: 0,
+        load_c: false,
+        bias_row: std::ptr::null(),
+        bias_col: std::ptr::null(),
+        relu: false,
+    };
+}
+
+/// Vectors across a tile of so many rows: with few rows, more columns keep
+/// enough independent chains (8 at least) in flight.
+const fn vectors(kind: Rows, rows: usize) -> usize {
+    match (kind, rows) {
+        // Turning columns takes registers too.
+        (Rows::Columns, 1 | 2) => 2,
+        (Rows::Columns, _) => 1,
+        (_, 1) => 12,
+        (_, 2) => 6,
+        _ => 3,
+    }
+}
+
+/// Columns a tile of so many rows takes in one call.
+pub(crate) const fn width(rows: usize) -> usize {
+    vectors(Rows::Panels, rows) * LANES
+}
+
+/// Rows of the pieces that `m` rows are cut into: nearly equal ones, because a
+/// short tile costs more than its share.
+#[inline]
+pub(crate) fn row_tiles(m: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
+    let tiles = m.div_ceil(max);
+    let (size, longer) = (m / tiles.max(1), m % tiles.max(1));
+    (0..tiles).map(move |t| (t * size + t.min(longer), size + usize::from(t < longer)))
+}
+
+type Fun = unsafe fn(&Micro);
+
+/// Tiles of one instruction set.
+pub(crate) struct Kernel {
+    lanes: usize,
+    rows: usize,
+    /// By [`Rows`], then by rows and vectors: see [`slot`].
+    tiles: [[Fun; SLOTS]; 5],
+}
+
+const SLOTS: usize = 12 + 6 + 6 * 3;
+
+/// Place of a tile in the table: 12 of one row, 6 of two, 3 of each more.
+const fn slot(rows: usize, vectors: usize) -> usize {
+    vectors - 1
+        + match rows {
+            1 => 0,
+            2 => 12,
+            _ => 18 + (rows - 3) * 3,
+        }
+}
+
+const fn least(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
+}
+
+macro_rules! kernel {
+    ($name:ident, $simd:ty, rows $max:literal $(, $features:literal)?) => {
+        mod $name {
+            use super::*;
+            $(#[target_feature(enable = $features)])?
+            unsafe fn tile<const R: usize, const V: usize, const KIND: u8>(t: &Micro) {
+                // SAFETY: the caller keeps the contract of `tile`; the features are on.
+                unsafe { tile::tile::<$simd, R, V, KIND>(t) }
+            }
+            const fn tiles<const KIND: u8>() -> [Fun; SLOTS] {
+                // Instruction sets with few registers never ask for more than
+                // `$max` rows; they share the entries of `$max`.
+                macro_rules! t {
+                    ($r:literal) => {
+                        [tile::<{ least($r, $max) }, 1, KIND> as Fun,
+                         tile::<{ least($r, $max) }, 2, KIND>,
+                         tile::<{ least($r, $max) }, 3, KIND>]
+                    };
+                }
+                let many = [t!(3), t!(4), t!(5), t!(6), t!(7), t!(8)];
+                let few: [Fun; 18] = [
+                    tile::<1, 1, KIND>, tile::<1, 2, KIND>, tile::<1, 3, KIND>,
+                    tile::<1, 4, KIND>, tile::<1, 5, KIND>, tile::<1, 6, KIND>,
+                    tile::<1, 7, KIND>, tile::<1, 8, KIND>, tile::<1, 9, KIND>,
+                    tile::<1, 10, KIND>, tile::<1, 11, KIND>, tile::<1, 12, KIND>,
+                    tile::<2, 1, KIND>, tile::<2, 2, KIND>, tile::<2, 3, KIND>,
+                    tile::<2, 4, KIND>, tile::<2, 5, KIND>, tile::<2, 6, KIND>,
+                ];
+                let mut all = [few[0]; SLOTS];
+                let mut i = 0;
+                while i < SLOTS {
+                    all[i] = if i < 18 { few[i] } else { many[(i - 18) / 3][(i - 18) % 3] };
+                    i += 1;
+                }
+                all
+            }
+            pub(super) static KERNEL: Kernel = Kernel {
+                lanes: <$simd>::LANES,
+                rows: $max,
+                tiles: [
+                    tiles::<{ Rows::Panels as u8 }>(),
+                    tiles::<{ Rows::Even as u8 }>(),
+                    tiles::<{ Rows::Table as u8 }>(),
+                    tiles::<{ Rows::Keep as u8 }>(),
+                    tiles::<{ Rows::Columns as u8 }>(),
+                ],
+            };
+        }
+    };
+}
+
+kernel!(baseline, Quad, rows 8);
+// 16 registers: 4 x 3 sums, a row of B, and one element of A.
+#[cfg(target_arch = "x86_64")]
+kernel!(v3, Ymm, rows 4, "avx2,fma,bmi2,f16c");
+// 32 registers: 8 x 3 sums.
+#[cfg(target_arch = "x86_64")]
+kernel!(v4, Zmm, rows 8, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c");
+
+impl Kernel {
+    /// The tiles of the instruction set in use.
+    #[inline]
+    pub(crate) fn active() -> &'static Kernel {
+        match isa::active() {
+            #[cfg(target_arch = "x86_64")]
+            isa::Isa::Avx512 => &v4::KERNEL,
+            #[cfg(target_arch = "x86_64")]
+            isa::Isa::Avx2 => &v3::KERNEL,
+            _ => &baseline::KERNEL,
+        }
+    }
+
+    /// Computes one tile.
+    ///
+    /// # Safety
+    /// `A` is readable at `rows` x `k`, `B` at `k` x `cols` (panels: with each
+    /// row's columns rounded up to [`LANES`]), the table and the biases where
+    /// they are used, `C` writable at `rows` x `cols`. `rows` is 1..=[`MR`] and
+    /// `cols` 1..=[`width`]`(rows)`. For [`Rows::Keep`], `keep` is writable at `k`
+    /// rows of [`NR`].
+    #[inline]
+    pub(crate) unsafe fn tile(&self, kind: Rows, t: &Micro) {
+        debug_assert!((1..=MR).contains(&t.rows) && (1..=width(t.rows)).contains(&t.cols));
+        if t.rows <= self.rows && t.cols <= vectors(kind, t.rows) * self.lanes {
+            let run = self.tiles[kind as usize][slot(t.rows, t.cols.div_ceil(self.lanes))];
+            // SAFETY: the caller's contract; the table was built for this machine.
+            unsafe { run(t) };
+            return;
+        }
+        let most = t.rows.div_ceil(t.rows.div_ceil(self.rows));
+        let step = vectors(kind, most) * self.lanes;
+        let b_at = |col: usize| match kind {
+            Rows::Columns => col as isize * t.b_k,
+            _ => (col / NR) as isize * t.b_panel + (col % NR) as isize,
+        };
+        for col in (0..t.cols).step_by(step) {
+            let cols = (t.cols - col).min(step);
+            for (row, rows) in row_tiles(t.rows, self.rows) {
+                // SAFETY: a part of the caller's tile.
+                unsafe {
+                    let mut part = Micro {
+                        rows,
+                        cols,
+                        a: t.a.offset(row as isize * t.a_row),
+                        b: t.b.offset(b_at(col)),
+                        keep: t.keep.wrapping_add(col),
+                        c: t.c.offset(row as isize * t.ldc).add(col),
+                        bias_row: shifted(t.bias_row, row),
+                        bias_col: shifted(t.bias_col, col),
+                        ..*t
+                    };
+                    let mut kind = kind;
+                    if kind == Rows::Keep && row > 0 {
+                        // The first rows have packed the panel for the others.
+                        (kind, part.b, part.b_k) = (Rows::Panels, part.keep, NR as isize);
+                    }
+                    self.tiles[kind as usize][slot(rows, cols.div_ceil(self.lanes))](&part);
+                }
+            }
+        }
+    }
+}
+
+/// A pointer to later elements; null stays null.
+fn shifted(p: *const f32, by: usize) -> *const f32 {
+    if p.is_null() { p } else { p.wrapping_add(by) }
+}

@@ -1,0 +1,151 @@
+use super::*;
+use crate::isa::{self, Isa};
+use crate::par;
+use proptest::prelude::*;
+use std::sync::Mutex;
+
+/// Numbers in [-1, 1) that differ from place to place.
+pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let step = |_| {
+        s = s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (s >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(step).collect()
+}
+
+/// Settings of the process that tests change: one test at a time.
+static SETTINGS: Mutex<()> = Mutex::new(());
+
+/// Runs `f` at every instruction set of this machine.
+pub(crate) fn at_every_level(mut f: impl FnMut(Isa)) {
+    let _one = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    for level in [Isa::Baseline, Isa::Avx2, Isa::Avx512] {
+        if isa::limit(level) == level {
+            f(level);
+        }
+    }
+    isa::limit(isa::detect());
+}
+
+/// A matrix of a batch: memory, offset of the first element, shape and strides.
+/// Memory is no larger than needed, so that a sanitizer or a guard page sees a
+/// read outside.
+#[derive(Clone, Debug)]
+struct Operand {
+    block: Vec<f32>,
+    offset: usize,
+    shape: [usize; 3],
+    strides: [isize; 3],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    Rows,
+    Columns,
+    Gaps,
+    Reversed,
+    OneBatch,
+}
+
+fn operand(shape: [usize; 3], layout: Layout, seed: u64) -> Operand {
+    let [b, r, c] = shape.map(|n| n as isize);
+    let strides = match layout {
+        Layout::Rows => [r * c, c, 1],
+        Layout::Columns => [r * c, 1, r],
+        Layout::Gaps => [r * (2 * c + 1), 2 * c + 1, 2],
+        Layout::Reversed => [r * c, -c, -1],
+        Layout::OneBatch => [0, c, 1],
+    };
+    let reach = |s: isize, n: isize| s * (n - 1).max(0);
+    let ends = [reach(strides[0], b), reach(strides[1], r), reach(strides[2], c)];
+    let low: isize = ends.iter().filter(|e| **e < 0).sum();
+    let high: isize = ends.iter().filter(|e| **e > 0).sum();
+    let len = (high - low + 1) as usize;
+    Operand { block: noise(len, seed), offset: -low as usize, shape, strides }
+}
+
+impl Operand {
+    fn at(&self, i: [usize; 3]) -> usize {
+        let o: isize = i.iter().zip(&self.strides).map(|(&i, &s)| i as isize * s).sum();
+        self.offset.wrapping_add_signed(o)
+    }
+
+    fn src<'a>(&'a self, block: &'a crate::mem::Block) -> Src<'a, f32> {
+        block.write(&self.block);
+        block.src(self.offset, &self.shape, &self.strides)
+    }
+}
+
+fn block(o: &Operand) -> crate::mem::Block {
+    crate::mem::Block::try_new(o.block.len() * 4).unwrap()
+}
+
+/// One chain of multiply-adds an element, then the epilogue.
+fn plain(a: &Operand, b: &Operand, c: &Operand, accumulate: bool, ep: &Epilogue) -> Vec<f32> {
+    let mut out = c.block.clone();
+    let [batch, m, k] = a.shape;
+    for i in 0..batch {
+        for r in 0..m {
+            for j in 0..b.shape[2] {
+                let at = c.at([i, r, j]);
+                let mut sum = if accumulate { c.block[at] } else { 0.0 };
+                for l in 0..k {
+                    sum = a.block[a.at([i, r, l])].mul_add(b.block[b.at([i, l, j])], sum);
+                }
+                sum += ep.bias_col.map_or(0.0, |b| b[j]);
+                sum += ep.bias_row.map_or(0.0, |b| b[r]);
+                out[at] = if ep.act == Act::Relu && sum < 0.0 { 0.0 } else { sum };
+            }
+        }
+    }
+    out
+}
+
+fn run(a: &Operand, b: &Operand, c: &Operand, accumulate: bool, ep: &Epilogue) -> Vec<f32> {
+    let (ba, bb, bc) = (block(a), block(b), block(c));
+    bc.write(&c.block);
+    let dst = bc.dst(c.offset, &c.shape, &c.strides);
+    gemm_batch_f32(a.src(&ba), b.src(&bb), dst, accumulate, ep);
+    bc.src::<f32>(0, &[c.block.len()], &[1]).to_vec()
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    prop_oneof![
+        3 => Just(Layout::Rows),
+        2 => Just(Layout::Columns),
+        1 => Just(Layout::Gaps),
+        1 => Just(Layout::Reversed),
+        1 => Just(Layout::OneBatch),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn every_shape_and_layout_gives_the_chain(
+        batch in 0usize..3,
+        m in prop_oneof![0usize..12, 12usize..70],
+        k in 0usize..40,
+        n in prop_oneof![0usize..20, 20usize..230],
+        la in layout(), lb in layout(), lc in layout(),
+        accumulate in any::<bool>(), bias in 0..4, relu in any::<bool>(), seed in any::<u64>(),
+    ) {
+        let lc = if matches!(lc, Layout::OneBatch) { Layout::Rows } else { lc };
+        let a = operand([batch, m, k], la, seed);
+        let b = operand([batch, k, n], lb, seed ^ 1);
+        let c = operand([batch, m, n], lc, seed ^ 2);
+        let (rows, cols) = (noise(m, seed ^ 3), noise(n, seed ^ 4));
+        let ep = Epilogue {
+            bias_row: (bias & 1 != 0).then_some(&rows),
+            bias_col: (bias & 2 != 0).then_some(&cols),
+            act: if relu { Act::Relu } else { Act::None },
+            hook: None,
+        };
+        let want = plain(&a, &b, &c, accumulate, &ep);
+        at_every_level(|level| {
+            let got = run(&a, &b, &c, accumulate, &ep);
+            assert!(got == want, "{level:?}");
+        });
+    }
+}
