@@ -1,0 +1,585 @@
+//! Arrays: typed, strided views of shared memory. What the eager runtime works on.
+
+use crate::dim::Shape;
+use crate::dtype::{DType, Number, Scalar};
+use crate::{Device, OpError, with_number};
+use sinter_kernels::mem::Block;
+use sinter_kernels::view::{Dst, Element, Src, is_contiguous, reach};
+use smallvec::SmallVec;
+
+/// Distances between neighbours in each dimension, in elements.
+pub type Strides = SmallVec<[isize; 5]>;
+
+/// The most dimensions an array may have (as PyTorch).
+pub const MAX_RANK: usize = 64;
+
+/// A typed, strided view of shared memory. Cloning and every view method share
+/// the memory.
+#[derive(Clone, Debug)]
+pub struct Array {
+    block: Block,
+    device: Device,
+    dtype: DType,
+    offset: usize,
+    shape: Shape,
+    strides: Strides,
+}
+
+/// Strides of a dense row-major layout.
+#[inline]
+pub fn contiguous_strides(shape: &[usize]) -> Strides {
+    let mut strides: Strides = SmallVec::from_elem(1, shape.len());
+    let mut step = 1isize;
+    for (s, &n) in strides.iter_mut().zip(shape).rev() {
+        *s = step;
+        step = step.wrapping_mul(n.max(1) as isize);
+    }
+    strides
+}
+
+/// Number of elements, or an error when that or the rank is beyond what a
+/// machine can address.
+fn checked_numel(op: &str, shape: &[usize], size: usize) -> Result<usize, OpError> {
+    if shape.len() > MAX_RANK {
+        return Err(OpError::shape(
+            op,
+            format!("{} dimensions; at most {MAX_RANK} are allowed", shape.len()),
+        ));
+    }
+    // Empty tensors, too, must have strides that fit.
+    let full = shape.iter().try_fold(size, |n, &d| n.checked_mul(d.max(1)));
+    match full {
+        Some(n) if n <= isize::MAX as usize => Ok(shape.iter().product()),
+        _ => Err(OpError::shape(op, format!("shape {shape:?} has more elements than memory"))),
+    }
+}
+
+impl Array {
+    /// An array in fresh memory whose contents are unspecified.
+    ///
+    /// # Errors
+    /// When the shape is too large or memory runs out.
+    pub fn empty(shape: Shape, dtype: DType) -> Result<Array, OpError> {
+        let n = checked_numel("empty", &shape, dtype.size())?;
+        let block = Block::try_new(n * dtype.size()).map_err(|e| OpError::memory("empty", e))?;
+        let strides = contiguous_strides(&shape);
+        Ok(Array { block, device: Device::Cpu, dtype, offset: 0, shape, strides })
+    }
+
+    /// An array over memory that exists, for example a mapped file. The elements
+    /// start `offset_bytes` into the block and lie densely.
+    ///
+    /// # Errors
+    /// When the block is too short or misaligned for them.
+    pub fn from_block(
+        block: Block,
+        offset_bytes: usize,
+        shape: Shape,
+        dtype: DType,
+    ) -> Result<Array, OpError> {
+        let n = checked_numel("from_block", &shape, dtype.size())?;
+        let end = (n * dtype.size()).checked_add(offset_bytes);
+        let aligned = (block.as_ptr() as usize).is_multiple_of(dtype.size())
+            && offset_bytes.is_multiple_of(dtype.size());
+        if !aligned || end.is_none_or(|e| e > block.len()) {
+            return Err(OpError::shape(
+                "from_block",
+                format!("{dtype} {shape:?} at byte {offset_bytes} of a block of {}", block.len()),
+            ));
+        }
+        let strides = contiguous_strides(&shape);
+        let offset = offset_bytes / dtype.size();
+        Ok(Array { block, device: Device::Cpu, dtype, offset, shape, strides })
+    }
+
+    /// An array holding `values` in row-major order.
+    ///
+    /// # Errors
+    /// When their number is not that of the shape, or memory runs out.
+    pub fn from_slice<T: Number>(values: &[T], shape: &[usize]) -> Result<Array, OpError> {
+        let out = Array::empty(shape.into(), T::DTYPE)?;
+        if values.len() != out.numel() {
+            return Err(OpError::shape(
+                "from_slice",
+                format!("{} values do not fill shape {shape:?}", values.len()),
+            ));
+        }
+        out.block.write(values);
+        Ok(out)
+    }
+
+    /// A 0-d array.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    #[inline]
+    pub fn scalar(value: Scalar, dtype: DType) -> Result<Array, OpError> {
+        let out = Array::empty(Shape::new(), dtype)?;
+        match dtype {
+            DType::Bool => out.block.write(&[u8::from(value.as_bool())]),
+            DType::U8 => out.block.write(&[value.cast(dtype).as_i64() as u8]),
+            DType::I32 => out.block.write(&[value.cast(dtype).as_i64() as i32]),
+            DType::I64 => out.block.write(&[value.as_i64()]),
+            DType::F16 => out.block.write(&[half::f16::from_f64(value.as_f64())]),
+            DType::BF16 => out.block.write(&[half::bf16::from_f64(value.as_f64())]),
+            DType::F32 => out.block.write(&[value.as_f64() as f32]),
+            DType::F64 => out.block.write(&[value.as_f64()]),
+        }
+        Ok(out)
+    }
+
+    /// The element type.
+    #[inline]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the memory lies.
+    #[inline]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Extent of each dimension.
+    #[inline]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Distance between neighbours in each dimension, in elements.
+    #[inline]
+    pub fn strides(&self) -> &[isize] {
+        &self.strides
+    }
+
+    /// Number of dimensions.
+    #[inline]
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Number of elements.
+    #[inline]
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Where the first element lies in the block, in elements.
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The memory this array is a view of.
+    #[inline]
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Whether elements lie densely in row-major order.
+    #[inline]
+    pub fn is_contiguous(&self) -> bool {
+        is_contiguous(&self.shape, &self.strides)
+    }
+
+    /// Whether both are the same view of the same memory.
+    pub fn is_same_view(&self, o: &Array) -> bool {
+        self.block.same(&o.block)
+            && self.offset == o.offset
+            && self.dtype == o.dtype
+            && self.shape == o.shape
+            && self.strides == o.strides
+    }
+
+    /// The elements as kernels read them (bool as `u8`).
+    ///
+    /// # Panics
+    /// If `T` does not store this element type.
+    #[inline]
+    pub fn src<T: Element>(&self) -> Src<'_, T> {
+        self.check_type::<T>();
+        self.block.src(self.offset, &self.shape, &self.strides)
+    }
+
+    /// The elements as kernels write them (bool as `u8`).
+    ///
+    /// # Panics
+    /// If `T` does not store this element type, or the memory is read-only.
+    #[inline]
+    pub fn dst<T: Element>(&self) -> Dst<'_, T> {
+        self.check_type::<T>();
+        self.block.dst(self.offset, &self.shape, &self.strides)
+    }
+
+    #[inline]
+    fn check_type<T: Element>(&self) {
+        let stored = with_number!(self.dtype, N => std::any::TypeId::of::<N>());
+        assert!(
+            stored == std::any::TypeId::of::<T>(),
+            "elements of type {} are not stored as {}",
+            self.dtype,
+            std::any::type_name::<T>()
+        );
+    }
+
+    /// The elements in row-major order.
+    ///
+    /// # Panics
+    /// If `T` does not store this element type (bool is stored as `u8`).
+    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        self.src::<T>().to_vec()
+    }
+
+    /// The bytes of the elements in row-major order, little endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        fn bytes<T: Element, const N: usize>(a: &Array, f: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+            a.to_vec::<T>().into_iter().flat_map(f).collect()
+        }
+        match self.dtype {
+            DType::Bool | DType::U8 => self.to_vec::<u8>(),
+            DType::I32 => bytes(self, i32::to_le_bytes),
+            DType::I64 => bytes(self, i64::to_le_bytes),
+            DType::F16 => bytes(self, half::f16::to_le_bytes),
+            DType::BF16 => bytes(self, half::bf16::to_le_bytes),
+            DType::F32 => bytes(self, f32::to_le_bytes),
+            DType::F64 => bytes(self, f64::to_le_bytes),
+        }
+    }
+
+    /// An array from little-endian bytes in row-major order.
+    ///
+    /// # Errors
+    /// When their number does not fit the shape.
+    pub fn from_bytes(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Array, OpError> {
+        fn put<const N: usize, T: Element>(a: &Array, bytes: &[u8], f: impl Fn([u8; N]) -> T) {
+            let chunks = bytes.as_chunks::<N>().0;
+            a.block.write(&chunks.iter().map(|c| f(*c)).collect::<Vec<T>>());
+        }
+        let out = Array::empty(shape.into(), dtype)?;
+        if bytes.len() != out.numel() * dtype.size() {
+            return Err(OpError::shape(
+                "from_bytes",
+                format!("{} bytes do not fill {dtype} {shape:?}", bytes.len()),
+            ));
+        }
+        match dtype {
+            DType::Bool => {
+                out.block.write(&bytes.iter().map(|&b| u8::from(b != 0)).collect::<Vec<_>>());
+            }
+            DType::U8 => out.block.write(bytes),
+            DType::I32 => put(&out, bytes, i32::from_le_bytes),
+            DType::I64 => put(&out, bytes, i64::from_le_bytes),
+            DType::F16 => put(&out, bytes, half::f16::from_le_bytes),
+            DType::BF16 => put(&out, bytes, half::bf16::from_le_bytes),
+            DType::F32 => put(&out, bytes, f32::from_le_bytes),
+            DType::F64 => put(&out, bytes, f64::from_le_bytes),
+        }
+        Ok(out)
+    }
+
+    /// The only element.
+    ///
+    /// # Panics
+    /// If there is not exactly one.
+    pub fn item(&self) -> Scalar {
+        assert_eq!(self.numel(), 1, "item needs one element, the shape is {:?}", self.shape);
+        let zero: Shape = SmallVec::from_elem(0, self.rank());
+        match self.dtype {
+            DType::Bool => Scalar::Bool(self.src::<u8>().at(&zero) != 0),
+            d => with_number!(d, T => self.src::<T>().at(&zero).to_scalar()),
+        }
+    }
+
+    // ------------------------------------------------------------ views
+
+    fn with_layout(&self, offset: usize, shape: Shape, strides: Strides) -> Array {
+        Array {
+            block: self.block.clone(),
+            device: self.device,
+            dtype: self.dtype,
+            offset,
+            shape,
+            strides,
+        }
+    }
+
+    /// The same elements in another shape, when strides can express it.
+    pub fn view(&self, shape: &[usize]) -> Option<Array> {
+        if shape.len() > MAX_RANK || shape.iter().product::<usize>() != self.numel() {
+            return None;
+        }
+        if self.is_contiguous() {
+            let strides = contiguous_strides(shape);
+            return Some(self.with_layout(self.offset, shape.into(), strides));
+        }
+        let strides = view_strides(&self.shape, &self.strides, shape)?;
+        Some(self.with_layout(self.offset, shape.into(), strides))
+    }
+
+    /// Dimensions reordered: dimension `i` of the result is dimension `perm[i]`.
+    ///
+    /// # Panics
+    /// If `perm` is not a permutation of the dimensions.
+    pub fn permute(&self, perm: &[usize]) -> Array {
+        assert_eq!(perm.len(), self.rank());
+        let shape = perm.iter().map(|&p| self.shape[p]).collect();
+        let strides = perm.iter().map(|&p| self.strides[p]).collect();
+        self.with_layout(self.offset, shape, strides)
+    }
+
+    /// Repeated without copying to a larger shape, aligned at the last dimension.
+    /// `None` where a dimension is neither equal nor one.
+    pub fn broadcast_to(&self, shape: &[usize]) -> Option<Array> {
+        let lead = shape.len().checked_sub(self.rank())?;
+        let mut strides: Strides = SmallVec::from_elem(0, shape.len());
+        for (d, (&n, &s)) in self.shape.iter().zip(&self.strides).enumerate() {
+            if n == shape[lead + d] {
+                strides[lead + d] = s;
+            } else if n != 1 {
+                return None;
+            }
+        }
+        Some(self.with_layout(self.offset, shape.into(), strides))
+    }
+
+    /// `len` elements of dimension `axis` from `start` on, `step` apart.
+    ///
+    /// # Panics
+    /// If they do not all exist.
+    pub fn slice(&self, axis: usize, start: usize, len: usize, step: usize) -> Array {
+        let n = self.shape[axis];
+        let last = (len.max(1) - 1).saturating_mul(step).saturating_add(start);
+        assert!(len == 0 || last < n, "slice leaves dimension {axis} of size {n}");
+        let mut out = self.clone();
+        if len > 0 && self.numel() > 0 {
+            // Offsets stay inside the block: the first element exists.
+            out.offset = (self.offset as isize + start as isize * self.strides[axis]) as usize;
+        }
+        out.shape[axis] = len;
+        out.strides[axis] *= step as isize;
+        out
+    }
+
+    /// Dimensions of `axes` reversed.
+    pub fn flip(&self, axes: &[usize]) -> Array {
+        let mut out = self.clone();
+        for &a in axes {
+            if self.numel() > 0 {
+                let last = (self.shape[a] - 1) as isize * self.strides[a];
+                out.offset = (out.offset as isize + last) as usize;
+            }
+            out.strides[a] = -out.strides[a];
+        }
+        out
+    }
+
+    /// A view with any strides and offset.
+    ///
+    /// # Errors
+    /// When it would leave the memory.
+    pub fn as_strided(
+        &self,
+        shape: &[usize],
+        strides: &[isize],
+        offset: usize,
+    ) -> Result<Array, OpError> {
+        let size = self.dtype.size();
+        let limit = self.block.len() / size;
+        let inside = shape.contains(&0)
+            || reach(shape, strides, offset)
+                .is_some_and(|(lo, hi)| lo >= 0 && (hi as usize) < limit);
+        if shape.len() != strides.len() || !inside {
+            return Err(OpError::shape(
+                "as_strided",
+                format!(
+                    "shape {shape:?} with strides {strides:?} at {offset} leaves a storage of {limit} elements"
+                ),
+            ));
+        }
+        checked_numel("as_strided", shape, size)?;
+        Ok(self.with_layout(offset, shape.into(), strides.into()))
+    }
+
+    /// The bytes this view reaches in its block, as a range; empty views reach none.
+    pub fn byte_range(&self) -> std::ops::Range<usize> {
+        match reach(&self.shape, &self.strides, self.offset) {
+            Some((lo, hi)) => {
+                let size = self.dtype.size();
+                lo as usize * size..(hi as usize + 1) * size
+            }
+            None => 0..0,
+        }
+    }
+
+    /// Whether the two may share an element. Never misses an overlap; may report
+    /// one where interleaved views only share a range.
+    pub fn may_overlap(&self, o: &Array) -> bool {
+        let (a, b) = (self.byte_range(), o.byte_range());
+        self.block.same(&o.block) && a.start < b.end && b.start < a.end
+    }
+
+    /// Whether two indices of this view may reach one element.
+    pub fn overlaps_itself(&self) -> bool {
+        // Sorted by stride, each dimension must step over all that smaller ones span.
+        let mut axes: SmallVec<[(usize, usize); 5]> = self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .filter(|(n, _)| **n != 1)
+            .map(|(&n, &s)| (s.unsigned_abs(), n))
+            .collect();
+        if axes.iter().any(|&(_, n)| n == 0) {
+            return false;
+        }
+        axes.sort_unstable();
+        let mut span = 0usize;
+        for (stride, n) in axes {
+            if stride <= span {
+                return true;
+            }
+            span += stride * (n - 1);
+        }
+        false
+    }
+}
+
+/// Strides that give `old` elements the shape `new`, when they exist: runs of
+/// mergeable old dimensions are split to make the new ones.
+fn view_strides(old: &[usize], strides: &[isize], new: &[usize]) -> Option<Strides> {
+    let mut out: Strides = SmallVec::from_elem(1, new.len());
+    if old.contains(&0) {
+        return Some(contiguous_strides(new));
+    }
+    // Dimensions of size one constrain nothing.
+    let old: SmallVec<[(usize, isize); 6]> =
+        old.iter().copied().zip(strides.iter().copied()).filter(|(n, _)| *n != 1).collect();
+    let mut i = old.len();
+    let mut j = new.len();
+    while j > 0 {
+        if new[j - 1] == 1 {
+            j -= 1;
+            continue;
+        }
+        // Gather old dimensions until they divide into whole new ones.
+        i = i.checked_sub(1)?;
+        let (mut have, base) = old[i];
+        let mut want = 1;
+        loop {
+            while j > 0 && (new[j - 1] == 1 || have % (want * new[j - 1]) == 0) {
+                out[j - 1] = base * want as isize;
+                want *= new[j - 1];
+                j -= 1;
+                if want == have {
+                    break;
+                }
+            }
+            if want == have {
+                break;
+            }
+            i = i.checked_sub(1)?;
+            if old[i].1 != base * have as isize {
+                return None;
+            }
+            have *= old[i].0;
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use smallvec::smallvec;
+
+    fn arange(shape: &[usize]) -> Array {
+        let v: Vec<i64> = (0..shape.iter().product::<usize>() as i64).collect();
+        Array::from_slice(&v, shape).unwrap()
+    }
+
+    #[test]
+    fn views_share_memory() {
+        let a = arange(&[2, 3, 4]);
+        let t = a.permute(&[2, 0, 1]);
+        assert_eq!(t.shape(), [4, 2, 3]);
+        assert_eq!(t.to_vec::<i64>()[..6], [0, 4, 8, 12, 16, 20]);
+        let s = a.slice(2, 1, 2, 2);
+        assert_eq!(s.to_vec::<i64>(), [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23]);
+        assert_eq!(a.flip(&[0]).to_vec::<i64>()[0], 12);
+        assert_eq!(a.slice(0, 1, 1, 1).broadcast_to(&[5, 3, 4]).unwrap().strides()[0], 0);
+        assert!(a.broadcast_to(&[2, 4, 4]).is_none());
+        assert!(a.block().same(t.block()));
+    }
+
+    #[test]
+    fn view_of_permuted_dimensions() {
+        let a = arange(&[4, 6]).permute(&[1, 0]);
+        assert!(a.view(&[24]).is_none());
+        assert_eq!(a.view(&[2, 3, 4]).unwrap().strides(), [3, 1, 6]);
+        assert_eq!(a.view(&[6, 1, 2, 2]).unwrap().strides()[2..], [12, 6]);
+        let s = arange(&[4, 6]).slice(1, 0, 3, 2);
+        assert_eq!(s.view(&[12]).unwrap().strides(), [2]);
+        assert!(s.view(&[5]).is_none());
+    }
+
+    #[test]
+    fn strides_are_checked() {
+        let a = arange(&[10]);
+        assert!(a.as_strided(&[3, 3], &[2, 1], 3).is_ok());
+        assert!(a.as_strided(&[3, 3], &[3, 2], 0).is_err());
+        assert!(a.as_strided(&[2], &[-1], 0).is_err());
+        assert!(a.as_strided(&[1 << 40, 1 << 40], &[0, 0], 0).is_err());
+        assert!(a.as_strided(&[3], &[isize::MAX], 0).is_err());
+    }
+
+    #[test]
+    fn shapes_beyond_memory_are_errors() {
+        assert!(Array::empty(smallvec![1 << 40, 1 << 40], DType::F32).is_err());
+        assert!(Array::empty(smallvec![0, usize::MAX, 2], DType::F32).is_err());
+        assert!(Array::empty(SmallVec::from_elem(1, 65), DType::F32).is_err());
+    }
+
+    #[test]
+    fn overlap() {
+        let a = arange(&[4, 4]);
+        assert!(!a.overlaps_itself());
+        assert!(!a.permute(&[1, 0]).overlaps_itself());
+        assert!(a.slice(0, 0, 1, 1).broadcast_to(&[3, 4]).unwrap().overlaps_itself());
+        assert!(a.as_strided(&[3, 3], &[1, 1], 0).unwrap().overlaps_itself());
+        assert!(!a.slice(0, 0, 2, 1).may_overlap(&a.slice(0, 2, 2, 1)));
+        assert!(a.slice(0, 0, 3, 1).may_overlap(&a.slice(0, 2, 2, 1)));
+    }
+
+    #[test]
+    fn bytes_round_trip() {
+        for d in DType::ALL {
+            let bytes: Vec<u8> = (0..4 * d.size() as u8).map(|b| b % 2).collect();
+            let a = Array::from_bytes(&bytes, &[2, 2], d).unwrap();
+            assert_eq!(a.to_bytes(), bytes, "{d}");
+            assert!(Array::from_bytes(&bytes[1..], &[2, 2], d).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_view_has_the_elements_in_order(
+            shape in proptest::collection::vec(1usize..4, 1..4),
+            rotate in 0usize..3,
+            split in 0usize..3,
+        ) {
+            let mut perm: Vec<usize> = (0..shape.len()).collect();
+            perm.rotate_left(rotate % shape.len());
+            let a = arange(&shape).permute(&perm);
+            // Merge everything, or split one dimension off.
+            let mut new: Vec<usize> = a.shape().to_vec();
+            if split < new.len() && new.len() > 1 {
+                let n = new.remove(split);
+                let at = split.min(new.len() - 1);
+                new[at] *= n;
+            }
+            if let Some(v) = a.view(&new) {
+                prop_assert_eq!(v.to_vec::<i64>(), a.to_vec::<i64>());
+            }
+        }
+    }
+}

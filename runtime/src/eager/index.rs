@@ -1,0 +1,91 @@
+//! Gathering and scattering by index.
+
+use super::layout;
+use crate::op::ScatterKind;
+use crate::{Array, DType, Op, OpError, with_number};
+use sinter_kernels::index::{
+    Combine, IndexError, Negative, gather, index_combine, index_select, scatter, scatter_combine,
+};
+
+pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
+    let (result, axis) = match op {
+        Op::Gather { axis } => {
+            let (x, i) = (inputs[0], inputs[1]);
+            let r = with_number!(out.dtype(), T => {
+                gather::<T>(x.src(), *axis, i.src(), Negative::Refused, out.dst())
+            });
+            (r, *axis)
+        }
+        Op::IndexSelect { axis } => {
+            let (x, i) = (inputs[0], inputs[1]);
+            let r = with_number!(out.dtype(), T => {
+                index_select::<T>(x.src(), *axis, i.src(), Negative::Refused, out.dst())
+            });
+            (r, *axis)
+        }
+        Op::Scatter { axis, kind } => {
+            layout::copy(inputs[0], out);
+            let (i, v) = (inputs[1], inputs[2]);
+            let r = match kind {
+                ScatterKind::Set => with_number!(out.dtype(), T => {
+                    scatter::<T>(out.dst(), *axis, i.src(), Negative::Refused, v.src())
+                }),
+                ScatterKind::Add => add(op, out, |out| {
+                    macro_rules! run {
+                        ($t:ty) => {
+                            scatter_combine::<$t>(
+                                out.dst(), *axis, i.src(), Negative::Refused, v.src(), Combine::Add,
+                            )
+                        };
+                    }
+                    for_sums!(out.dtype(), run)
+                })?,
+            };
+            (r, *axis)
+        }
+        Op::IndexAdd { axis } => {
+            layout::copy(inputs[0], out);
+            let (i, v) = (inputs[1], inputs[2]);
+            let r = add(op, out, |out| {
+                macro_rules! run {
+                    ($t:ty) => {
+                        index_combine::<$t>(
+                            out.dst(), *axis, i.src(), Negative::Refused, v.src(), Combine::Add,
+                        )
+                    };
+                }
+                for_sums!(out.dtype(), run)
+            })?;
+            (r, *axis)
+        }
+        _ => unreachable!("{} takes no index", op.name()),
+    };
+    result.map_err(|IndexError { position, index, size }| OpError::Index {
+        op: op.name().to_string(),
+        index,
+        position,
+        axis,
+        size,
+    })
+}
+
+macro_rules! for_sums {
+    ($dtype:expr, $run:ident) => {
+        match $dtype {
+            DType::F32 => $run!(f32),
+            DType::F64 => $run!(f64),
+            DType::I64 => $run!(i64),
+            DType::I32 => $run!(i32),
+            _ => $run!(u8),
+        }
+    };
+}
+use for_sums;
+
+/// Adding needs numbers: not truth values.
+fn add<R>(op: &Op, out: &Array, f: impl FnOnce(&Array) -> R) -> Result<R, OpError> {
+    if out.dtype() == DType::Bool {
+        return Err(OpError::dtype(op.name(), "cannot add bool values"));
+    }
+    Ok(f(out))
+}

@@ -1,0 +1,64 @@
+//! Views, and ops that move elements without computing.
+
+use crate::{Array, Op, OpError, with_number};
+use sinter_kernels::copy as copies;
+
+/// Copies elements; both have one type and shape.
+pub(super) fn copy(x: &Array, out: &Array) {
+    with_number!(x.dtype(), T => copies::copy(x.src::<T>(), out.dst::<T>()));
+}
+
+/// A dense copy.
+pub(super) fn copy_of(x: &Array) -> Result<Array, OpError> {
+    let out = Array::empty(x.shape().into(), x.dtype())?;
+    copy(x, &out);
+    Ok(out)
+}
+
+/// The result of a view op: shared memory wherever strides can express it.
+pub(super) fn view(op: &Op, x: &Array, shape: &[usize]) -> Result<Array, OpError> {
+    Ok(match op {
+        Op::Reshape { .. } => match x.view(shape) {
+            Some(v) => v,
+            None => copy_of(x)?.view(shape).ok_or_else(|| {
+                OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape()))
+            })?,
+        },
+        Op::Permute { perm } => x.permute(perm),
+        Op::Broadcast { .. } => x.broadcast_to(shape).ok_or_else(|| {
+            OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape()))
+        })?,
+        Op::Slice { axis, start, len, step } => x.slice(*axis, *start, *len, *step),
+        Op::Flip { axes } => x.flip(axes),
+        _ => unreachable!("{} is no view", op.name()),
+    })
+}
+
+pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
+    match op {
+        Op::SliceAssign { axis, start, step } => {
+            copy(inputs[0], out);
+            let len = inputs[1].shape()[*axis];
+            copy(inputs[1], &out.slice(*axis, *start, len, *step));
+        }
+        Op::Pad { low, value, .. } => {
+            let fill = Array::scalar(*value, out.dtype())?;
+            with_number!(out.dtype(), T => copies::fill(out.dst::<T>(), fill.src::<T>().at(&[])));
+            let mut inner = out.clone();
+            for (axis, &l) in low.iter().enumerate() {
+                inner = inner.slice(axis, l, inputs[0].shape()[axis], 1);
+            }
+            copy(inputs[0], &inner);
+        }
+        Op::Concat { axis } => {
+            let mut at = 0;
+            for x in inputs {
+                let n = x.shape()[*axis];
+                copy(x, &out.slice(*axis, at, n, 1));
+                at += n;
+            }
+        }
+        _ => unreachable!("{} moves no elements", op.name()),
+    }
+    Ok(())
+}

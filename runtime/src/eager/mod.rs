@@ -1,0 +1,292 @@
+//! Eager execution on the CPU: from an op and arrays to kernel calls.
+//!
+//! [`run`] infers the results' types, takes memory from the pool and calls
+//! [`run_into`], which writes results into arrays that exist: the way of in-place
+//! ops and of compiled programs that call a library kernel.
+
+mod contract;
+mod index;
+mod layout;
+mod pointwise;
+mod reduce;
+mod source;
+
+use crate::dim::Dims;
+use crate::op::{Build, TensorType, TypeRef, decompose, infer};
+use crate::{Array, Device, OpError, Op};
+use smallvec::SmallVec;
+
+/// The results of an op.
+pub type Outputs = SmallVec<[Array; 1]>;
+
+/// Runs an op on arrays.
+///
+/// # Errors
+/// When the operands break the op's rule, an index or value is bad, or memory
+/// runs out.
+pub fn run(op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
+    check_devices(op, inputs)?;
+    if let Some(out) = pointwise::fast_binary(op, inputs)? {
+        return Ok(smallvec::smallvec![out]);
+    }
+    let types: SmallVec<[TypeRef<'_>; 4]> =
+        inputs.iter().map(|a| TypeRef { dtype: a.dtype(), shape: a.shape() }).collect();
+    let results = infer(op, &types)?;
+    if op.is_view() {
+        let shape = &results[0].shape;
+        return Ok(smallvec::smallvec![layout::view(op, inputs[0], shape)?]);
+    }
+    let outs = results
+        .into_iter()
+        .map(|t| Array::empty(t.shape, t.dtype))
+        .collect::<Result<Outputs, OpError>>()
+        .map_err(|e| rename(e, op))?;
+    {
+        let refs: SmallVec<[&Array; 2]> = outs.iter().collect();
+        exec(op, inputs, &refs)?;
+    }
+    Ok(outs)
+}
+
+/// Runs an op with one result.
+///
+/// # Errors
+/// As [`run`].
+#[inline]
+pub fn run1(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
+    let mut out = run(op, inputs)?;
+    Ok(out.swap_remove(0))
+}
+
+/// Runs an op, writing its results into `outs`, whose types must be exactly the
+/// inferred ones. For element-wise ops an output may be the very view of an
+/// operand; any other overlap is copied out of the way first.
+///
+/// # Errors
+/// As [`run`], and when an output has the wrong type, overlaps itself or is
+/// read-only.
+pub fn run_into(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    check_devices(op, inputs)?;
+    let types: SmallVec<[TypeRef<'_>; 4]> =
+        inputs.iter().map(|a| TypeRef { dtype: a.dtype(), shape: a.shape() }).collect();
+    let results = infer(op, &types)?;
+    let fits = results.len() == outs.len()
+        && results
+            .iter()
+            .zip(outs)
+            .all(|(t, o)| t.dtype == o.dtype() && t.shape.as_slice() == o.shape());
+    if !fits {
+        let have: Vec<String> =
+            outs.iter().map(|o| crate::error::describe(o.dtype(), o.shape())).collect();
+        let want: Vec<String> = results.iter().map(|t| t.text(&[])).collect();
+        return Err(OpError::shape(
+            op.name(),
+            format!("results are {}, not {}", want.join(", "), have.join(", ")),
+        ));
+    }
+    for o in outs {
+        if o.block().is_read_only() {
+            return Err(OpError::value(op.name(), "the output's memory is read-only"));
+        }
+        if o.overlaps_itself() {
+            return Err(OpError::value(
+                op.name(),
+                "several elements of the output share one place in memory (an expanded view?); clone it first",
+            ));
+        }
+    }
+    // An operand that shares memory with an output in any other way than being
+    // the same view would be overwritten before it is read.
+    let unsafe_overlap = |a: &Array| {
+        outs.iter().any(|o| o.may_overlap(a) && !(op.is_pointwise() && o.is_same_view(a)))
+    };
+    if inputs.iter().any(|a| unsafe_overlap(a)) {
+        let safe = inputs
+            .iter()
+            .map(|a| if unsafe_overlap(a) { layout::copy_of(a) } else { Ok((*a).clone()) })
+            .collect::<Result<SmallVec<[Array; 4]>, _>>()?;
+        let refs: SmallVec<[&Array; 4]> = safe.iter().collect();
+        return exec_or_copy(op, &refs, outs);
+    }
+    exec_or_copy(op, inputs, outs)
+}
+
+fn exec_or_copy(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    if op.is_view() {
+        let v = layout::view(op, inputs[0], outs[0].shape())?;
+        layout::copy(&v, outs[0]);
+        return Ok(());
+    }
+    exec(op, inputs, outs)
+}
+
+fn rename(e: OpError, op: &Op) -> OpError {
+    match e {
+        OpError::Memory { source, .. } => OpError::memory(op.name(), source),
+        OpError::Shape { reason, .. } => OpError::shape(op.name(), reason),
+        e => e,
+    }
+}
+
+#[inline]
+fn check_devices(op: &Op, inputs: &[&Array]) -> Result<(), OpError> {
+    let Some(first) = inputs.first() else { return Ok(()) };
+    for x in &inputs[1..] {
+        if x.device() != first.device() {
+            return Err(OpError::Device {
+                op: op.name().to_string(),
+                left: first.device(),
+                right: x.device(),
+            });
+        }
+    }
+    if first.device() != Device::Cpu {
+        return Err(OpError::unsupported(op.name(), format!("no kernel for {}", first.device())));
+    }
+    Ok(())
+}
+
+/// Whether half-precision operands are widened to f32 for this op. Moving,
+/// choosing and converting elements needs no arithmetic.
+fn computes(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::Full { .. }
+            | Op::Iota { .. }
+            | Op::Select {}
+            | Op::Cast { .. }
+            | Op::SliceAssign { .. }
+            | Op::Pad { .. }
+            | Op::Concat { .. }
+            | Op::Gather { .. }
+            | Op::IndexSelect { .. }
+            | Op::Scatter { kind: crate::op::ScatterKind::Set, .. }
+    )
+}
+
+/// Dispatches to the kernels. Types and shapes are checked already.
+fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    let half = inputs.iter().chain(outs).any(|a| a.dtype().is_half());
+    if half && computes(op) {
+        return in_f32(op, inputs, outs);
+    }
+    match op {
+        Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Dropout { .. } => {
+            source::exec(op, inputs, outs[0])
+        }
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. } => {
+            pointwise::exec(op, inputs, outs[0])
+        }
+        Op::Reduce { .. }
+        | Op::ArgReduce { .. }
+        | Op::Scan { .. }
+        | Op::Sort { .. }
+        | Op::TopK { .. }
+        | Op::Softmax { .. }
+        | Op::SoftmaxGrad { .. }
+        | Op::LayerNorm { .. }
+        | Op::LayerNormGrad { .. } => reduce::exec(op, inputs, outs),
+        Op::SliceAssign { .. } | Op::Pad { .. } | Op::Concat { .. } => {
+            layout::exec(op, inputs, outs[0])
+        }
+        Op::Gather { .. }
+        | Op::Scatter { .. }
+        | Op::IndexSelect { .. }
+        | Op::IndexAdd { .. } => index::exec(op, inputs, outs[0]),
+        Op::MatMul { .. }
+        | Op::Conv { .. }
+        | Op::ConvInputGrad { .. }
+        | Op::ConvWeightGrad { .. }
+        | Op::Pool { .. }
+        | Op::PoolGrad { .. } => contract::exec(op, inputs, outs[0]),
+        Op::Attention { .. } => by_decomposition(op, inputs, outs[0]),
+        Op::Reshape { .. }
+        | Op::Permute { .. }
+        | Op::Broadcast { .. }
+        | Op::Slice { .. }
+        | Op::Flip { .. } => unreachable!("views are handled before"),
+    }
+}
+
+/// Runs a half-precision op in f32 and rounds the results once.
+fn in_f32(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    use crate::DType;
+    let wide = inputs
+        .iter()
+        .map(|a| {
+            if a.dtype().is_half() {
+                run1(&Op::Cast { dtype: DType::F32 }, &[a])
+            } else {
+                Ok((*a).clone())
+            }
+        })
+        .collect::<Result<SmallVec<[Array; 4]>, _>>()?;
+    let refs: SmallVec<[&Array; 4]> = wide.iter().collect();
+    let op = match op {
+        // The only op without a float operand to widen.
+        Op::Random { kind, seed, offset, shape, .. } => Op::Random {
+            kind: *kind,
+            dtype: DType::F32,
+            seed: *seed,
+            offset: *offset,
+            shape: shape.clone(),
+        },
+        op => op.clone(),
+    };
+    for (r, o) in run(&op, &refs)?.iter().zip(outs) {
+        pointwise::exec(&Op::Cast { dtype: o.dtype() }, &[r], o)?;
+    }
+    Ok(())
+}
+
+/// A dense copy of a view; the array itself where it is dense.
+///
+/// # Errors
+/// When memory runs out.
+pub fn dense(x: &Array) -> Result<Array, OpError> {
+    if x.is_contiguous() { Ok(x.clone()) } else { layout::copy_of(x) }
+}
+
+/// Copies elements between arrays of one type and shape.
+///
+/// # Panics
+/// If types or shapes differ.
+pub fn copy_into(x: &Array, out: &Array) {
+    assert!(x.dtype() == out.dtype() && x.shape() == out.shape());
+    layout::copy(x, out);
+}
+
+/// Executes a composite's decomposition.
+struct Eager;
+
+impl Build for Eager {
+    type Dim = usize;
+    type Value = Array;
+
+    fn op(&mut self, op: Op, inputs: &[Array]) -> Result<Array, OpError> {
+        let refs: SmallVec<[&Array; 4]> = inputs.iter().collect();
+        run1(&op, &refs)
+    }
+    fn type_of(&self, v: &Array) -> TensorType {
+        TensorType { dtype: v.dtype(), shape: v.shape().into() }
+    }
+}
+
+fn by_decomposition(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
+    let owned: SmallVec<[Array; 4]> = inputs.iter().map(|a| (*a).clone()).collect();
+    let r = decompose(&mut Eager, op, &owned).unwrap_or_else(|| {
+        Err(OpError::unsupported(op.name(), "no kernel and no decomposition"))
+    })?;
+    layout::copy(&r, out);
+    Ok(())
+}
+
+/// Runs a composite through its decomposition, whatever kernels it has: the
+/// reference its kernels are tested against. `None` for a primitive.
+pub fn run_decomposed(op: &Op, inputs: &[&Array]) -> Option<Result<Array, OpError>> {
+    let owned: Dims<Array> = inputs.iter().map(|a| (*a).clone()).collect();
+    decompose(&mut Eager, op, &owned)
+}
+
+#[cfg(test)]
+mod tests;

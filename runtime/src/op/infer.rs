@@ -1,0 +1,738 @@
+//! The shape-and-type rule of every op, over any kind of extent.
+
+use super::*;
+use crate::dim::count;
+use crate::error::describe;
+use crate::{Category, OpError};
+
+/// Element type and shape.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct TensorType<D = usize> {
+    /// Element type.
+    pub dtype: DType,
+    /// Extent of each dimension.
+    pub shape: Dims<D>,
+}
+
+impl<D: Extent> TensorType<D> {
+    /// A type of that element type and shape.
+    pub fn new(dtype: DType, shape: impl Into<Dims<D>>) -> TensorType<D> {
+        TensorType { dtype, shape: shape.into() }
+    }
+
+    /// Borrows it.
+    pub fn as_ref(&self) -> TypeRef<'_, D> {
+        TypeRef { dtype: self.dtype, shape: &self.shape }
+    }
+
+    /// `f32[2, 3]`, with the graph's names for symbols.
+    pub fn text(&self, names: &[String]) -> String {
+        let dims: Vec<String> = self.shape.iter().map(|d| d.show(names)).collect();
+        format!("{}[{}]", self.dtype, dims.join(", "))
+    }
+}
+
+impl TensorType<Dim> {
+    /// The type for given sizes of the symbols.
+    pub fn eval(&self, sizes: &[usize]) -> Option<TensorType> {
+        let shape = self.shape.iter().map(|d| d.eval(sizes)).collect::<Option<Dims<usize>>>()?;
+        Some(TensorType { dtype: self.dtype, shape })
+    }
+}
+
+/// A borrowed [`TensorType`].
+#[derive(Debug)]
+pub struct TypeRef<'a, D = usize> {
+    /// Element type.
+    pub dtype: DType,
+    /// Extent of each dimension.
+    pub shape: &'a [D],
+}
+
+// Not derived: a derive would ask `D` to be `Copy`.
+impl<D> Clone for TypeRef<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<D> Copy for TypeRef<'_, D> {}
+
+type Types<D> = SmallVec<[TensorType<D>; 1]>;
+
+fn one<D: Extent>(dtype: DType, shape: impl Into<Dims<D>>) -> Result<Types<D>, OpError> {
+    Ok(smallvec::smallvec![TensorType::new(dtype, shape)])
+}
+
+/// The shape two operands broadcast to, NumPy's rule: aligned at the last
+/// dimension, extents are equal or one of them is 1.
+pub fn broadcast_shapes<D: Extent>(op: &str, a: &[D], b: &[D]) -> Result<Dims<D>, OpError> {
+    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
+    let lead = long.len() - short.len();
+    let mut out: Dims<D> = long.into();
+    for (i, d) in short.iter().enumerate() {
+        let o = &mut out[lead + i];
+        if o == d || d.is(1) {
+            continue;
+        }
+        if !o.is(1) {
+            let (l, r) =
+                if a.len() >= b.len() { (&long[lead + i], d) } else { (d, &long[lead + i]) };
+            return Err(OpError::shape(
+                op,
+                format!(
+                    "shapes {a:?} and {b:?} do not broadcast: dimension {} from the right is {l} and {r}; they must be equal or one of them 1",
+                    short.len() - i
+                ),
+            ));
+        }
+        *o = d.clone();
+    }
+    Ok(out)
+}
+
+fn same_dtype<D: Extent>(op: &str, xs: &[TypeRef<'_, D>]) -> Result<DType, OpError> {
+    let first = xs[0].dtype;
+    match xs.iter().find(|x| x.dtype != first) {
+        None => Ok(first),
+        Some(x) => Err(OpError::dtype(
+            op,
+            format!("operands of types {first} and {} (convert one with `to_dtype`)", x.dtype),
+        )),
+    }
+}
+
+fn float_only(op: &str, d: DType) -> Result<(), OpError> {
+    if d.is_float() {
+        return Ok(());
+    }
+    Err(OpError::dtype(op, format!("needs a floating-point operand, got {d}")))
+}
+
+fn axis_in(op: &str, axis: usize, rank: usize) -> Result<(), OpError> {
+    if axis < rank {
+        return Ok(());
+    }
+    Err(OpError::shape(op, format!("axis {axis} does not exist in {rank} dimension(s)")))
+}
+
+fn axes_in(op: &str, axes: &[usize], rank: usize) -> Result<(), OpError> {
+    for (i, &a) in axes.iter().enumerate() {
+        axis_in(op, a, rank)?;
+        if axes[..i].contains(&a) {
+            return Err(OpError::shape(op, format!("axis {a} is given twice")));
+        }
+    }
+    Ok(())
+}
+
+/// Output extent of a window that slides: floor((n + 2p - d(k-1) - 1) / s) + 1,
+/// or with `ceil` the number of windows that begin inside the padded input.
+pub(crate) fn window_extent<D: Extent>(
+    n: &D,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    dilation: usize,
+    ceil: bool,
+) -> Option<D> {
+    let reach = dilation.checked_mul(kernel.checked_sub(1)?)?.checked_add(1)?;
+    let free = n.plus(&D::of(2 * padding)).minus(&D::of(reach))?;
+    let full = free.floor_div(stride)?.plus(&D::of(1));
+    if !ceil {
+        return Some(full);
+    }
+    let (free, n) = (free.known()?, n.known()?);
+    let out = free.div_ceil(stride) + 1;
+    // The last window must start inside the input or its leading padding.
+    Some(D::of(if (out - 1) * stride >= n + padding { out - 1 } else { out }))
+}
+
+fn window<D: Extent>(
+    op: &str,
+    hw: &[D],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    ceil: bool,
+) -> Result<[D; 2], OpError> {
+    if stride.contains(&0) || dilation.contains(&0) || kernel.contains(&0) {
+        return Err(OpError::shape(op, "stride, dilation and window must be at least 1"));
+    }
+    let dim = |i: usize| {
+        window_extent(&hw[i], kernel[i], stride[i], padding[i], dilation[i], ceil).ok_or_else(|| {
+            OpError::shape(
+                op,
+                format!(
+                    "a window of {} (dilation {}, stride {}) does not fit extent {} with padding {}",
+                    kernel[i], dilation[i], stride[i], hw[i], padding[i]
+                ),
+            )
+        })
+    };
+    Ok([dim(0)?, dim(1)?])
+}
+
+/// The types of an op's results, or which rule the operands break.
+pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, OpError> {
+    let name = op.name();
+    let (least, most) = op.arity();
+    if xs.len() < least || xs.len() > most {
+        return Err(OpError::shape(name, format!("takes {least} operand(s), got {}", xs.len())));
+    }
+    let shape_err = |reason: String| Err(OpError::shape(name, reason));
+    match op {
+        Op::Full { dtype, shape, .. } => one(*dtype, shape.clone()),
+        Op::Iota { dtype, shape, axis } => {
+            axis_in(name, *axis, shape.len())?;
+            one(*dtype, shape.clone())
+        }
+        Op::Random { dtype, shape, .. } => {
+            float_only(name, *dtype)?;
+            one(*dtype, shape.clone())
+        }
+        Op::Unary(u) => {
+            let d = xs[0].dtype;
+            let ok = match u.domain() {
+                Domain::Float => d.is_float(),
+                Domain::Number => d != DType::Bool,
+                Domain::ToBool => true,
+                Domain::Bits => !d.is_float(),
+            };
+            if !ok {
+                return Err(OpError::dtype(name, format!("does not take {d}")));
+            }
+            one(if u.domain() == Domain::ToBool { DType::Bool } else { d }, xs[0].shape)
+        }
+        Op::Binary(b) => {
+            let d = same_dtype(name, xs)?;
+            let ok = match b.domain() {
+                BinaryDomain::Any => true,
+                BinaryDomain::Number => d != DType::Bool,
+                BinaryDomain::Float => d.is_float(),
+                BinaryDomain::Bits => !d.is_float(),
+                BinaryDomain::Int => d.category() == Category::Int,
+            };
+            if !ok {
+                return Err(OpError::dtype(name, format!("does not take {d}")));
+            }
+            one(d, broadcast_shapes(name, xs[0].shape, xs[1].shape)?)
+        }
+        Op::Compare(_) => {
+            same_dtype(name, xs)?;
+            one(DType::Bool, broadcast_shapes(name, xs[0].shape, xs[1].shape)?)
+        }
+        Op::Select {} => {
+            if xs[0].dtype != DType::Bool {
+                return Err(OpError::dtype(
+                    name,
+                    format!("the condition is {}, not bool", xs[0].dtype),
+                ));
+            }
+            let d = same_dtype(name, &xs[1..])?;
+            let ab = broadcast_shapes(name, xs[1].shape, xs[2].shape)?;
+            one(d, broadcast_shapes(name, xs[0].shape, &ab)?)
+        }
+        Op::Cast { dtype } => one(*dtype, xs[0].shape),
+
+        Op::Reduce { kind, axes, keep } => {
+            axes_in(name, axes, xs[0].shape.len())?;
+            let d = match kind {
+                ReduceKind::Any | ReduceKind::All => DType::Bool,
+                ReduceKind::Sum | ReduceKind::Prod if !xs[0].dtype.is_float() => DType::I64,
+                _ => xs[0].dtype,
+            };
+            if matches!(kind, ReduceKind::Max | ReduceKind::Min) {
+                for &a in axes {
+                    if xs[0].shape[a].is(0) {
+                        return shape_err(format!(
+                            "the {} of an empty dimension ({a} of {:?}) does not exist",
+                            kind.name(),
+                            xs[0].shape
+                        ));
+                    }
+                }
+            }
+            one(d, reduced(xs[0].shape, axes, *keep))
+        }
+        Op::ArgReduce { axis, keep, kind } => {
+            axis_in(name, *axis, xs[0].shape.len())?;
+            if xs[0].shape[*axis].is(0) {
+                return shape_err(format!(
+                    "the index of the {} of an empty dimension ({axis} of {:?}) does not exist",
+                    kind.name(),
+                    xs[0].shape
+                ));
+            }
+            one(DType::I64, reduced(xs[0].shape, &[*axis], *keep))
+        }
+        Op::Scan { axis, .. } => {
+            axis_in(name, *axis, xs[0].shape.len())?;
+            let d = if xs[0].dtype.is_float() { xs[0].dtype } else { DType::I64 };
+            one(d, xs[0].shape)
+        }
+        Op::Sort { axis, .. } => {
+            axis_in(name, *axis, xs[0].shape.len())?;
+            let values = TensorType::new(xs[0].dtype, xs[0].shape);
+            let indices = TensorType::new(DType::I64, xs[0].shape);
+            Ok([values, indices].into_iter().collect())
+        }
+        Op::TopK { k, axis, .. } => {
+            axis_in(name, *axis, xs[0].shape.len())?;
+            if xs[0].shape[*axis].known().is_some_and(|n| *k > n) {
+                return shape_err(format!("k = {k} exceeds dimension {axis} of {:?}", xs[0].shape));
+            }
+            let mut shape: Dims<D> = xs[0].shape.into();
+            shape[*axis] = D::of(*k);
+            let values = TensorType::new(xs[0].dtype, shape.clone());
+            Ok([values, TensorType::new(DType::I64, shape)].into_iter().collect())
+        }
+
+        Op::Reshape { shape } => {
+            if count(shape) != count(xs[0].shape) {
+                return shape_err(format!(
+                    "shape {:?} does not have the elements of {shape:?}",
+                    xs[0].shape
+                ));
+            }
+            one(xs[0].dtype, shape.clone())
+        }
+        Op::Permute { perm } => {
+            axes_in(name, perm, xs[0].shape.len())?;
+            if perm.len() != xs[0].shape.len() {
+                return shape_err(format!(
+                    "{perm:?} does not name every dimension of {:?}",
+                    xs[0].shape
+                ));
+            }
+            let shape: Dims<D> = perm.iter().map(|&p| xs[0].shape[p].clone()).collect();
+            one(xs[0].dtype, shape)
+        }
+        Op::Broadcast { shape } => {
+            if broadcast_shapes(name, xs[0].shape, shape)? != *shape {
+                return shape_err(format!(
+                    "shape {:?} does not broadcast to {shape:?}",
+                    xs[0].shape
+                ));
+            }
+            one(xs[0].dtype, shape.clone())
+        }
+        Op::Slice { axis, start, len, step } => {
+            axis_in(name, *axis, xs[0].shape.len())?;
+            check_slice(name, &xs[0].shape[*axis], *axis, start, len, *step)?;
+            let mut shape: Dims<D> = xs[0].shape.into();
+            shape[*axis] = len.clone();
+            one(xs[0].dtype, shape)
+        }
+        Op::SliceAssign { axis, start, step } => {
+            let d = same_dtype(name, xs)?;
+            axis_in(name, *axis, xs[0].shape.len())?;
+            let fits = xs[0].shape.len() == xs[1].shape.len()
+                && (0..xs[0].shape.len()).all(|i| i == *axis || xs[0].shape[i] == xs[1].shape[i]);
+            if !fits {
+                return shape_err(format!(
+                    "values {:?} differ from the base {:?} beyond axis {axis}",
+                    xs[1].shape, xs[0].shape
+                ));
+            }
+            check_slice(name, &xs[0].shape[*axis], *axis, start, &xs[1].shape[*axis], *step)?;
+            one(d, xs[0].shape)
+        }
+        Op::Flip { axes } => {
+            axes_in(name, axes, xs[0].shape.len())?;
+            one(xs[0].dtype, xs[0].shape)
+        }
+        Op::Pad { low, high, .. } => {
+            let rank = xs[0].shape.len();
+            if low.len() != rank || high.len() != rank {
+                return shape_err(format!(
+                    "widths {low:?} and {high:?} do not match {:?}",
+                    xs[0].shape
+                ));
+            }
+            let shape: Dims<D> = (0..rank)
+                .map(|i| xs[0].shape[i].plus(&D::of(low[i].saturating_add(high[i]))))
+                .collect();
+            one(xs[0].dtype, shape)
+        }
+        Op::Concat { axis } => {
+            let d = same_dtype(name, xs)?;
+            let rank = xs[0].shape.len();
+            axis_in(name, *axis, rank)?;
+            let mut shape: Dims<D> = xs[0].shape.into();
+            for x in &xs[1..] {
+                let fits = x.shape.len() == rank
+                    && (0..rank).all(|i| i == *axis || x.shape[i] == xs[0].shape[i]);
+                if !fits {
+                    return shape_err(format!(
+                        "shapes {:?} and {:?} differ beyond axis {axis}",
+                        xs[0].shape, x.shape
+                    ));
+                }
+                shape[*axis] = shape[*axis].plus(&x.shape[*axis]);
+            }
+            one(d, shape)
+        }
+
+        Op::Gather { axis } => {
+            index_type(name, xs[1].dtype)?;
+            gather_shapes(name, *axis, xs[0].shape, xs[1].shape)?;
+            one(xs[0].dtype, xs[1].shape)
+        }
+        Op::Scatter { axis, .. } => {
+            index_type(name, xs[1].dtype)?;
+            gather_shapes(name, *axis, xs[0].shape, xs[1].shape)?;
+            if xs[1].shape != xs[2].shape {
+                return shape_err(format!(
+                    "index {:?} and values {:?} differ",
+                    xs[1].shape, xs[2].shape
+                ));
+            }
+            one(same_dtype(name, &[xs[0], xs[2]])?, xs[0].shape)
+        }
+        Op::IndexSelect { axis } => {
+            index_type(name, xs[1].dtype)?;
+            axis_in(name, *axis, xs[0].shape.len())?;
+            if xs[1].shape.len() != 1 {
+                return shape_err(format!("the index is {:?}, not one-dimensional", xs[1].shape));
+            }
+            let mut shape: Dims<D> = xs[0].shape.into();
+            shape[*axis] = xs[1].shape[0].clone();
+            one(xs[0].dtype, shape)
+        }
+        Op::IndexAdd { axis } => {
+            index_type(name, xs[1].dtype)?;
+            axis_in(name, *axis, xs[0].shape.len())?;
+            let mut want: Dims<D> = xs[0].shape.into();
+            if xs[1].shape.len() == 1 {
+                want[*axis] = xs[1].shape[0].clone();
+            }
+            if xs[1].shape.len() != 1 || want.as_slice() != xs[2].shape {
+                return shape_err(format!(
+                    "base {:?}, index {:?} and values {:?} do not fit along axis {axis}",
+                    xs[0].shape, xs[1].shape, xs[2].shape
+                ));
+            }
+            one(same_dtype(name, &[xs[0], xs[2]])?, xs[0].shape)
+        }
+
+        Op::MatMul { act } => matmul(name, *act, xs),
+        Op::Conv { stride, padding, dilation, groups, .. } => {
+            conv(name, xs, *stride, *padding, *dilation, *groups)
+        }
+        Op::ConvInputGrad { stride, padding, dilation, groups, height, width } => {
+            let d = same_dtype(name, xs)?;
+            float_only(name, d)?;
+            let (gy, w) = (xs[0].shape, xs[1].shape);
+            let rank_ok = gy.len() == 4 && w.len() == 4;
+            if !rank_ok || gy[1] != w[0] {
+                return shape_err(format!("gradient {gy:?} does not belong to weight {w:?}"));
+            }
+            let kernel = known_kernel(name, &w[2..])?;
+            let hw = [height.clone(), width.clone()];
+            let out = window(name, &hw, kernel, *stride, *padding, *dilation, false)?;
+            if out.as_slice() != &gy[2..] {
+                return shape_err(format!(
+                    "gradient {gy:?} is not that of an input of {height} × {width} (which gives {out:?})"
+                ));
+            }
+            let c = w[1].times(&D::of(*groups));
+            one(d, [gy[0].clone(), c, height.clone(), width.clone()].as_slice())
+        }
+        Op::ConvWeightGrad { stride, padding, dilation, groups, kernel } => {
+            let d = same_dtype(name, xs)?;
+            float_only(name, d)?;
+            let (x, gy) = (xs[0].shape, xs[1].shape);
+            if x.len() != 4 || gy.len() != 4 || x[0] != gy[0] || *groups == 0 {
+                return shape_err(format!("input {x:?} and gradient {gy:?} do not fit"));
+            }
+            let out = window(name, &x[2..], *kernel, *stride, *padding, *dilation, false)?;
+            if out.as_slice() != &gy[2..] {
+                return shape_err(format!(
+                    "gradient {gy:?} is not that of input {x:?} under this kernel"
+                ));
+            }
+            let Some(c) = x[1].exact_div(&D::of(*groups)) else {
+                return shape_err(format!("{} channels do not divide into {groups} groups", x[1]));
+            };
+            one(d, [gy[1].clone(), c, D::of(kernel[0]), D::of(kernel[1])].as_slice())
+        }
+        Op::Pool { window: w, stride, padding, dilation, ceil, .. } => {
+            let out = pool(name, xs[0], *w, *stride, *padding, *dilation, *ceil)?;
+            one(xs[0].dtype, out)
+        }
+        Op::PoolGrad { window: w, stride, padding, dilation, ceil, .. } => {
+            same_dtype(name, xs)?;
+            let out = pool(name, xs[0], *w, *stride, *padding, *dilation, *ceil)?;
+            if out.as_slice() != xs[1].shape {
+                return shape_err(format!("gradient {:?} is not of shape {out:?}", xs[1].shape));
+            }
+            one(xs[0].dtype, xs[0].shape)
+        }
+
+        Op::Softmax { axis, .. } => {
+            float_only(name, xs[0].dtype)?;
+            axis_in(name, *axis, xs[0].shape.len())?;
+            one(xs[0].dtype, xs[0].shape)
+        }
+        Op::SoftmaxGrad { axis, .. } => {
+            float_only(name, same_dtype(name, xs)?)?;
+            axis_in(name, *axis, xs[0].shape.len())?;
+            if xs[0].shape != xs[1].shape {
+                return shape_err(format!(
+                    "result {:?} and gradient {:?} differ",
+                    xs[0].shape, xs[1].shape
+                ));
+            }
+            one(xs[0].dtype, xs[0].shape)
+        }
+        Op::LayerNorm { dims, .. } => {
+            float_only(name, same_dtype(name, xs)?)?;
+            affine_tail(name, *dims, xs[0].shape, &xs[1..])?;
+            one(xs[0].dtype, xs[0].shape)
+        }
+        Op::LayerNormGrad { dims, .. } => {
+            float_only(name, same_dtype(name, xs)?)?;
+            if xs[0].shape != xs[1].shape {
+                return shape_err(format!(
+                    "operand {:?} and gradient {:?} differ",
+                    xs[0].shape, xs[1].shape
+                ));
+            }
+            affine_tail(name, *dims, xs[0].shape, &xs[2..])?;
+            one(xs[0].dtype, xs[0].shape)
+        }
+        Op::Attention { .. } => attention(name, xs),
+        Op::Dropout { p, .. } => {
+            float_only(name, xs[0].dtype)?;
+            if !(0.0..=1.0).contains(&p.get()) {
+                return Err(OpError::value(name, format!("p = {:?} is not a probability", p)));
+            }
+            one(xs[0].dtype, xs[0].shape)
+        }
+    }
+}
+
+fn reduced<D: Extent>(shape: &[D], axes: &[usize], keep: bool) -> Dims<D> {
+    let mut out = Dims::new();
+    for (i, d) in shape.iter().enumerate() {
+        match (axes.contains(&i), keep) {
+            (false, _) => out.push(d.clone()),
+            (true, true) => out.push(D::of(1)),
+            (true, false) => {}
+        }
+    }
+    out
+}
+
+fn check_slice<D: Extent>(
+    op: &str,
+    n: &D,
+    axis: usize,
+    start: &D,
+    len: &D,
+    step: usize,
+) -> Result<(), OpError> {
+    let err = || {
+        Err(OpError::shape(
+            op,
+            format!(
+                "{len} element(s) from {start}, {step} apart, do not lie in dimension {axis} of size {n}"
+            ),
+        ))
+    };
+    if step == 0 {
+        return err();
+    }
+    if len.is(0) {
+        return if n.minus(start).is_some() { Ok(()) } else { err() };
+    }
+    // last = start + (len - 1) step < n
+    let last = len.minus(&D::of(1)).map(|l| l.times(&D::of(step)).plus(start));
+    match last.and_then(|l| n.minus(&l)) {
+        Some(room) if !room.is(0) => Ok(()),
+        _ => err(),
+    }
+}
+
+fn index_type(op: &str, d: DType) -> Result<(), OpError> {
+    if d == DType::I64 {
+        return Ok(());
+    }
+    Err(OpError::dtype(op, format!("the index is {d}, not i64")))
+}
+
+fn gather_shapes<D: Extent>(op: &str, axis: usize, x: &[D], index: &[D]) -> Result<(), OpError> {
+    axis_in(op, axis, x.len())?;
+    let fits = x.len() == index.len()
+        && (0..x.len()).all(|i| i == axis || index[i] == x[i] || x[i].minus(&index[i]).is_some());
+    if fits {
+        return Ok(());
+    }
+    Err(OpError::shape(
+        op,
+        format!("index {index:?} must have the rank of {x:?} and be no larger beyond axis {axis}"),
+    ))
+}
+
+fn matmul<D: Extent>(op: &str, act: Act, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, OpError> {
+    let d = same_dtype(op, xs)?;
+    let (a, b) = (xs[0].shape, xs[1].shape);
+    if d == DType::Bool || (act != Act::None && !d.is_float()) {
+        return Err(OpError::dtype(op, format!("does not take {d}")));
+    }
+    if a.len() < 2 || b.len() < 2 {
+        return Err(OpError::shape(
+            op,
+            format!("operands {a:?} and {b:?} must have two dimensions or more"),
+        ));
+    }
+    let (ak, bk) = (&a[a.len() - 1], &b[b.len() - 2]);
+    if ak != bk {
+        return Err(OpError::shape(
+            op,
+            format!("shapes {a:?} and {b:?} cannot be multiplied: {ak} columns meet {bk} rows"),
+        ));
+    }
+    let mut shape = broadcast_shapes(op, &a[..a.len() - 2], &b[..b.len() - 2])?;
+    shape.push(a[a.len() - 2].clone());
+    shape.push(b[b.len() - 1].clone());
+    if let Some(bias) = xs.get(2)
+        && (bias.shape.len() != 1 || bias.shape[0] != b[b.len() - 1])
+    {
+        return Err(OpError::shape(
+            op,
+            format!("bias {:?} does not match {} columns", bias.shape, b[b.len() - 1]),
+        ));
+    }
+    one(d, shape)
+}
+
+fn known_kernel<D: Extent>(op: &str, kernel: &[D]) -> Result<[usize; 2], OpError> {
+    match (kernel[0].known(), kernel[1].known()) {
+        (Some(h), Some(w)) => Ok([h, w]),
+        _ => Err(OpError::shape(op, format!("the kernel's extent {kernel:?} must be known"))),
+    }
+}
+
+fn conv<D: Extent>(
+    op: &str,
+    xs: &[TypeRef<'_, D>],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    groups: usize,
+) -> Result<Types<D>, OpError> {
+    let d = same_dtype(op, xs)?;
+    float_only(op, d)?;
+    let (x, w) = (xs[0].shape, xs[1].shape);
+    if x.len() != 4 || w.len() != 4 {
+        return Err(OpError::shape(
+            op,
+            format!("input {x:?} must be [N, C, H, W] and weight {w:?} [O, C / groups, KH, KW]"),
+        ));
+    }
+    if groups == 0 || w[0].exact_div(&D::of(groups)).is_none() || x[1] != w[1].times(&D::of(groups))
+    {
+        return Err(OpError::shape(
+            op,
+            format!(
+                "input {x:?} has {} channels, weight {w:?} with {groups} group(s) takes {}",
+                x[1],
+                w[1].times(&D::of(groups))
+            ),
+        ));
+    }
+    if let Some(bias) = xs.get(2)
+        && (bias.shape.len() != 1 || bias.shape[0] != w[0])
+    {
+        return Err(OpError::shape(
+            op,
+            format!("bias {:?} does not match {} output channels", bias.shape, w[0]),
+        ));
+    }
+    let kernel = known_kernel(op, &w[2..])?;
+    let [h, wd] = window(op, &x[2..], kernel, stride, padding, dilation, false)?;
+    one(d, [x[0].clone(), w[0].clone(), h, wd].as_slice())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn pool<D: Extent>(
+    op: &str,
+    x: TypeRef<'_, D>,
+    w: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    ceil: bool,
+) -> Result<Dims<D>, OpError> {
+    float_only(op, x.dtype)?;
+    if x.shape.len() != 4 {
+        return Err(OpError::shape(op, format!("input {:?} must be [N, C, H, W]", x.shape)));
+    }
+    if (0..2).any(|i| 2 * padding[i] > w[i]) {
+        return Err(OpError::shape(
+            op,
+            format!("padding {padding:?} exceeds half the window {w:?}"),
+        ));
+    }
+    let [h, wd] = window(op, &x.shape[2..], w, stride, padding, dilation, ceil)?;
+    Ok([x.shape[0].clone(), x.shape[1].clone(), h, wd].into_iter().collect())
+}
+
+fn affine_tail<D: Extent>(
+    op: &str,
+    dims: usize,
+    x: &[D],
+    affine: &[TypeRef<'_, D>],
+) -> Result<(), OpError> {
+    if dims == 0 || dims > x.len() {
+        return Err(OpError::shape(
+            op,
+            format!("cannot normalise the last {dims} dimension(s) of {x:?}"),
+        ));
+    }
+    let tail = &x[x.len() - dims..];
+    match affine.iter().find(|a| a.shape != tail) {
+        None => Ok(()),
+        Some(a) => Err(OpError::shape(
+            op,
+            format!("weight or bias {:?} is not of shape {tail:?}", a.shape),
+        )),
+    }
+}
+
+fn attention<D: Extent>(op: &str, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, OpError> {
+    let d = same_dtype(op, xs)?;
+    float_only(op, d)?;
+    let (q, k, v) = (xs[0].shape, xs[1].shape, xs[2].shape);
+    let r = q.len();
+    let fits = r >= 2
+        && k.len() == r
+        && v.len() == r
+        && q[..r - 2] == k[..r - 2]
+        && k[..r - 2] == v[..r - 2]
+        && q[r - 1] == k[r - 1]
+        && k[r - 2] == v[r - 2];
+    if !fits {
+        return Err(OpError::shape(
+            op,
+            format!(
+                "query {q:?}, key {k:?} and value {v:?} do not fit: [.., T, E], [.., S, E], [.., S, F]"
+            ),
+        ));
+    }
+    let mut scores: Dims<D> = q.into();
+    scores[r - 1] = k[r - 2].clone();
+    if let Some(mask) = xs.get(3)
+        && broadcast_shapes(op, mask.shape, &scores)? != scores
+    {
+        return Err(OpError::shape(
+            op,
+            format!("mask {} does not broadcast to {scores:?}", describe(mask.dtype, mask.shape)),
+        ));
+    }
+    let mut out: Dims<D> = q.into();
+    out[r - 1] = v[r - 1].clone();
+    one(d, out)
+}

@@ -1,0 +1,442 @@
+//! The op vocabulary: one enum that the eager runtime, autograd, tracing, the
+//! rewriter, the code generators and the importers all interpret.
+//!
+//! *Primitives* have a kernel and stand for themselves. *Composites* have one
+//! decomposition into primitives ([`decompose`]) and may have a kernel of their
+//! own where that pays. Each op has one shape-and-type rule ([`infer`]), written
+//! over [`Extent`] so that it serves tensors that exist and graphs with symbolic
+//! sizes alike.
+
+mod attr;
+mod decompose;
+mod infer;
+mod pointwise;
+
+pub use attr::{Attr, AttrReader};
+pub use decompose::{Build, decompose};
+pub use infer::{TensorType, TypeRef, broadcast_shapes, infer};
+pub use pointwise::{BinaryDomain, BinaryOp, CompareOp, Domain, Kernel32, UnaryOp};
+
+use crate::dim::{Dim, Dims, Extent};
+use crate::dtype::{DType, Scalar};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+/// A list of axes: dimensions counted from the front.
+pub type Axes = SmallVec<[usize; 5]>;
+
+/// An f64 attribute that can be a key: equality, order and hash go by bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Real(u64);
+
+impl Real {
+    /// Wraps a number.
+    pub fn new(v: f64) -> Real {
+        Real(v.to_bits())
+    }
+    /// The number.
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl std::fmt::Debug for Real {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.get())
+    }
+}
+
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $v:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$doc])* $v,)*
+        }
+        impl $name {
+            /// Every member.
+            pub const ALL: &[$name] = &[$($name::$v),*];
+            /// The name in text.
+            pub const fn name(self) -> &'static str {
+                match self { $($name::$v => $text),* }
+            }
+        }
+    };
+}
+
+named_enum! {
+    /// What a reduction computes.
+    ReduceKind {
+        /// Sum; 0 of nothing. Integers and bool add up in i64.
+        Sum = "sum",
+        /// Product; 1 of nothing.
+        Prod = "prod",
+        /// Largest; NaN if any is NaN; an error of nothing.
+        Max = "max",
+        /// Smallest; NaN if any is NaN; an error of nothing.
+        Min = "min",
+        /// Whether any is true.
+        Any = "any",
+        /// Whether all are true.
+        All = "all",
+    }
+}
+named_enum! {
+    /// Which index a search along an axis finds: the first of equals.
+    ArgKind {
+        /// Of the largest.
+        Max = "max",
+        /// Of the smallest.
+        Min = "min",
+    }
+}
+named_enum! {
+    /// What a scan accumulates along an axis.
+    ScanKind {
+        /// Running sum.
+        Sum = "sum",
+        /// Running product.
+        Prod = "prod",
+    }
+}
+named_enum! {
+    /// What happens where a scatter meets an element.
+    ScatterKind {
+        /// It is replaced.
+        Set = "set",
+        /// The source is added.
+        Add = "add",
+    }
+}
+named_enum! {
+    /// What a pooling window computes.
+    PoolKind {
+        /// Largest; padding never wins.
+        Max = "max",
+        /// Mean over the window, padding counted as zeros.
+        Avg = "avg",
+        /// Mean over the part of the window inside the input.
+        AvgInside = "avg_inside",
+    }
+}
+named_enum! {
+    /// A distribution.
+    RandomKind {
+        /// Uniform on [0, 1).
+        Uniform = "uniform",
+        /// Standard normal.
+        Normal = "normal",
+    }
+}
+named_enum! {
+    /// The activation that a contraction applies to its result.
+    Act {
+        /// None.
+        None = "none",
+        /// `max(x, 0)`.
+        Relu = "relu",
+        /// Exact GELU.
+        Gelu = "gelu",
+        /// GELU, tanh form.
+        GeluTanh = "gelu_tanh",
+        /// `x sigmoid(x)`.
+        Silu = "silu",
+        /// Logistic function.
+        Sigmoid = "sigmoid",
+        /// Hyperbolic tangent.
+        Tanh = "tanh",
+    }
+}
+
+impl Act {
+    /// The unary op it is; `None` for [`Act::None`].
+    pub fn unary(self) -> Option<UnaryOp> {
+        Some(match self {
+            Act::None => return None,
+            Act::Relu => UnaryOp::Relu,
+            Act::Gelu => UnaryOp::Gelu,
+            Act::GeluTanh => UnaryOp::GeluTanh,
+            Act::Silu => UnaryOp::Silu,
+            Act::Sigmoid => UnaryOp::Sigmoid,
+            Act::Tanh => UnaryOp::Tanh,
+        })
+    }
+
+    /// The activation that a unary op is, if it is one.
+    pub fn from_unary(op: UnaryOp) -> Option<Act> {
+        Act::ALL.iter().copied().find(|a| a.unary() == Some(op))
+    }
+}
+
+/// Declares the vocabulary: name, attributes of a type that implements [`Attr`],
+/// then attributes that are a whole shape (`dims`) or one extent (`dim`).
+macro_rules! ops {
+    ($($(#[$doc:meta])* $op:ident = $name:literal
+        { $($field:ident : $t:ty),* $(,)? }
+        $(dims { $($dims:ident),* })?
+        $(dim { $($dim:ident),* })?;
+    )*) => {
+        /// An op with its attributes. `D` is the type of extents: `usize` where
+        /// tensors exist, [`Dim`] in graphs.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[allow(missing_docs)] // fields are described with their op
+        pub enum Op<D = usize> {
+            /// `f(x)`, element by element.
+            Unary(UnaryOp),
+            /// `f(a, b)`, element by element; the operands broadcast.
+            Binary(BinaryOp),
+            /// A comparison, element by element; the operands broadcast.
+            Compare(CompareOp),
+            $($(#[$doc])* $op {
+                $($field: $t,)*
+                $($($dims: Dims<D>,)*)?
+                $($($dim: D,)*)?
+            },)*
+        }
+
+        impl<D> Op<D> {
+            /// The op's name in messages and graphs.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    Op::Unary(u) => u.name(),
+                    Op::Binary(b) => b.name(),
+                    Op::Compare(c) => c.name(),
+                    $(Op::$op { .. } => $name,)*
+                }
+            }
+        }
+
+        impl<D: Extent> Op<D> {
+            /// The same op with every extent mapped; `None` when `f` gives `None`.
+            pub fn map_dims<E>(&self, f: &mut dyn FnMut(&D) -> Option<E>) -> Option<Op<E>> {
+                Some(match self {
+                    Op::Unary(u) => Op::Unary(*u),
+                    Op::Binary(b) => Op::Binary(*b),
+                    Op::Compare(c) => Op::Compare(*c),
+                    $(Op::$op { $($field,)* $($($dims,)*)? $($($dim,)*)? } => Op::$op {
+                        $($field: $field.clone(),)*
+                        $($($dims: $dims.iter().map(&mut *f).collect::<Option<_>>()?,)*)?
+                        $($($dim: f($dim)?,)*)?
+                    },)*
+                })
+            }
+
+            /// `name[key=value, …]`, with the graph's names for symbols.
+            pub fn text(&self, names: &[String]) -> String {
+                let attrs: Vec<String> = match self {
+                    Op::Unary(_) | Op::Binary(_) | Op::Compare(_) => vec![],
+                    $(Op::$op { $($field,)* $($($dims,)*)? $($($dim,)*)? } => vec![
+                        $(format!("{}={}", stringify!($field), Attr::print($field)),)*
+                        $($(format!("{}={}", stringify!($dims), attr::print_dims($dims, names)),)*)?
+                        $($(format!("{}={}", stringify!($dim), $dim.show(names)),)*)?
+                    ],)*
+                };
+                if attrs.is_empty() {
+                    self.name().to_string()
+                } else {
+                    format!("{}[{}]", self.name(), attrs.join(", "))
+                }
+            }
+        }
+
+        impl Op<Dim> {
+            /// Parses what [`Op::text`] prints.
+            pub fn parse(text: &str, names: &[String]) -> Result<Op<Dim>, String> {
+                let (name, attrs) = match text.split_once('[') {
+                    None => (text, ""),
+                    Some((n, rest)) => {
+                        (n, rest.strip_suffix(']').ok_or_else(|| format!("`{text}` lacks `]`"))?)
+                    }
+                };
+                #[allow(unused_mut)]
+                let mut r = AttrReader::new(attrs, names)?;
+                let op = if let Some(u) = UnaryOp::ALL.iter().find(|o| o.name() == name) {
+                    Op::Unary(*u)
+                } else if let Some(b) = BinaryOp::ALL.iter().find(|o| o.name() == name) {
+                    Op::Binary(*b)
+                } else if let Some(c) = CompareOp::ALL.iter().find(|o| o.name() == name) {
+                    Op::Compare(*c)
+                } else {
+                    match name {
+                        $($name => Op::$op {
+                            $($field: r.attr::<$t>(stringify!($field))?,)*
+                            $($($dims: r.dims(stringify!($dims))?,)*)?
+                            $($($dim: r.dim(stringify!($dim))?,)*)?
+                        },)*
+                        _ => return Err(format!("unknown op `{name}`")),
+                    }
+                };
+                r.finish()?;
+                Ok(op)
+            }
+        }
+    };
+}
+
+ops! {
+    // ---------------------------------------------------------- sources
+    /// An array filled with `value`. No operands.
+    Full = "full" { value: Scalar, dtype: DType } dims { shape };
+    /// The index along `axis`, as a number of type `dtype`. No operands.
+    Iota = "iota" { dtype: DType, axis: usize } dims { shape };
+    /// Random numbers: draw `offset` and those after it of the Philox stream
+    /// `seed`. No operands.
+    Random = "random" { kind: RandomKind, dtype: DType, seed: u64, offset: u64 } dims { shape };
+
+    // ---------------------------------------------------------- element by element
+    /// `(cond, a, b)`: `a` where `cond`, else `b`; the operands broadcast.
+    Select = "select" {};
+    /// The operand's values in type `dtype`.
+    Cast = "cast" { dtype: DType };
+
+    // ---------------------------------------------------------- along axes
+    /// Reduces `axes`, which stay as ones when `keep`.
+    Reduce = "reduce" { kind: ReduceKind, axes: Axes, keep: bool };
+    /// The i64 index, along `axis`, of the extreme.
+    ArgReduce = "arg_reduce" { kind: ArgKind, axis: usize, keep: bool };
+    /// Accumulates along `axis`, from the end when `reverse`.
+    Scan = "scan" { kind: ScanKind, axis: usize, reverse: bool };
+    /// Sorted along `axis`, equals in their old order: values and i64 indices.
+    Sort = "sort" { axis: usize, descending: bool };
+    /// The `k` largest (or smallest) along `axis`, in order: values and i64 indices.
+    TopK = "topk" { k: usize, axis: usize, largest: bool };
+
+    // ---------------------------------------------------------- layout
+    /// The same elements, in row-major order, in another shape.
+    Reshape = "reshape" {} dims { shape };
+    /// Dimension `i` of the result is dimension `perm[i]` of the operand.
+    Permute = "permute" { perm: Axes };
+    /// Repeated to a larger shape, aligned at the last dimension.
+    Broadcast = "broadcast" {} dims { shape };
+    /// `len` elements of `axis` from `start` on, `step` apart.
+    Slice = "slice" { axis: usize, step: usize } dim { start, len };
+    /// `(base, values)`: `base` with the slice of `axis` that starts at `start`,
+    /// `step` apart, replaced by `values`.
+    SliceAssign = "slice_assign" { axis: usize, step: usize } dim { start };
+    /// Reversed along `axes`.
+    Flip = "flip" { axes: Axes };
+    /// `value` added around: `low[i]` elements before, `high[i]` after dimension `i`.
+    Pad = "pad" { low: Axes, high: Axes, value: Scalar };
+    /// Any number of operands joined along `axis`.
+    Concat = "concat" { axis: usize };
+
+    // ---------------------------------------------------------- by index
+    /// `(x, index)`: element `index[i]` along `axis` for each `i`; the other
+    /// coordinates are those of `i`.
+    Gather = "gather" { axis: usize };
+    /// `(base, index, values)`: the converse of gather, on a copy of `base`.
+    Scatter = "scatter" { axis: usize, kind: ScatterKind };
+    /// `(x, index)`: the slabs of `axis` with a 1-d `index`.
+    IndexSelect = "index_select" { axis: usize };
+    /// `(base, index, values)`: `values`' slabs added to those of `base`.
+    IndexAdd = "index_add" { axis: usize };
+
+    // ---------------------------------------------------------- contractions
+    /// `(a, b)` or `(a, b, bias)`: `act(a b + bias)` over the last two
+    /// dimensions; leading ones broadcast; `bias` has the result's last extent.
+    MatMul = "matmul" { act: Act };
+    /// `(x, w)` or `(x, w, bias)`: 2-d cross-correlation, `x` [N, C, H, W], `w`
+    /// [O, C / groups, KH, KW], `bias` [O], then `act`.
+    Conv = "conv2d" { stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], groups: usize, act: Act };
+    /// `(gy, w)`: the derivative of [`Op::Conv`] by its input of `height` × `width`.
+    ConvInputGrad = "conv2d_input_grad" { stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], groups: usize } dim { height, width };
+    /// `(x, gy)`: the derivative of [`Op::Conv`] by its weight of extent `kernel`.
+    ConvWeightGrad = "conv2d_weight_grad" { stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], groups: usize, kernel: [usize; 2] };
+    /// 2-d pooling of [N, C, H, W]. `ceil` keeps windows that start inside the
+    /// input and end outside.
+    Pool = "pool2d" { kind: PoolKind, window: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], ceil: bool };
+    /// `(x, gy)`: the derivative of [`Op::Pool`] by its input.
+    PoolGrad = "pool2d_grad" { kind: PoolKind, window: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], ceil: bool };
+
+    // ---------------------------------------------------------- composites
+    /// `e^x / sum(e^x)` along `axis`, or its logarithm when `log`.
+    Softmax = "softmax" { axis: usize, log: bool };
+    /// `(y, gy)`: the derivative of [`Op::Softmax`], from its result `y`.
+    SoftmaxGrad = "softmax_grad" { axis: usize, log: bool };
+    /// `(x)`, `(x, weight)` or `(x, weight, bias)`: normalised over the last
+    /// `dims` dimensions.
+    LayerNorm = "layer_norm" { dims: usize, eps: Real };
+    /// `(x, gy)` or `(x, gy, weight)`: the derivative of [`Op::LayerNorm`] by `x`.
+    LayerNormGrad = "layer_norm_grad" { dims: usize, eps: Real };
+    /// `(q, k, v)` or `(q, k, v, mask)`: softmax(scale q kᵀ + mask) v over the
+    /// last two dimensions; `causal` hides later keys.
+    Attention = "attention" { scale: Real, causal: bool };
+    /// Zero with probability `p`, else divided by `1 - p`; the same mask for the
+    /// same `seed` and `offset`.
+    Dropout = "dropout" { p: Real, seed: u64, offset: u64 };
+}
+
+impl<D> Op<D> {
+    /// How many results the op has.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Op::Sort { .. } | Op::TopK { .. } => 2,
+            _ => 1,
+        }
+    }
+
+    /// How many operands the op takes, least and most.
+    pub fn arity(&self) -> (usize, usize) {
+        match self {
+            Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } => (0, 0),
+            Op::Binary(_) | Op::Compare(_) => (2, 2),
+            Op::Select {} | Op::Scatter { .. } | Op::IndexAdd { .. } => (3, 3),
+            Op::SliceAssign { .. }
+            | Op::Gather { .. }
+            | Op::IndexSelect { .. }
+            | Op::ConvInputGrad { .. }
+            | Op::ConvWeightGrad { .. }
+            | Op::PoolGrad { .. }
+            | Op::SoftmaxGrad { .. } => (2, 2),
+            Op::MatMul { .. } | Op::Conv { .. } | Op::LayerNormGrad { .. } => (2, 3),
+            Op::LayerNorm { .. } => (1, 3),
+            Op::Attention { .. } => (3, 4),
+            Op::Concat { .. } => (1, usize::MAX),
+            _ => (1, 1),
+        }
+    }
+
+    /// Whether each element of the result depends on the elements at its own
+    /// place alone (the operands broadcast).
+    pub fn is_pointwise(&self) -> bool {
+        matches!(
+            self,
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. }
+        )
+    }
+
+    /// Whether the result can be a view of the first operand.
+    pub fn is_view(&self) -> bool {
+        matches!(
+            self,
+            Op::Reshape { .. }
+                | Op::Permute { .. }
+                | Op::Broadcast { .. }
+                | Op::Slice { .. }
+                | Op::Flip { .. }
+        )
+    }
+}
+
+impl Op<Dim> {
+    /// The op for given sizes of the symbols.
+    pub fn eval(&self, sizes: &[usize]) -> Option<Op> {
+        self.map_dims(&mut |d| d.eval(sizes))
+    }
+}
+
+impl Op {
+    /// The op as it stands in a graph.
+    pub fn to_graph(&self) -> Op<Dim> {
+        self.map_dims(&mut |&d| Some(Dim::of(d))).expect("every number is an extent")
+    }
+}
+
+impl<D: Extent> std::fmt::Display for Op<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text(&[]))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Compiled programs: what they are made of, and how they run.
+//!
+//! A [`Program`] is the plan a compiler made: buffers, the steps that fill them,
+//! and what the inputs must look like. Together with generated [`Code`] and the
+//! constants it becomes a [`Model`], which any number of threads may run at once.
+//! A program compiled in this process and one loaded from a file are the same
+//! thing here.
+
+mod abi;
+mod bind;
+mod memory;
+mod model;
+mod steps;
+
+pub use abi::{ABI_VERSION, Code, Frame, HookFn, LoopFn, MainFn, Table};
+pub use bind::{RunError, bind_sizes};
+pub use memory::{Lifetime, MemoryPlan, plan_memory};
+pub use model::{Model, ModelError};
+
+use crate::op::{Act, TensorType};
+use crate::{DType, Dim, Op};
+use serde::{Deserialize, Serialize};
+
+/// A named size that is known only when the program runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Symbol {
+    /// Its name.
+    pub name: String,
+    /// Smallest size allowed.
+    pub min: usize,
+    /// Largest size allowed.
+    pub max: usize,
+    /// The size for which costs are estimated.
+    pub hint: usize,
+}
+
+/// An input or output.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType<Dim>,
+}
+
+/// Where a buffer's memory comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Place {
+    /// The caller's input of that number.
+    Input(u32),
+    /// The caller's output of that number.
+    Output(u32),
+    /// The constants, at that byte.
+    Constant(u64),
+    /// The arena, from one step to another (both included).
+    Temp {
+        /// The first step that writes it.
+        first: u32,
+        /// The last step that reads it.
+        last: u32,
+    },
+}
+
+/// A piece of memory that steps read and write.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Type of its elements.
+    pub dtype: DType,
+    /// Number of elements.
+    pub len: Dim,
+    /// Where its memory comes from.
+    pub place: Place,
+}
+
+/// A strided view of a buffer, in elements.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct View {
+    /// The buffer.
+    pub buffer: u32,
+    /// Where the first element lies.
+    pub offset: Dim,
+    /// Extent of each dimension.
+    pub shape: Vec<Dim>,
+    /// Distance between neighbours in each dimension.
+    pub strides: Vec<Dim>,
+}
+
+/// How a contraction's constant operand is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Packing {
+    /// As an ordinary matrix.
+    None,
+    /// In the panels of [`sinter_kernels::gemm`].
+    Panels,
+    /// As [`sinter_kernels::conv`] packs weights for that kernel.
+    Conv(u32),
+}
+
+/// One step of a program.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Step {
+    /// Generated loops, called from generated code.
+    Generated {
+        /// Name of the function, for people.
+        name: String,
+    },
+    /// A matrix product or convolution by a library kernel.
+    Contract {
+        /// The op, without its activation.
+        op: Op<Dim>,
+        /// Left and right operand; the right one may be packed.
+        operands: [View; 2],
+        /// How the weight is stored.
+        packing: Packing,
+        /// Added to each column (product) or output channel (convolution).
+        bias: Option<View>,
+        /// Applied after the bias, in registers.
+        act: Act,
+        /// Whether generated code finishes each tile.
+        hook: bool,
+        /// The result.
+        result: View,
+    },
+    /// Any other op, by the eager kernels.
+    Library {
+        /// The op.
+        op: Op<Dim>,
+        /// Its operands.
+        operands: Vec<View>,
+        /// Its results.
+        results: Vec<View>,
+    },
+}
+
+/// The plan of a compiled program.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// Named sizes; [`Dim::symbol`] counts in this list.
+    pub symbols: Vec<Symbol>,
+    /// What it takes.
+    pub inputs: Vec<Port>,
+    /// What it gives.
+    pub outputs: Vec<Port>,
+    /// Its memory.
+    pub buffers: Vec<Buffer>,
+    /// What it does, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Program {
+    /// Names of its symbols.
+    pub fn symbol_names(&self) -> Vec<String> {
+        self.symbols.iter().map(|s| s.name.clone()).collect()
+    }
+
+    /// `name(x: f32[N, 784]) -> (y: f32[N, 10])`
+    pub fn signature(&self) -> String {
+        let names = self.symbol_names();
+        let ports = |ps: &[Port]| {
+            let ps: Vec<String> =
+                ps.iter().map(|p| format!("{}: {}", p.name, p.ty.text(&names))).collect();
+            ps.join(", ")
+        };
+        format!("{}({}) -> ({})", self.name, ports(&self.inputs), ports(&self.outputs))
+    }
+}

@@ -1,0 +1,335 @@
+//! A program ready to run.
+
+use super::abi::{Code, Frame};
+use super::bind::{RunError, bind_sizes, check};
+use super::memory::{Lifetime, plan_memory};
+use super::steps::{Run, TABLE};
+use super::{Place, Program};
+use crate::{Array, DType, Device, OpError};
+use sinter_kernels::mem::Block;
+use smallvec::SmallVec;
+use std::sync::{Mutex, MutexGuard};
+use thiserror::Error;
+
+/// A plan that contradicts itself or its constants.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("invalid program: {0}")]
+pub struct ModelError(pub String);
+
+/// A program, its code and its constants. Any number of threads may run it at
+/// once; each run takes working memory from a pool, which after the first run of
+/// a size allocates nothing.
+pub struct Model {
+    program: Program,
+    code: Code,
+    constants: Block,
+    idle: Mutex<Vec<Box<Workspace>>>,
+}
+
+/// What one run works with.
+pub(super) struct Workspace {
+    sizes: Vec<usize>,
+    sizes_i64: Vec<i64>,
+    arena: Block,
+    /// Start of each temporary in the arena, else 0.
+    offsets: Vec<usize>,
+    addresses: Vec<*mut u8>,
+}
+
+// SAFETY: the addresses point into the arena, the constants, and the arrays of
+// the run in progress; a workspace belongs to one run at a time.
+#[allow(unsafe_code)]
+unsafe impl Send for Workspace {}
+
+impl Model {
+    /// Puts a program, its code and its constants together.
+    ///
+    /// # Errors
+    /// When the plan refers to something that does not exist.
+    pub fn new(program: Program, code: Code, constants: Block) -> Result<Model, ModelError> {
+        validate(&program, &constants)?;
+        Ok(Model { program, code, constants, idle: Mutex::new(Vec::new()) })
+    }
+
+    /// The plan.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The constants' memory.
+    pub fn constants(&self) -> &Block {
+        &self.constants
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Box<Workspace>>> {
+        self.idle.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Bytes of working memory a run with these sizes of the symbols needs, beside
+    /// inputs, outputs and constants.
+    ///
+    /// # Errors
+    /// When a size does not evaluate.
+    pub fn arena_bytes(&self, sizes: &[usize]) -> Result<usize, RunError> {
+        Ok(plan_memory(&lifetimes(&self.program, sizes)?).total)
+    }
+
+    /// Runs the program; results are in fresh memory.
+    ///
+    /// # Errors
+    /// When inputs do not fit, or a step fails.
+    pub fn run(&self, inputs: &[&Array]) -> Result<Vec<Array>, RunError> {
+        let sizes = self.sizes(inputs)?;
+        let outs = self
+            .program
+            .outputs
+            .iter()
+            .map(|p| {
+                let t = p.ty.eval(&sizes).ok_or_else(|| unsized_extent(&p.name))?;
+                Array::empty(t.shape, t.dtype).map_err(RunError::Memory)
+            })
+            .collect::<Result<Vec<Array>, RunError>>()?;
+        {
+            let refs: SmallVec<[&Array; 4]> = outs.iter().collect();
+            self.execute(sizes, inputs, &refs)?;
+        }
+        Ok(outs)
+    }
+
+    /// Runs the program into arrays that exist. After the first run of a size
+    /// nothing is allocated, provided that inputs are dense.
+    ///
+    /// # Errors
+    /// When inputs or outputs do not fit or overlap, or a step fails.
+    pub fn run_into(&self, inputs: &[&Array], outputs: &[&Array]) -> Result<(), RunError> {
+        let sizes = self.sizes(inputs)?;
+        if outputs.len() != self.program.outputs.len() {
+            return Err(RunError::Count {
+                what: "outputs",
+                want: self.program.outputs.len(),
+                got: outputs.len(),
+            });
+        }
+        for (i, (p, o)) in self.program.outputs.iter().zip(outputs).enumerate() {
+            check(p, o.dtype(), o.shape(), &sizes, &self.program.symbols)?;
+            if !o.is_contiguous() || o.block().is_read_only() {
+                let reason = "an output must be dense and writable".to_string();
+                return Err(RunError::Memory(OpError::Value { op: p.name.clone(), reason }));
+            }
+            let clash = inputs.iter().any(|x| x.may_overlap(o))
+                || outputs[..i].iter().any(|x| x.may_overlap(o));
+            if clash {
+                return Err(RunError::Overlap(p.name.clone()));
+            }
+        }
+        self.execute(sizes, inputs, outputs)
+    }
+
+    fn sizes(&self, inputs: &[&Array]) -> Result<SmallVec<[usize; 4]>, RunError> {
+        let given: SmallVec<[(DType, &[usize]); 4]> =
+            inputs.iter().map(|a| (a.dtype(), a.shape())).collect();
+        for a in inputs {
+            if a.device() != Device::Cpu {
+                return Err(RunError::Memory(OpError::Device {
+                    op: self.program.name.clone(),
+                    left: Device::Cpu,
+                    right: a.device(),
+                }));
+            }
+        }
+        Ok(bind_sizes(&self.program.inputs, &self.program.symbols, &given)?.into())
+    }
+
+    fn execute(
+        &self,
+        sizes: SmallVec<[usize; 4]>,
+        inputs: &[&Array],
+        outputs: &[&Array],
+    ) -> Result<(), RunError> {
+        // Generated code reads inputs densely.
+        let dense: SmallVec<[std::borrow::Cow<'_, Array>; 4]> = inputs
+            .iter()
+            .map(|a| {
+                if a.is_contiguous() {
+                    Ok(std::borrow::Cow::Borrowed(*a))
+                } else {
+                    crate::eager::dense(a).map(std::borrow::Cow::Owned).map_err(RunError::Memory)
+                }
+            })
+            .collect::<Result<_, _>>()?;
+        let kept = {
+            let mut idle = self.idle();
+            let fit = idle.iter().position(|w| w.sizes.as_slice() == sizes.as_slice());
+            fit.map(|i| idle.swap_remove(i)).or_else(|| idle.pop())
+        };
+        let mut space = match kept {
+            Some(w) if w.sizes.as_slice() == sizes.as_slice() => w,
+            // Memory of another size goes back to the pool before new is taken.
+            other => {
+                drop(other);
+                Box::new(self.workspace(&sizes)?)
+            }
+        };
+        for (i, b) in self.program.buffers.iter().enumerate() {
+            let address = match b.place {
+                Place::Input(k) => start(&dense[k as usize]),
+                Place::Output(k) => start(outputs[k as usize]),
+                _ => continue,
+            };
+            space.addresses[i] = address;
+        }
+        let result = self.call(&space, &dense, outputs);
+        self.idle().push(space);
+        result
+    }
+
+    fn workspace(&self, sizes: &[usize]) -> Result<Workspace, RunError> {
+        let plan = plan_memory(&lifetimes(&self.program, sizes)?);
+        let memory = |source| OpError::Memory { op: self.program.name.clone(), source };
+        let arena = Block::try_new(plan.total).map_err(|e| RunError::Memory(memory(e)))?;
+        let mut temps = plan.offsets.iter();
+        let mut offsets = Vec::new();
+        let mut addresses = Vec::new();
+        for b in &self.program.buffers {
+            let (offset, address) = match b.place {
+                Place::Temp { .. } => {
+                    let o = *temps.next().expect("one offset per temporary");
+                    (o, arena.as_ptr().wrapping_add(o))
+                }
+                Place::Constant(o) => (0, self.constants.as_ptr().wrapping_add(o as usize)),
+                _ => (0, std::ptr::null_mut()),
+            };
+            offsets.push(offset);
+            addresses.push(address);
+        }
+        Ok(Workspace {
+            sizes: sizes.to_vec(),
+            sizes_i64: sizes.iter().map(|&s| s as i64).collect(),
+            arena,
+            offsets,
+            addresses,
+        })
+    }
+
+    #[allow(unsafe_code)]
+    fn call(
+        &self,
+        space: &Workspace,
+        inputs: &[std::borrow::Cow<'_, Array>],
+        outputs: &[&Array],
+    ) -> Result<(), RunError> {
+        let run = Run {
+            program: &self.program,
+            constants: &self.constants,
+            sizes: &space.sizes,
+            arena: &space.arena,
+            offsets: &space.offsets,
+            inputs,
+            outputs,
+            error: Mutex::new(None),
+        };
+        let frame = Frame {
+            buffers: space.addresses.as_ptr(),
+            sizes: space.sizes_i64.as_ptr(),
+            table: &TABLE,
+            context: std::ptr::from_ref(&run).cast(),
+        };
+        // SAFETY: the code was generated for this program (`Code::new`); every
+        // buffer has the length the plan gives it for these sizes, as checked on
+        // binding, and lives until this returns.
+        let status = unsafe { (self.code.main)(&frame) };
+        match (status, run.error.into_inner().unwrap_or_else(|e| e.into_inner())) {
+            (0, None) => Ok(()),
+            (_, Some(e)) => Err(e),
+            (s, None) => Err(RunError::Panic {
+                step: 0,
+                message: format!("the program returned {s} without an error"),
+            }),
+        }
+    }
+}
+
+/// Address of a dense array's first element.
+fn start(a: &Array) -> *mut u8 {
+    a.block().as_ptr().wrapping_add(a.offset() * a.dtype().size())
+}
+
+fn unsized_extent(name: &str) -> RunError {
+    RunError::Memory(OpError::Shape {
+        op: name.to_string(),
+        reason: "an extent is negative or too large for these sizes".to_string(),
+    })
+}
+
+fn lifetimes(p: &Program, sizes: &[usize]) -> Result<Vec<Lifetime>, RunError> {
+    p.buffers
+        .iter()
+        .filter_map(|b| match b.place {
+            Place::Temp { first, last } => Some((b, first, last)),
+            _ => None,
+        })
+        .map(|(b, first, last)| {
+            let n = b.len.eval(sizes).and_then(|n| n.checked_mul(b.dtype.size()));
+            let bytes = n.filter(|&n| n <= isize::MAX as usize / 2);
+            let bytes = bytes.ok_or_else(|| unsized_extent(&p.name))?;
+            Ok(Lifetime { bytes, first, last })
+        })
+        .collect()
+}
+
+/// Every reference of the plan must lead somewhere, so that running needs no
+/// further checks on its structure.
+fn validate(p: &Program, constants: &Block) -> Result<(), ModelError> {
+    let bad = |why: String| Err(ModelError(why));
+    let shape_len = |t: &[crate::Dim]| t.len();
+    for (i, b) in p.buffers.iter().enumerate() {
+        match b.place {
+            Place::Input(k) if k as usize >= p.inputs.len() => {
+                return bad(format!("buffer {i} is input {k} of {}", p.inputs.len()));
+            }
+            Place::Output(k) if k as usize >= p.outputs.len() => {
+                return bad(format!("buffer {i} is output {k} of {}", p.outputs.len()));
+            }
+            Place::Input(k) if p.inputs[k as usize].ty.dtype != b.dtype => {
+                return bad(format!("buffer {i} and input {k} differ in type"));
+            }
+            Place::Output(k) if p.outputs[k as usize].ty.dtype != b.dtype => {
+                return bad(format!("buffer {i} and output {k} differ in type"));
+            }
+            Place::Constant(at) => {
+                let bytes = b.len.eval(&[]).and_then(|n| n.checked_mul(b.dtype.size()));
+                let end = bytes.and_then(|n| n.checked_add(usize::try_from(at).ok()?));
+                if end.is_none_or(|e| e > constants.len()) || at % b.dtype.size() as u64 != 0 {
+                    return bad(format!("buffer {i} leaves the constants"));
+                }
+            }
+            Place::Temp { first, last } if first > last || last as usize >= p.steps.len() => {
+                return bad(format!("buffer {i} lives from step {first} to {last}"));
+            }
+            _ => {}
+        }
+    }
+    for (i, s) in p.steps.iter().enumerate() {
+        let views: Vec<&super::View> = match s {
+            super::Step::Generated { .. } => vec![],
+            super::Step::Contract { operands, bias, result, .. } => {
+                operands.iter().chain(bias).chain([result]).collect()
+            }
+            super::Step::Library { operands, results, .. } => {
+                operands.iter().chain(results).collect()
+            }
+        };
+        for v in views {
+            if v.buffer as usize >= p.buffers.len() || shape_len(&v.shape) != v.strides.len() {
+                return bad(format!("step {i} uses a view of buffer {} that is none", v.buffer));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({})", self.program.signature())
+    }
+}
