@@ -1,0 +1,3 @@
+//! Code generators: kernels and the program's entry, for each kind of device.
+
+pub mod cpu;

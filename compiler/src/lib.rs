@@ -1,0 +1,16 @@
+//! Compiler of Sinter.
+//!
+//! A traced model arrives as a [`graph`] in petgraph, is rewritten by equality
+//! saturation in egg ([`rewrite`]), divided into kernels and laid out in memory
+//! ([`plan`]), and becomes native code through Cranelift ([`codegen`]). The
+//! [`pipeline`] runs the passes. This crate knows no tensor and no autograd.
+
+pub mod codegen;
+pub mod cost;
+pub mod graph;
+pub mod kernel;
+pub mod pipeline;
+pub mod plan;
+pub mod rewrite;
+
+pub use pipeline::{CompileError, Compiled, Options, Report, compile};

@@ -1,0 +1,183 @@
+//! The whole way: graph in, runnable program or file out, with a report of what
+//! each pass did and how long it took.
+
+use crate::codegen::cpu::{self, CodegenError, Listing};
+use crate::graph::{Graph, InterpretError, VerifyError, interpret, verify};
+use crate::plan::{self, Plan, PlanError};
+use crate::rewrite;
+use sinter_kernels::isa::Isa;
+use sinter_runtime::artifact::{Artifact, Sample, SectionKind};
+use sinter_runtime::program::{Model, ModelError};
+use sinter_runtime::{Array, DType};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// How to compile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Whether ops are rewritten and fused. Off, each op of the user is one
+    /// kernel; the kernels are otherwise the same.
+    pub fusion: bool,
+    /// Which rewrite rules run.
+    pub rewrite: rewrite::Options,
+    /// The instruction-set level of the code.
+    pub isa: Isa,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            fusion: true,
+            rewrite: rewrite::Options::default(),
+            isa: sinter_kernels::isa::active(),
+        }
+    }
+}
+
+/// Why a graph could not be compiled.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The graph breaks an invariant.
+    #[error(transparent)]
+    Graph(#[from] VerifyError),
+    /// Planning failed.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Code generation failed.
+    #[error(transparent)]
+    Codegen(#[from] CodegenError),
+    /// The plan contradicts itself: a mistake in the compiler.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The sample for the artifact could not be run.
+    #[error("running the sample: {0}")]
+    Sample(#[from] InterpretError),
+    /// The artifact could not be put together.
+    #[error("writing the artifact: {0}")]
+    Write(String),
+}
+
+/// How far a compiled program may be off from eager execution, relative to the
+/// largest magnitude of its outputs.
+pub const TOLERANCE: f64 = 1e-5;
+
+/// What compiling did.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Report {
+    /// Passes and their times.
+    pub passes: Vec<(String, Duration)>,
+    /// What the rewriter did.
+    pub rewrite: rewrite::Report,
+    /// Which ops went into which step, and why.
+    pub decisions: Vec<plan::Decision>,
+    /// What became of each generated kernel.
+    pub kernels: Vec<Listing>,
+}
+
+impl Report {
+    fn time<R>(&mut self, pass: &str, f: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let r = f();
+        self.passes.push((pass.to_string(), start.elapsed()));
+        r
+    }
+
+    /// Time of all passes together.
+    pub fn total(&self) -> Duration {
+        self.passes.iter().map(|p| p.1).sum()
+    }
+}
+
+/// A graph, planned.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The plan.
+    pub plan: Plan,
+    /// The graph as it was traced.
+    pub source: Graph,
+    /// What was done.
+    pub report: Report,
+    /// How.
+    pub options: Options,
+}
+
+/// Rewrites and plans a graph.
+///
+/// # Errors
+/// When the graph is invalid or a constant is missing.
+pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
+    let mut report = Report::default();
+    report.time("verify", || verify(graph))?;
+    let rewritten = if options.fusion {
+        let (g, r) = report.time("rewrite", || rewrite::rewrite(graph, &options.rewrite));
+        report.rewrite = r;
+        report.time("verify", || verify(&g))?;
+        g
+    } else {
+        graph.clone()
+    };
+    let plan = report.time("plan", || plan::plan(&rewritten, options.fusion))?;
+    report.decisions = plan.decisions.clone();
+    Ok(Compiled { plan, source: graph.clone(), report, options: options.clone() })
+}
+
+impl Compiled {
+    /// Generates code in this process and puts the program together.
+    ///
+    /// # Errors
+    /// When the machine has no code generator.
+    pub fn load(&mut self) -> Result<Model, CompileError> {
+        let (plan, isa) = (&self.plan, self.options.isa);
+        let (code, kernels) = self.report.time("codegen", || cpu::jit(plan, isa))?;
+        self.report.kernels = kernels;
+        Ok(Model::new(self.plan.program.clone(), code, self.plan.constants.clone())?)
+    }
+
+    /// The artifact: code for the given levels, constants, and a sample of these
+    /// inputs with the outputs that eager execution gives for them.
+    ///
+    /// # Errors
+    /// When code cannot be generated, or the sample cannot be run.
+    pub fn artifact(&mut self, levels: &[Isa], inputs: &[Array]) -> Result<Vec<u8>, CompileError> {
+        let source = &self.source;
+        let outputs = self.report.time("sample", || interpret(source, inputs))?;
+        let mut code = Vec::new();
+        for &isa in levels {
+            let plan = &self.plan;
+            let (bytes, kernels) = self.report.time("object", || cpu::object(plan, isa))?;
+            self.report.kernels = kernels;
+            code.push((isa, bytes));
+        }
+        let report = serde_json::to_string(&self.report)
+            .map_err(|e| CompileError::Write(e.to_string()))?;
+        let sample = Sample::new(inputs, &outputs, TOLERANCE);
+        let c = &self.plan.constants;
+        let constants = Array::from_block(c.clone(), 0, [c.len()].as_slice().into(), DType::U8)
+            .map_err(|e| CompileError::Write(e.to_string()))?
+            .to_bytes();
+        Artifact::assemble(
+            &self.plan.program,
+            &code,
+            &constants,
+            Some(&sample),
+            &[
+                (SectionKind::Source, &self.source.to_string()),
+                (SectionKind::Graph, &self.plan.graph.to_string()),
+                (SectionKind::Report, &report),
+            ],
+        )
+        .map_err(|e| CompileError::Write(e.to_string()))
+    }
+
+    /// Generates code as an object file.
+    ///
+    /// # Errors
+    /// When the machine has no code generator.
+    pub fn object(&mut self) -> Result<Vec<u8>, CompileError> {
+        let (plan, isa) = (&self.plan, self.options.isa);
+        let (bytes, kernels) = self.report.time("object", || cpu::object(plan, isa))?;
+        self.report.kernels = kernels;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,499 @@
+//! From clusters to a program: buffers, steps, kernels, constants.
+
+use super::fuse::{Cluster, Sort};
+use super::layout::{Located, dense};
+use super::loops::{self, Body, Operands};
+use super::pack::{self, Packed};
+use super::{Generated, PlanError};
+use crate::graph::{Graph, Kind, NodeId, Value};
+use rustc_hash::FxHashMap;
+use sinter_runtime::op::Act;
+use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
+use sinter_runtime::{Array, DType, Dim, Extent, Op};
+
+/// A constant as it will lie in the program's constants.
+#[derive(Clone, Debug)]
+pub(super) enum Stored {
+    /// An array, densely.
+    Array(Array),
+    /// A weight as a kernel packs it.
+    Packed(Packed),
+}
+
+pub(super) struct Lowering<'a> {
+    g: &'a Graph,
+    located: FxHashMap<Value, Located>,
+    pub(super) buffers: Vec<Buffer>,
+    pub(super) steps: Vec<Step>,
+    pub(super) generated: Vec<Generated>,
+    /// Constants by the buffer they fill.
+    pub(super) stored: Vec<(u32, Stored)>,
+    /// Which output a value is computed straight into.
+    targets: FxHashMap<Value, u32>,
+    /// Number of the step each op became part of.
+    pub(super) step_of: FxHashMap<NodeId, usize>,
+}
+
+/// The three indices of a tile: where a contraction's result keeps them.
+fn tile_axes(g: &Graph, anchor: NodeId) -> (usize, usize) {
+    // Dimensions before `.0` are the batch, up to `.1` rows, the rest columns.
+    let rank = g.node(anchor).types[0].shape.len();
+    match g.op(anchor) {
+        Some(Op::Conv { .. }) => (1, 2),
+        _ => {
+            let b = g.operands(anchor)[1];
+            if g.type_of(b).shape.len() == 2 { (0, rank - 1) } else { (rank - 2, rank - 1) }
+        }
+    }
+}
+
+/// A value of the contraction's shape as [batch, rows, columns].
+fn as_tile(g: &Graph, anchor: NodeId, at: &Located) -> Option<Located> {
+    let shape = &g.node(anchor).types[0].shape;
+    let (rows, cols) = tile_axes(g, anchor);
+    let rank = shape.len();
+    let wide = at.broadcast(shape);
+    wide.merge(cols, rank)?.merge(rows, cols)?.merge(0, rows)
+}
+
+/// Where a value will lie, as far as its layout goes: kernels write densely, views
+/// are strides.
+fn nominal(g: &Graph, v: Value) -> Located {
+    let ty = g.type_of(v);
+    let plain = || Located::new(0, ty.dtype, &ty.shape);
+    match g.op(v.node) {
+        Some(op) if op.is_view() => {
+            let x = nominal(g, g.operands(v.node)[0]);
+            viewed(op, &x, &ty.shape).unwrap_or_else(plain)
+        }
+        _ => plain(),
+    }
+}
+
+/// Whether tiles of a contraction can read the operand.
+pub(super) fn tile_addressable(g: &Graph, anchor: NodeId, v: Value) -> bool {
+    as_tile(g, anchor, &nominal(g, v)).is_some()
+}
+
+/// The layout of a view op's result; `None` where it must be copied.
+fn viewed(op: &Op<Dim>, x: &Located, shape: &[Dim]) -> Option<Located> {
+    Some(match op {
+        Op::Reshape { .. } => return x.reshape(shape),
+        Op::Permute { perm } => x.permute(perm),
+        Op::Broadcast { .. } => x.broadcast(shape),
+        Op::Slice { axis, start, len, step } => x.slice(*axis, start, len, *step),
+        Op::Flip { axes } => x.flip(axes),
+        _ => return None,
+    })
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn new(g: &'a Graph) -> Lowering<'a> {
+        let mut l = Lowering {
+            g,
+            located: FxHashMap::default(),
+            buffers: vec![],
+            steps: vec![],
+            generated: vec![],
+            stored: vec![],
+            targets: FxHashMap::default(),
+            step_of: FxHashMap::default(),
+        };
+        for (i, &n) in g.inputs().iter().enumerate() {
+            let at = l.buffer(Value { node: n, output: 0 }, Place::Input(i as u32));
+            l.located.insert(Value { node: n, output: 0 }, at);
+        }
+        for (i, &v) in g.outputs().iter().enumerate() {
+            let computed = matches!(g.op(v.node), Some(op) if !op.is_view());
+            if computed {
+                l.targets.entry(v).or_insert(i as u32);
+            }
+        }
+        l
+    }
+
+    fn buffer(&mut self, v: Value, place: Place) -> Located {
+        let ty = self.g.type_of(v);
+        self.buffer_of(ty.dtype, &ty.shape, place)
+    }
+
+    fn buffer_of(&mut self, dtype: DType, shape: &[Dim], place: Place) -> Located {
+        let len = shape.iter().fold(Dim::of(1), |n, d| n.times(d));
+        self.buffers.push(Buffer { dtype, len, place });
+        Located::new(self.buffers.len() as u32 - 1, dtype, shape)
+    }
+
+    /// Memory for a computed value: an output's, or a temporary.
+    fn result(&mut self, v: Value) -> Located {
+        let place = match self.targets.get(&v) {
+            Some(&i) => Place::Output(i),
+            None => Place::Temp { first: self.steps.len() as u32, last: self.steps.len() as u32 },
+        };
+        let at = self.buffer(v, place);
+        self.located.insert(v, at.clone());
+        at
+    }
+
+    fn push(&mut self, step: Step) -> usize {
+        self.steps.push(step);
+        self.steps.len() - 1
+    }
+
+    /// Where a value lies now; views are resolved, constants placed.
+    fn locate(&mut self, v: Value) -> Result<Located, PlanError> {
+        if let Some(at) = self.located.get(&v) {
+            return Ok(at.clone());
+        }
+        let at = match &self.g.node(v.node).kind {
+            Kind::Constant(i) => {
+                let c = &self.g.constants[*i];
+                let data = c.data.clone().ok_or_else(|| PlanError::NoData(c.name.clone()))?;
+                self.store(Stored::Array(data))
+            }
+            Kind::Op(op) if op.is_view() => {
+                let op = op.clone();
+                let x = self.locate(self.g.operands(v.node)[0])?;
+                let shape = self.g.type_of(v).shape.to_vec();
+                match viewed(&op, &x, &shape) {
+                    Some(at) => at,
+                    None => {
+                        let out = self.result(v);
+                        self.library(op, &[x], &[out.clone()]);
+                        out
+                    }
+                }
+            }
+            Kind::Op(Op::Full { value, dtype, shape }) => {
+                let fixed: Option<Vec<usize>> = shape.iter().map(Extent::known).collect();
+                match fixed {
+                    Some(s) => {
+                        // One element in memory, however large the array.
+                        let one = Array::scalar(*value, *dtype)?;
+                        let wide: Vec<Dim> = s.into_iter().map(Dim::of).collect();
+                        let at = self.store(Stored::Array(one));
+                        at.broadcast(&wide)
+                    }
+                    None => {
+                        let op = Op::Full { value: *value, dtype: *dtype, shape: shape.clone() };
+                        let out = self.result(v);
+                        self.library(op, &[], &[out.clone()]);
+                        out
+                    }
+                }
+            }
+            _ => return Err(PlanError::Internal(format!("value {v:?} was not computed"))),
+        };
+        self.located.insert(v, at.clone());
+        Ok(at)
+    }
+
+    fn store(&mut self, s: Stored) -> Located {
+        let (dtype, shape) = match &s {
+            Stored::Array(a) => (a.dtype(), a.shape().iter().map(|&d| Dim::of(d)).collect()),
+            Stored::Packed(p) => (DType::F32, vec![Dim::of(p.data.len())]),
+        };
+        // The offset is settled when all constants are known.
+        let at = self.buffer_of(dtype, &shape as &Vec<Dim>, Place::Constant(0));
+        self.stored.push((at.buffer, s));
+        at
+    }
+
+    fn library(&mut self, op: Op<Dim>, operands: &[Located], results: &[Located]) -> usize {
+        self.push(Step::Library {
+            op,
+            operands: operands.iter().map(Located::view).collect(),
+            results: results.iter().map(Located::view).collect(),
+        })
+    }
+
+    /// A dense copy where the layout is not dense already.
+    fn densely(&mut self, at: Located) -> Located {
+        if at.is_dense() {
+            return at;
+        }
+        let step = self.steps.len() as u32;
+        let out =
+            self.buffer_of(at.dtype, &at.shape.clone(), Place::Temp { first: step, last: step });
+        let op = Op::Broadcast { shape: at.shape.iter().cloned().collect() };
+        self.library(op, &[at], &[out.clone()]);
+        out
+    }
+
+    /// Values of a cluster that something outside reads, in order.
+    fn escaping(&self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let inside = |n: &NodeId| nodes.contains(n);
+        nodes
+            .iter()
+            .copied()
+            .filter(|&n| {
+                self.g.is_output(Value { node: n, output: 0 })
+                    || self.g.users(n).iter().any(|u| !inside(u))
+            })
+            .collect()
+    }
+
+    pub(super) fn cluster(&mut self, c: &Cluster) -> Result<(), PlanError> {
+        match &c.sort {
+            Sort::Library => {
+                for &n in &c.nodes {
+                    self.eager(n)?;
+                }
+            }
+            Sort::Loops { shape, axes } => self.loops(&c.nodes, shape, axes)?,
+            Sort::Contract { anchor } => self.contract(*anchor, &c.nodes)?,
+        }
+        for &n in &c.nodes {
+            self.step_of.insert(n, self.steps.len().saturating_sub(1));
+        }
+        Ok(())
+    }
+
+    fn eager(&mut self, n: NodeId) -> Result<(), PlanError> {
+        let op = self.g.op(n).expect("clusters hold ops").clone();
+        let operands =
+            self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
+        let results: Vec<Located> = (0..self.g.node(n).types.len())
+            .map(|k| self.result(Value { node: n, output: k as u8 }))
+            .collect();
+        self.library(op, &operands, &results);
+        Ok(())
+    }
+
+    fn loops(&mut self, nodes: &[NodeId], shape: &[Dim], axes: &[usize]) -> Result<(), PlanError> {
+        // Operands first: locating one may take a step of its own.
+        self.locate_operands(nodes, None)?;
+        let write: Vec<(NodeId, Located)> = self
+            .escaping(nodes)
+            .into_iter()
+            .map(|n| (n, self.result(Value { node: n, output: 0 }).broadcast(shape)))
+            .collect();
+        let name = self.name(nodes);
+        let located = &self.located;
+        let body = Body { g: self.g, nodes, shape, axes };
+        let mut read = |v: Value| located[&v].broadcast(shape);
+        let kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
+        let step = self.push(Step::Generated { name });
+        self.generated.push(Generated { step, kernel });
+        Ok(())
+    }
+
+    /// Operands from outside; `anchor`'s own result does not exist yet.
+    fn locate_operands(
+        &mut self,
+        nodes: &[NodeId],
+        anchor: Option<NodeId>,
+    ) -> Result<(), PlanError> {
+        for &n in nodes {
+            for v in self.g.operands(n) {
+                let immediate = matches!(self.g.op(v.node), Some(Op::Full { .. }));
+                if !nodes.contains(&v.node) && Some(v.node) != anchor && !immediate {
+                    self.locate(v)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `add_mul_relu`: the ops of a kernel, at most a few of them.
+    fn name(&self, nodes: &[NodeId]) -> String {
+        let names: Vec<&str> = nodes
+            .iter()
+            .map(|&n| match self.g.op(n) {
+                Some(Op::Reduce { kind, .. }) => kind.name(),
+                Some(op) => op.name(),
+                None => "",
+            })
+            .collect();
+        let shown = if names.len() > 6 {
+            format!("{}_and_{}_more", names[..5].join("_"), names.len() - 5)
+        } else {
+            names.join("_")
+        };
+        format!("k{}_{shown}", self.steps.len())
+    }
+
+    fn contract(&mut self, anchor: NodeId, nodes: &[NodeId]) -> Result<(), PlanError> {
+        let op = self.g.op(anchor).expect("clusters hold ops").clone();
+        let operands = self.g.operands(anchor);
+        let epilogue: Vec<NodeId> = nodes.iter().copied().filter(|&n| n != anchor).collect();
+        self.locate_operands(&epilogue, Some(anchor))?;
+        let x = self.locate(operands[0])?;
+        let bias = match operands.get(2) {
+            Some(&b) => {
+                let b = self.locate(b)?;
+                Some(self.densely(b))
+            }
+            None => None,
+        };
+        let act = match &op {
+            Op::MatMul { act } | Op::Conv { act, .. } => *act,
+            _ => Act::None,
+        };
+        let (sides, packing) = match &op {
+            Op::Conv { .. } => self.conv_operands(anchor, &op, x, operands[1])?,
+            _ => match self.matmul_operands(anchor, x, operands[1])? {
+                Some(s) => s,
+                // Batches that no single stride describes: the eager kernel knows how.
+                None => {
+                    self.eager(anchor)?;
+                    return self.loose_epilogue(anchor, &epilogue);
+                }
+            },
+        };
+        // The result: unfinished tiles live in the memory of the last value.
+        let tail = Value { node: *nodes.last().unwrap_or(&anchor), output: 0 };
+        let escaping = self.escaping(nodes);
+        let home = if escaping.contains(&tail.node) { tail } else { Value { node: anchor, output: 0 } };
+        let out = self.result(home);
+        let tile = as_tile(self.g, anchor, &out)
+            .ok_or_else(|| PlanError::Internal("a dense result is not a tile".into()))?;
+        let hook = !epilogue.is_empty();
+        let step = self.push(Step::Contract {
+            op: bare(&op),
+            operands: sides,
+            packing,
+            bias: bias.map(|b| b.view()),
+            act,
+            hook,
+            result: tile.view(),
+        });
+        if hook {
+            self.located.insert(Value { node: anchor, output: 0 }, out.clone());
+            let write: Vec<(NodeId, Located)> = escaping
+                .iter()
+                .filter(|&&n| n != anchor)
+                .map(|&n| {
+                    let v = Value { node: n, output: 0 };
+                    let at = match self.located.get(&v) {
+                        Some(at) => at.clone(),
+                        None => self.result(v),
+                    };
+                    (n, as_tile(self.g, anchor, &at).expect("dense results are tiles"))
+                })
+                .collect();
+            let name = self.name(&epilogue);
+            let located = &self.located;
+            let g = self.g;
+            let mut read = |v: Value| {
+                as_tile(g, anchor, &located[&v]).expect("checked when the epilogue was chosen")
+            };
+            let body = Body { g, nodes: &epilogue, shape: &tile.shape, axes: &[] };
+            let mut kernel = loops::build_tile(&body, Operands { read: &mut read, write }, name);
+            kernel.hook = true;
+            self.generated.push(Generated { step, kernel });
+        }
+        Ok(())
+    }
+
+    /// The epilogue of a contraction that had to go to the eager kernel, as loops.
+    fn loose_epilogue(&mut self, anchor: NodeId, epilogue: &[NodeId]) -> Result<(), PlanError> {
+        if epilogue.is_empty() {
+            return Ok(());
+        }
+        let shape = self.g.node(anchor).types[0].shape.to_vec();
+        self.loops(epilogue, &shape, &[])
+    }
+
+    /// Operands of a product as [m, k] × [k, n] or [b, m, k] × [b, k, n]; the right
+    /// one packed when it is a constant.
+    #[allow(clippy::type_complexity)]
+    fn matmul_operands(
+        &mut self,
+        anchor: NodeId,
+        x: Located,
+        w: Value,
+    ) -> Result<Option<([View; 2], Packing)>, PlanError> {
+        let shape = self.g.node(anchor).types[0].shape.to_vec();
+        let rank = shape.len();
+        let wt = self.g.type_of(w).clone();
+        if wt.shape.len() == 2 {
+            let lead = x.shape.len() - 1;
+            let x = match x.merge(0, lead) {
+                Some(m) => m,
+                None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
+            };
+            if let Some(a) = self.constant(w) {
+                let packed = pack::matrix(&a);
+                let at = self.store(Stored::Packed(packed));
+                let k_n: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
+                let view = View {
+                    buffer: at.buffer,
+                    offset: Dim::of(0),
+                    strides: dense(&k_n),
+                    shape: k_n,
+                };
+                return Ok(Some(([x.view(), view], Packing::Panels)));
+            }
+            let w = self.locate(w)?;
+            return Ok(Some(([x.view(), w.view()], Packing::None)));
+        }
+        let w = self.locate(w)?;
+        let batched = |m: &Located| {
+            let mut full: Vec<Dim> = shape[..rank - 2].to_vec();
+            full.extend(m.shape[m.shape.len() - 2..].iter().cloned());
+            m.broadcast(&full).merge(0, rank - 2)
+        };
+        match (batched(&x), batched(&w)) {
+            (Some(x), Some(w)) => Ok(Some(([x.view(), w.view()], Packing::None))),
+            _ => Ok(None),
+        }
+    }
+
+    fn conv_operands(
+        &mut self,
+        anchor: NodeId,
+        op: &Op<Dim>,
+        x: Located,
+        w: Value,
+    ) -> Result<([View; 2], Packing), PlanError> {
+        let x = self.densely(x);
+        let input = &self.g.type_of(self.g.operands(anchor)[0]).shape;
+        let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
+        if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
+            let packed = pack::filter(&a, [chw[0], chw[1], chw[2]], op);
+            let kind = packed.kernel;
+            let at = self.store(Stored::Packed(packed));
+            let shape: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
+            let view = View {
+                buffer: at.buffer,
+                offset: Dim::of(0),
+                strides: dense(&shape),
+                shape,
+            };
+            return Ok(([x.view(), view], Packing::Conv(kind)));
+        }
+        let w = self.locate(w)?;
+        let w = self.densely(w);
+        Ok(([x.view(), w.view()], Packing::None))
+    }
+
+    fn constant(&self, v: Value) -> Option<Array> {
+        match &self.g.node(v.node).kind {
+            Kind::Constant(i) => self.g.constants[*i].data.clone(),
+            _ => None,
+        }
+    }
+
+    /// Outputs that no kernel writes itself are copied at the end.
+    pub(super) fn outputs(&mut self) -> Result<(), PlanError> {
+        for (i, &v) in self.g.outputs().iter().enumerate() {
+            if self.targets.get(&v) == Some(&(i as u32)) {
+                continue;
+            }
+            let at = self.locate(v)?;
+            let ty = self.g.type_of(v);
+            let out = self.buffer_of(ty.dtype, &ty.shape.clone(), Place::Output(i as u32));
+            let op = Op::Broadcast { shape: ty.shape.clone() };
+            self.library(op, &[at], &[out]);
+        }
+        Ok(())
+    }
+}
+
+fn bare(op: &Op<Dim>) -> Op<Dim> {
+    let mut op = op.clone();
+    if let Op::MatMul { act } | Op::Conv { act, .. } = &mut op {
+        *act = Act::None;
+    }
+    op
+}

@@ -1,0 +1,221 @@
+//! From a graph to a program: what is fused, what runs in which order, where
+//! everything lies.
+
+mod fuse;
+mod layout;
+mod loops;
+mod lower;
+mod pack;
+mod prepare;
+
+pub use fuse::Decision;
+
+use crate::graph::{Graph, Kind, VerifyError, verify};
+use crate::kernel::Kernel;
+use lower::{Lowering, Stored};
+use sinter_kernels::mem::Block;
+use sinter_runtime::program::{Place, Port, Program, Step, Symbol, View};
+use sinter_runtime::{OpError, DType};
+use thiserror::Error;
+
+/// A generated kernel and the step it belongs to.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// Number of the step.
+    pub step: usize,
+    /// The kernel.
+    pub kernel: Kernel,
+}
+
+/// A program without its code.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the runtime executes.
+    pub program: Program,
+    /// Kernels to generate.
+    pub generated: Vec<Generated>,
+    /// The constants' bytes.
+    pub constants: Block,
+    /// What was fused and what was not.
+    pub decisions: Vec<Decision>,
+    /// The graph the plan was made from, after rewriting and expansion.
+    pub graph: Graph,
+}
+
+/// Why no plan could be made.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A constant without elements.
+    #[error("constant `{0}` has no data")]
+    NoData(String),
+    /// Computing with constants failed.
+    #[error("folding constants: {0}")]
+    Fold(#[from] OpError),
+    /// A pass broke an invariant: a mistake in the compiler.
+    #[error("after {pass}: {source}")]
+    Invalid {
+        /// The pass.
+        pass: &'static str,
+        /// The invariant.
+        source: VerifyError,
+    },
+    /// A mistake in the compiler.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+fn check(g: &Graph, pass: &'static str) -> Result<(), PlanError> {
+    verify(g).map_err(|source| PlanError::Invalid { pass, source })
+}
+
+/// Plans a graph. Without `fuse`, each op of the user is a kernel of its own.
+///
+/// # Errors
+/// When a constant is missing or cannot be computed.
+pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
+    let mut g = graph.clone();
+    prepare::number_groups(&mut g);
+    prepare::expand(&mut g)?;
+    check(&g, "expanding composites")?;
+    prepare::fold_constants(&mut g)?;
+    check(&g, "folding constants")?;
+    let fusion = fuse::fuse(&g, fuse);
+    let mut l = Lowering::new(&g);
+    for c in &fusion.clusters {
+        l.cluster(c)?;
+    }
+    l.outputs()?;
+    let Lowering { mut buffers, steps, generated, stored, step_of, .. } = l;
+    let constants = place_constants(&mut buffers, &stored)?;
+    let mut program = Program {
+        name: g.name.clone(),
+        symbols: g
+            .symbols
+            .iter()
+            .map(|s| Symbol { name: s.name.clone(), min: s.min, max: s.max, hint: s.hint })
+            .collect(),
+        inputs: ports(&g, g.inputs().iter().map(|n| (name_of(&g, *n), *n, 0u8))),
+        outputs: ports(
+            &g,
+            g.outputs().iter().enumerate().map(|(i, v)| (output_name(i, g.outputs().len()), v.node, v.output)),
+        ),
+        buffers,
+        steps,
+    };
+    lifetimes(&mut program, &generated);
+    let mut decisions: Vec<Decision> = Vec::new();
+    for n in g.topological() {
+        if let (Some(reason), Some(&step)) = (fusion.reasons.get(&n), step_of.get(&n)) {
+            let op = g.op(n).map_or("", |o| o.name());
+            let origin = g.node(n).origin.to_string();
+            let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
+            decisions.push(Decision { op, step, reason: reason.clone() });
+        }
+    }
+    Ok(Plan { program, generated, constants, decisions, graph: g })
+}
+
+fn name_of(g: &Graph, n: crate::graph::NodeId) -> String {
+    match &g.node(n).kind {
+        Kind::Input { name } => name.clone(),
+        _ => String::new(),
+    }
+}
+
+fn output_name(i: usize, n: usize) -> String {
+    if n == 1 { "y".to_string() } else { format!("y{i}") }
+}
+
+fn ports(
+    g: &Graph,
+    values: impl Iterator<Item = (String, crate::graph::NodeId, u8)>,
+) -> Vec<Port> {
+    values
+        .map(|(name, node, output)| Port {
+            name,
+            ty: g.node(node).types[output as usize].clone(),
+        })
+        .collect()
+}
+
+/// Alignment of each constant, in bytes.
+const CONSTANT_ALIGN: usize = 64;
+
+/// Lays the constants out one behind the other.
+fn place_constants(
+    buffers: &mut [sinter_runtime::program::Buffer],
+    stored: &[(u32, Stored)],
+) -> Result<Block, PlanError> {
+    let mut at = 0usize;
+    let mut offsets = Vec::new();
+    for (buffer, s) in stored {
+        at = at.next_multiple_of(CONSTANT_ALIGN);
+        offsets.push(at);
+        buffers[*buffer as usize].place = Place::Constant(at as u64);
+        at += match s {
+            Stored::Array(a) => a.numel() * a.dtype().size(),
+            Stored::Packed(p) => p.data.len() * DType::F32.size(),
+        };
+    }
+    let block = Block::try_new(at.max(1)).map_err(|source| OpError::Memory {
+        op: "constants".to_string(),
+        source,
+    })?;
+    for ((_, s), offset) in stored.iter().zip(offsets) {
+        match s {
+            Stored::Array(a) => {
+                let to = sinter_runtime::Array::from_block(
+                    block.clone(),
+                    offset,
+                    a.shape().into(),
+                    a.dtype(),
+                )?;
+                sinter_runtime::eager::copy_into(a, &to);
+            }
+            Stored::Packed(p) => {
+                let to = sinter_runtime::Array::from_block(
+                    block.clone(),
+                    offset,
+                    [p.data.len()].as_slice().into(),
+                    DType::F32,
+                )?;
+                let from = sinter_runtime::Array::from_slice(&p.data, &[p.data.len()])?;
+                sinter_runtime::eager::copy_into(&from, &to);
+            }
+        }
+    }
+    Ok(block)
+}
+
+/// The steps between which each temporary is alive, from who touches it.
+fn lifetimes(p: &mut Program, generated: &[Generated]) {
+    let mut spans: Vec<Option<(u32, u32)>> = vec![None; p.buffers.len()];
+    let mut touch = |buffer: u32, step: usize| {
+        let s = step as u32;
+        let span = spans[buffer as usize].get_or_insert((s, s));
+        *span = (span.0.min(s), span.1.max(s));
+    };
+    for (i, step) in p.steps.iter().enumerate() {
+        let views: Vec<&View> = match step {
+            Step::Generated { .. } => vec![],
+            Step::Contract { operands, bias, result, .. } => {
+                operands.iter().chain(bias).chain([result]).collect()
+            }
+            Step::Library { operands, results, .. } => operands.iter().chain(results).collect(),
+        };
+        for v in views {
+            touch(v.buffer, i);
+        }
+    }
+    for k in generated {
+        for a in &k.kernel.args {
+            touch(a.buffer, k.step);
+        }
+    }
+    for (b, span) in p.buffers.iter_mut().zip(spans) {
+        if let Place::Temp { first, last } = &mut b.place {
+            (*first, *last) = span.unwrap_or((0, 0));
+        }
+    }
+}

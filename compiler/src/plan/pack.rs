@@ -1,0 +1,38 @@
+//! Weights as the library kernels want them.
+
+use sinter_kernels::conv::{ConvKernel, ConvParams};
+use sinter_kernels::gemm;
+use sinter_runtime::{Array, Dim, Op};
+
+/// A packed weight.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    pub(super) data: Vec<f32>,
+    /// For convolutions: the kernel it is packed for.
+    pub(super) kernel: u32,
+}
+
+/// A [k, n] matrix in panels.
+pub(super) fn matrix(w: &Array) -> Packed {
+    let mut data = vec![0.0; gemm::packed_len(w.shape()[0], w.shape()[1])];
+    gemm::pack_b(w.src(), &mut data);
+    Packed { data, kernel: 0 }
+}
+
+/// A convolution's weight, for inputs of `[C, H, W]`.
+pub(super) fn filter(w: &Array, input: [usize; 3], op: &Op<Dim>) -> Packed {
+    let Op::Conv { stride, padding, dilation, groups, .. } = op else {
+        unreachable!("only convolutions have filters")
+    };
+    let params = ConvParams {
+        stride: *stride,
+        padding: *padding,
+        dilation: *dilation,
+        groups: *groups,
+    };
+    let shape: [usize; 4] = w.shape().try_into().expect("checked by the op's rule");
+    let kernel = ConvKernel::choose(input, shape, params);
+    let mut data = vec![0.0; kernel.packed_len(shape)];
+    kernel.pack_weights(w.src(), params, &mut data);
+    Packed { data, kernel: kernel.number() }
+}

@@ -1,0 +1,186 @@
+//! Before fusion: values known now are computed, composites become what they are
+//! made of.
+
+use crate::graph::{Builder, Graph, Kind, NodeId, Origin, Value};
+use rustc_hash::FxHashMap;
+use sinter_runtime::op::{Act, decompose};
+use sinter_runtime::{Array, DType, Dim, Op, OpError, eager};
+use smallvec::SmallVec;
+
+/// Numbers every op of the user: what it is expanded into stays one group.
+pub(super) fn number_groups(g: &mut Graph) {
+    for (i, n) in g.topological().into_iter().enumerate() {
+        g.node_mut(n).origin.group = Some(i as u32);
+    }
+}
+
+/// Computes what depends on constants alone. Views of constants stay views: no
+/// weight is copied here.
+///
+/// # Errors
+/// When an op fails on the constants, for example because memory runs out.
+pub(super) fn fold_constants(g: &mut Graph) -> Result<(), OpError> {
+    let mut known: FxHashMap<Value, Array> = FxHashMap::default();
+    for n in g.topological() {
+        match &g.node(n).kind {
+            Kind::Input { .. } => {}
+            Kind::Constant(i) => {
+                if let Some(a) = &g.constants[*i].data {
+                    known.insert(Value { node: n, output: 0 }, a.clone());
+                }
+            }
+            Kind::Op(op) => {
+                let operands = g.operands(n);
+                // Scalars that fill an array stay ops: kernels hold them as immediates.
+                let foldable = !operands.is_empty()
+                    && !matches!(op, Op::Random { .. } | Op::Dropout { .. })
+                    && operands.iter().all(|v| known.contains_key(v) || is_fill(g, *v))
+                    && operands.iter().any(|v| known.contains_key(v));
+                let Some(op) = foldable.then(|| op.eval(&[])).flatten() else { continue };
+                let args = operands
+                    .iter()
+                    .map(|v| match known.get(v) {
+                        Some(a) => Ok(a.clone()),
+                        None => fill(g, *v),
+                    })
+                    .collect::<Result<SmallVec<[Array; 3]>, OpError>>()?;
+                let refs: SmallVec<[&Array; 3]> = args.iter().collect();
+                for (k, a) in eager::run(&op, &refs)?.into_iter().enumerate() {
+                    known.insert(Value { node: n, output: k as u8 }, a);
+                }
+            }
+        }
+    }
+    // Where a computed value meets one that is not, it becomes a constant.
+    for n in g.topological() {
+        let Kind::Op(_) = &g.node(n).kind else { continue };
+        if known.contains_key(&Value { node: n, output: 0 }) {
+            continue;
+        }
+        for v in g.operands(n) {
+            if matches!(g.node(v.node).kind, Kind::Op(_))
+                && let Some(a) = known.get(&v)
+            {
+                replace(g, v, a.clone(), &mut known);
+            }
+        }
+    }
+    for v in g.outputs().to_vec() {
+        if matches!(g.node(v.node).kind, Kind::Op(_))
+            && let Some(a) = known.get(&v)
+        {
+            replace(g, v, a.clone(), &mut known);
+        }
+    }
+    g.remove_dead();
+    Ok(())
+}
+
+fn replace(g: &mut Graph, v: Value, a: Array, known: &mut FxHashMap<Value, Array>) {
+    let name = constant_name(g, v);
+    let c = g.add_constant(name, a.clone());
+    g.replace_uses(v, c);
+    known.insert(c, a);
+}
+
+/// A name that says which weight the value was computed from.
+fn constant_name(g: &Graph, v: Value) -> String {
+    let mut at = v.node;
+    loop {
+        match &g.node(at).kind {
+            Kind::Constant(i) => {
+                let base = &g.constants[*i].name;
+                return if base.ends_with(".folded") { base.clone() } else { format!("{base}.folded") };
+            }
+            Kind::Op(_) => match g.operands(at).first() {
+                Some(o) => at = o.node,
+                None => return "folded".to_string(),
+            },
+            Kind::Input { .. } => return "folded".to_string(),
+        }
+    }
+}
+
+fn is_fill(g: &Graph, v: Value) -> bool {
+    matches!(g.op(v.node), Some(Op::Full { .. }))
+}
+
+fn fill(g: &Graph, v: Value) -> Result<Array, OpError> {
+    match g.op(v.node).and_then(|op| op.eval(&[])) {
+        Some(op) => eager::run1(&op, &[]),
+        None => Err(OpError::Shape {
+            op: "full".to_string(),
+            reason: "a symbolic extent meets a constant".to_string(),
+        }),
+    }
+}
+
+/// Expands composites that no kernel takes as they are. What stays whole: products
+/// and convolutions with a bias or ReLU, and normalisations along axes that the
+/// generated row kernels do not reach.
+///
+/// # Errors
+/// When a decomposition breaks a rule: a mistake in the vocabulary.
+pub(super) fn expand(g: &mut Graph) -> Result<(), OpError> {
+    loop {
+        let next = g.topological().into_iter().find(|&n| must_expand(g, n));
+        let Some(n) = next else { break };
+        expand_one(g, n)?;
+    }
+    g.remove_dead();
+    Ok(())
+}
+
+fn must_expand(g: &Graph, n: NodeId) -> bool {
+    let Some(op) = g.op(n) else { return false };
+    let operands = g.operands(n);
+    if !op.is_composite(operands.len()) {
+        return false;
+    }
+    let x = g.type_of(operands[0]);
+    let rank = x.shape.len();
+    let rows = x.dtype == DType::F32;
+    match op {
+        Op::MatMul { act } | Op::Conv { act, .. } => {
+            // Kernels apply a bias and ReLU in registers; other activations are
+            // generated code on the finished tile.
+            !matches!(act, Act::None | Act::Relu) || (x.dtype != DType::F32 && *act != Act::None)
+        }
+        Op::Softmax { axis, .. } | Op::SoftmaxGrad { axis, .. } => rows && *axis + 1 == rank,
+        Op::LayerNorm { .. } | Op::LayerNormGrad { .. } => rows,
+        Op::Dropout { .. } => false,
+        _ => true,
+    }
+}
+
+fn expand_one(g: &mut Graph, n: NodeId) -> Result<(), OpError> {
+    let op = g.op(n).cloned().expect("called on ops");
+    let operands = g.operands(n);
+    let origin = g.node(n).origin.clone();
+    let value = match &op {
+        // The activation alone comes off; the bias stays in the kernel.
+        Op::MatMul { act } | Op::Conv { act, .. } if *act != Act::None => {
+            let act = act.unary().expect("it is an activation");
+            let bare = without_act(&op);
+            let node = g.add_op(bare, &operands, origin.clone())?;
+            let y = Value { node, output: 0 };
+            let node = g.add_op(Op::Unary(act), &[y], origin)?;
+            Value { node, output: 0 }
+        }
+        _ => {
+            let mut b = Builder { graph: g, origin: Origin { ..origin } };
+            decompose(&mut b, &op, &operands).expect("it is composite")?
+        }
+    };
+    g.replace_uses(Value { node: n, output: 0 }, value);
+    g.remove_node(n);
+    Ok(())
+}
+
+fn without_act(op: &Op<Dim>) -> Op<Dim> {
+    let mut op = op.clone();
+    if let Op::MatMul { act } | Op::Conv { act, .. } = &mut op {
+        *act = Act::None;
+    }
+    op
+}
