@@ -1,0 +1,129 @@
+//! The safetensors format, for weights and checkpoints.
+
+use super::{IoError, read, write};
+use crate::tensor::Tensor;
+use safetensors::{Dtype, SafeTensors, View};
+use sinter_runtime::{Array, DType};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+fn from_dtype(d: Dtype) -> Option<DType> {
+    Some(match d {
+        Dtype::BOOL => DType::Bool,
+        Dtype::U8 => DType::U8,
+        Dtype::I32 => DType::I32,
+        Dtype::I64 => DType::I64,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+        _ => return None,
+    })
+}
+
+fn to_dtype(d: DType) -> Dtype {
+    match d {
+        DType::Bool => Dtype::BOOL,
+        DType::U8 => Dtype::U8,
+        DType::I32 => Dtype::I32,
+        DType::I64 => Dtype::I64,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+    }
+}
+
+/// The tensors of a file, by name.
+///
+/// # Errors
+/// When the file cannot be read, is damaged, or holds an unknown element type.
+pub fn load(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>, IoError> {
+    load_with_metadata(path).map(|(t, _)| t)
+}
+
+/// The tensors of a file, by name, and its metadata.
+///
+/// # Errors
+/// As [`load`].
+#[allow(clippy::type_complexity)]
+pub fn load_with_metadata(
+    path: impl AsRef<Path>,
+) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>), IoError> {
+    let path = path.as_ref();
+    let bytes = read(path)?;
+    let bad = |e: &dyn std::fmt::Display| {
+        IoError::format(path, format!("not a valid safetensors file: {e}"))
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(&e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
+    let tensors = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let dtype = from_dtype(view.dtype()).ok_or_else(|| {
+                IoError::format(
+                    path,
+                    format!("tensor `{name}` has element type {:?}, which is not supported", view.dtype()),
+                )
+            })?;
+            let a = Array::from_bytes(view.data(), view.shape(), dtype)
+                .map_err(|e| IoError::format(path, format!("tensor `{name}`: {e}")))?;
+            Ok((name, Tensor::from_array(a)))
+        })
+        .collect::<Result<BTreeMap<_, _>, IoError>>()?;
+    let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    Ok((tensors, metadata))
+}
+
+struct Out {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for &Out {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Writes tensors by name, with metadata. The file is complete or not there.
+///
+/// # Errors
+/// When the file cannot be written; what was there before is untouched.
+pub fn save<'a>(
+    path: impl AsRef<Path>,
+    tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), IoError> {
+    let path = path.as_ref();
+    let outs: Vec<(String, Out)> = tensors
+        .into_iter()
+        .map(|(name, t)| {
+            let a = t.array();
+            let out = Out {
+                dtype: to_dtype(a.dtype()),
+                shape: a.shape().to_vec(),
+                bytes: a.to_bytes(),
+            };
+            (name.clone(), out)
+        })
+        .collect();
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let metadata = (!metadata.is_empty()).then_some(metadata);
+    let bytes = safetensors::serialize(outs.iter().map(|(n, o)| (n, o)), metadata)
+        .map_err(|e| IoError::format(path, e.to_string()))?;
+    write(path, &bytes)
+}

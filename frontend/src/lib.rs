@@ -1,0 +1,22 @@
+//! Sinter: experiment eagerly, ship compiled.
+
+// The derive macro names this crate from outside.
+extern crate self as sinter;
+
+pub mod autograd;
+mod compile;
+pub mod data;
+pub mod io;
+pub mod nn;
+pub mod optim;
+pub mod random;
+mod tensor;
+pub mod trace;
+
+pub use autograd::{Backward, enable_grad, grad, no_grad};
+pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
+pub use random::manual_seed;
+pub use sinter_runtime::artifact::ArtifactError;
+pub use sinter_runtime::program::RunError;
+pub use sinter_runtime::{DType, Device, DeviceError, OpError, Scalar};
+pub use tensor::*;

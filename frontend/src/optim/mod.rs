@@ -1,0 +1,228 @@
+//! Optimizers and learning-rate schedules.
+//!
+//! An optimizer holds the parameters in groups, each with options of its own, and
+//! changes them in place, one fused pass over memory a parameter. Formulas,
+//! defaults and the place of `eps` are PyTorch's.
+//!
+//! ```
+//! use sinter::nn::{Layer, Linear, Module, functional as F};
+//! use sinter::optim::{Optimizer, Sgd};
+//! use sinter::{ones, zeros};
+//!
+//! let model = Linear::new(3, 1);
+//! let mut opt = Sgd::new(model.parameters(), 0.1);
+//! let mut last = f32::MAX;
+//! for _ in 0..20 {
+//!     opt.zero_grad();
+//!     let loss = F::mse_loss(&model.forward(&ones([4, 3])), &zeros([4, 1]), F::Reduction::Mean);
+//!     loss.backward();
+//!     opt.step();
+//!     last = loss.item();
+//! }
+//! assert!(last < 1e-3);
+//! ```
+
+mod rules;
+mod schedule;
+
+pub use rules::{Adadelta, Adagrad, Adam, AdamW, RmsProp, Sgd};
+pub use schedule::{
+    ConstantLr, CosineAnnealing, Exponential, LambdaLr, LrScheduler, MultiStep, Schedule, StepLr,
+};
+
+use crate::nn::{Param, StateDict};
+use crate::no_grad;
+use crate::tensor::{Tensor, scalar, zeros_like};
+use sinter_runtime::DType;
+use thiserror::Error;
+
+/// Parameters that share options.
+#[derive(Clone, Debug)]
+pub struct Group<O> {
+    /// The parameters.
+    pub params: Vec<Param>,
+    /// Their options.
+    pub options: O,
+}
+
+/// What an optimizer keeps for each parameter.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Steps taken.
+    pub step: u64,
+    /// Running tensors, by the names of [`Rule::STATE`].
+    pub tensors: Vec<Tensor>,
+}
+
+/// A formula by which a parameter follows its gradient.
+pub trait Rule: Clone {
+    /// Name, for errors.
+    const NAME: &'static str;
+    /// Names of the running tensors kept for a parameter.
+    const STATE: &'static [&'static str];
+
+    /// The learning rate.
+    fn lr(&self) -> f64;
+    /// Sets the learning rate.
+    fn set_lr(&mut self, lr: f64);
+    /// Changes a parameter in place. `state` holds the running tensors, and the
+    /// number of this step, counted from 1.
+    #[doc(hidden)]
+    fn update(
+        &self,
+        param: &Tensor,
+        grad: &Tensor,
+        state: &State,
+    ) -> Result<(), sinter_runtime::OpError>;
+}
+
+/// An optimizer by the rule `O`.
+#[derive(Clone, Debug)]
+pub struct Optim<O> {
+    /// The groups.
+    pub groups: Vec<Group<O>>,
+    state: Vec<Vec<State>>,
+}
+
+/// Why a state does not fit an optimizer.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("the state does not belong to this optimizer: {0}")]
+pub struct OptimStateError(String);
+
+impl<O: Rule> Optim<O> {
+    /// All parameters in one group.
+    pub fn with_options(params: Vec<Param>, options: O) -> Optim<O> {
+        Optim::with_groups(vec![Group { params, options }])
+    }
+
+    /// Several groups.
+    pub fn with_groups(groups: Vec<Group<O>>) -> Optim<O> {
+        let state = groups.iter().map(|g| vec![State::default(); g.params.len()]).collect();
+        Optim { groups, state }
+    }
+
+    /// Adds a group.
+    pub fn add_group(&mut self, group: Group<O>) {
+        self.state.push(vec![State::default(); group.params.len()]);
+        self.groups.push(group);
+    }
+}
+
+/// What every optimizer does.
+pub trait Optimizer {
+    /// Changes every parameter that has a gradient.
+    ///
+    /// # Panics
+    /// If a gradient does not fit its parameter.
+    fn step(&mut self);
+
+    /// Forgets all gradients.
+    fn zero_grad(&self);
+
+    /// Learning rate of each group.
+    fn lrs(&self) -> Vec<f64>;
+
+    /// Sets the learning rate of each group.
+    fn set_lrs(&mut self, lrs: &[f64]);
+
+    /// Steps and running tensors, to save; sharing memory with the optimizer.
+    fn state_dict(&self) -> StateDict;
+
+    /// Takes up a saved state.
+    ///
+    /// # Errors
+    /// When it does not fit; the optimizer is unchanged then.
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimStateError>;
+}
+
+impl<O: Rule> Optimizer for Optim<O> {
+    #[track_caller]
+    fn step(&mut self) {
+        let _guard = crate::autograd::no_grad_guard();
+        for (g, states) in self.groups.iter().zip(&mut self.state) {
+            for (p, s) in g.params.iter().zip(states) {
+                let Some(grad) = p.grad() else { continue };
+                if s.tensors.is_empty() {
+                    s.tensors = O::STATE.iter().map(|_| zeros_like(p)).collect();
+                }
+                s.step += 1;
+                if let Err(e) = g.options.update(p, &grad, s) {
+                    let name = p.name().map_or(String::new(), |n| format!(" (parameter `{n}`)"));
+                    panic!("{e}{name}");
+                }
+                crate::autograd::note_write(
+                    p.array().block(),
+                    O::NAME,
+                    std::panic::Location::caller(),
+                    false,
+                );
+            }
+        }
+    }
+
+    fn zero_grad(&self) {
+        for p in self.groups.iter().flat_map(|g| &g.params) {
+            p.tensor().zero_grad();
+        }
+    }
+
+    fn lrs(&self) -> Vec<f64> {
+        self.groups.iter().map(|g| g.options.lr()).collect()
+    }
+
+    fn set_lrs(&mut self, lrs: &[f64]) {
+        for (g, &lr) in self.groups.iter_mut().zip(lrs) {
+            g.options.set_lr(lr);
+        }
+    }
+
+    fn state_dict(&self) -> StateDict {
+        let mut out = StateDict::new();
+        for (i, states) in self.state.iter().enumerate() {
+            out.insert(format!("{i}.lr"), scalar(self.groups[i].options.lr(), DType::F64));
+            for (j, s) in states.iter().enumerate().filter(|(_, s)| s.step > 0) {
+                out.insert(format!("{i}.{j}.step"), scalar(s.step as i64, DType::I64));
+                for (name, t) in O::STATE.iter().zip(&s.tensors) {
+                    out.insert(format!("{i}.{j}.{name}"), t.detach());
+                }
+            }
+        }
+        out
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimStateError> {
+        let bad = |why: String| OptimStateError(why);
+        let mut used = 0;
+        let mut lrs = Vec::new();
+        let mut loaded = self.state.clone();
+        for (i, g) in self.groups.iter().enumerate() {
+            let lr = state.get(&format!("{i}.lr")).ok_or_else(|| bad(format!("group {i} is missing")))?;
+            lrs.push(lr.item::<f64>());
+            used += 1;
+            for (j, p) in g.params.iter().enumerate() {
+                let Some(step) = state.get(&format!("{i}.{j}.step")) else {
+                    loaded[i][j] = State::default();
+                    continue;
+                };
+                used += 1;
+                let mut tensors = Vec::new();
+                for name in O::STATE {
+                    let key = format!("{i}.{j}.{name}");
+                    let t = state.get(&key).ok_or_else(|| bad(format!("`{key}` is missing")))?;
+                    if t.shape() != p.shape() {
+                        return Err(bad(format!("`{key}` has shape {:?}, the parameter {:?}", t.shape(), p.shape())));
+                    }
+                    tensors.push(no_grad(|| t.to_dtype(p.dtype()).copy()));
+                    used += 1;
+                }
+                loaded[i][j] = State { step: step.item::<i64>().max(0) as u64, tensors };
+            }
+        }
+        if used != state.len() {
+            return Err(bad(format!("{} entries are not used", state.len() - used)));
+        }
+        self.state = loaded;
+        self.set_lrs(&lrs);
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! The formulas.
+
+use super::{Optim, Rule, State};
+use crate::nn::Param;
+use crate::tensor::Tensor;
+use sinter_runtime::{OpError, update};
+
+macro_rules! lr_field {
+    () => {
+        fn lr(&self) -> f64 {
+            self.0.lr
+        }
+        fn set_lr(&mut self, lr: f64) {
+            self.0.lr = lr;
+        }
+    };
+}
+
+/// Options of stochastic gradient descent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SgdRule(pub update::Sgd);
+
+/// Stochastic gradient descent, with momentum and weight decay where asked for.
+pub type Sgd = Optim<SgdRule>;
+
+impl Sgd {
+    /// Plain descent.
+    pub fn new(params: Vec<Param>, lr: f64) -> Sgd {
+        Sgd::with_momentum(params, lr, 0.0)
+    }
+
+    /// With momentum.
+    pub fn with_momentum(params: Vec<Param>, lr: f64, momentum: f64) -> Sgd {
+        Optim::with_options(
+            params,
+            SgdRule(update::Sgd {
+                lr,
+                momentum,
+                dampening: 0.0,
+                weight_decay: 0.0,
+                nesterov: false,
+                maximize: false,
+            }),
+        )
+    }
+}
+
+impl Rule for SgdRule {
+    const NAME: &'static str = "sgd";
+    const STATE: &'static [&'static str] = &["momentum_buffer"];
+    lr_field!();
+    fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
+        let buffer = (self.0.momentum != 0.0).then(|| state.tensors[0].array());
+        update::sgd(&self.0, grad.array(), param.array(), buffer, state.step == 1)
+    }
+}
+
+/// Options of Adam and AdamW.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdamRule(pub update::Adam);
+
+/// Adam (Kingma and Ba, 2015).
+pub type Adam = Optim<AdamRule>;
+
+fn adam(lr: f64, weight_decay: f64, decoupled: bool) -> AdamRule {
+    AdamRule(update::Adam {
+        lr,
+        betas: [0.9, 0.999],
+        eps: 1e-8,
+        weight_decay,
+        decoupled,
+        maximize: false,
+    })
+}
+
+impl Adam {
+    /// Betas 0.9 and 0.999, eps 1e-8, no weight decay.
+    pub fn new(params: Vec<Param>, lr: f64) -> Adam {
+        Optim::with_options(params, adam(lr, 0.0, false))
+    }
+}
+
+/// Makes AdamW optimizers (Loshchilov and Hutter, 2019): [`Adam`] with weight decay
+/// taken off the parameter itself.
+pub struct AdamW;
+
+impl AdamW {
+    /// Betas 0.9 and 0.999, eps 1e-8, weight decay 0.01.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(params: Vec<Param>, lr: f64) -> Adam {
+        Optim::with_options(params, adam(lr, 0.01, true))
+    }
+}
+
+impl Rule for AdamRule {
+    const NAME: &'static str = "adam";
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
+    lr_field!();
+    fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
+        update::adam(
+            &self.0,
+            state.step,
+            grad.array(),
+            param.array(),
+            state.tensors[0].array(),
+            state.tensors[1].array(),
+        )
+    }
+}
+
+/// Options of Adadelta.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdadeltaRule(pub update::Adadelta);
+
+/// Adadelta (Zeiler, 2012).
+pub type Adadelta = Optim<AdadeltaRule>;
+
+impl Adadelta {
+    /// Rho 0.9, eps 1e-6, no weight decay.
+    pub fn new(params: Vec<Param>, lr: f64) -> Adadelta {
+        Optim::with_options(
+            params,
+            AdadeltaRule(update::Adadelta {
+                lr,
+                rho: 0.9,
+                eps: 1e-6,
+                weight_decay: 0.0,
+                maximize: false,
+            }),
+        )
+    }
+}
+
+impl Rule for AdadeltaRule {
+    const NAME: &'static str = "adadelta";
+    const STATE: &'static [&'static str] = &["square_avg", "acc_delta"];
+    lr_field!();
+    fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
+        update::adadelta(
+            &self.0,
+            grad.array(),
+            param.array(),
+            state.tensors[0].array(),
+            state.tensors[1].array(),
+        )
+    }
+}
+
+/// Options of RMSprop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RmsPropRule(pub update::RmsProp);
+
+/// RMSprop (Hinton, lecture 6e).
+pub type RmsProp = Optim<RmsPropRule>;
+
+impl RmsProp {
+    /// Alpha 0.99, eps 1e-8, no momentum, no weight decay.
+    pub fn new(params: Vec<Param>, lr: f64) -> RmsProp {
+        Optim::with_options(
+            params,
+            RmsPropRule(update::RmsProp {
+                lr,
+                alpha: 0.99,
+                eps: 1e-8,
+                weight_decay: 0.0,
+                momentum: 0.0,
+                maximize: false,
+            }),
+        )
+    }
+}
+
+impl Rule for RmsPropRule {
+    const NAME: &'static str = "rms_prop";
+    const STATE: &'static [&'static str] = &["square_avg", "momentum_buffer"];
+    lr_field!();
+    fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
+        let buffer = (self.0.momentum != 0.0).then(|| state.tensors[1].array());
+        let square = state.tensors[0].array();
+        update::rms_prop(&self.0, grad.array(), param.array(), square, buffer)
+    }
+}
+
+/// Options of Adagrad.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdagradRule(pub update::Adagrad);
+
+/// Adagrad (Duchi et al., 2011).
+pub type Adagrad = Optim<AdagradRule>;
+
+impl Adagrad {
+    /// No decay of the rate, eps 1e-10, no weight decay.
+    pub fn new(params: Vec<Param>, lr: f64) -> Adagrad {
+        Optim::with_options(
+            params,
+            AdagradRule(update::Adagrad {
+                lr,
+                lr_decay: 0.0,
+                eps: 1e-10,
+                weight_decay: 0.0,
+                maximize: false,
+            }),
+        )
+    }
+}
+
+impl Rule for AdagradRule {
+    const NAME: &'static str = "adagrad";
+    const STATE: &'static [&'static str] = &["sum"];
+    lr_field!();
+    fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
+        update::adagrad(
+            &self.0,
+            state.step,
+            grad.array(),
+            param.array(),
+            state.tensors[0].array(),
+        )
+    }
+}

@@ -1,0 +1,119 @@
+//! The one door through which every op goes: run it or trace it, record it or not.
+
+use super::{REQUIRES_GRAD, Tensor, VIEW};
+use crate::autograd::{self, mode};
+use crate::trace;
+use sinter_runtime::op::{Build, TensorType, decompose, infer};
+use sinter_runtime::{Array, Op, OpError, eager};
+use smallvec::SmallVec;
+use std::panic::Location;
+
+/// Panics at the user's line with an op's complaint.
+#[track_caller]
+#[cold]
+pub(crate) fn fail(e: &OpError, inputs: &[&Tensor]) -> ! {
+    let names: Vec<String> = inputs
+        .iter()
+        .enumerate()
+        .filter_map(|(i, t)| Some(format!("operand {i} is `{}`", t.name()?)))
+        .collect();
+    if names.is_empty() {
+        panic!("{e}");
+    }
+    panic!("{e} ({})", names.join(", "));
+}
+
+/// How an op on these operands must be run.
+#[inline]
+fn flags(inputs: &[&Tensor]) -> u8 {
+    inputs.iter().fold(0, |f, t| f | t.flags())
+}
+
+/// Applies an op with one result.
+#[track_caller]
+#[inline]
+pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
+    // Filled tensors made while tracing belong to the graph: their shape may
+    // depend on a symbolic size.
+    if trace::is_active() && (inputs.is_empty() || inputs.iter().any(|t| t.is_traced())) {
+        return trace::record(&op, inputs, Location::caller()).swap_remove(0);
+    }
+    let flags = flags(inputs);
+    let grad = flags != 0 && mode::grad_enabled();
+    if grad {
+        if flags & VIEW != 0 {
+            autograd::check_views(inputs, &op, Location::caller());
+        }
+        if flags & REQUIRES_GRAD != 0 && op.is_composite(inputs.len()) && !autograd::has_rule(&op) {
+            return decomposed(&op, inputs);
+        }
+    }
+    let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
+    let out = match eager::run1(&op, &arrays) {
+        Ok(a) => a,
+        Err(e) => fail(&e, inputs),
+    };
+    if grad && flags & REQUIRES_GRAD != 0 && out.dtype().is_float() {
+        let outs = smallvec::smallvec![out];
+        return autograd::record(op, inputs, outs, Location::caller()).swap_remove(0);
+    }
+    if op.is_view() { Tensor::view_from_array(out) } else { Tensor::from_array(out) }
+}
+
+/// Applies an op with any number of results.
+#[track_caller]
+pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
+    if op.outputs() == 1 {
+        return smallvec::smallvec![apply(op, inputs)];
+    }
+    if trace::is_active() && inputs.iter().any(|t| t.is_traced()) {
+        return trace::record(&op, inputs, Location::caller());
+    }
+    let flags = flags(inputs);
+    let grad = flags != 0 && mode::grad_enabled();
+    if grad && flags & VIEW != 0 {
+        autograd::check_views(inputs, &op, Location::caller());
+    }
+    let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
+    let outs = match eager::run(&op, &arrays) {
+        Ok(a) => a,
+        Err(e) => fail(&e, inputs),
+    };
+    if grad && flags & REQUIRES_GRAD != 0 {
+        return autograd::record(op, inputs, outs, Location::caller());
+    }
+    outs.into_iter().map(Tensor::from_array).collect()
+}
+
+/// Records a composite as the ops it is made of.
+#[track_caller]
+fn decomposed(op: &Op, inputs: &[&Tensor]) -> Tensor {
+    /// Applies ops as the user's own line would.
+    struct Recorder(&'static Location<'static>);
+    impl Build for Recorder {
+        type Dim = usize;
+        type Value = Tensor;
+        fn op(&mut self, op: Op, inputs: &[Tensor]) -> Result<Tensor, OpError> {
+            let refs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
+            Ok(autograd::at(self.0, || apply(op, &refs)))
+        }
+        fn type_of(&self, v: &Tensor) -> TensorType {
+            TensorType { dtype: v.dtype(), shape: v.shape().into() }
+        }
+    }
+    // The composite's own rule first, for a message in its name.
+    let types: SmallVec<[TensorType; 4]> = inputs
+        .iter()
+        .map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() })
+        .collect();
+    let refs: SmallVec<[_; 4]> = types.iter().map(TensorType::as_ref).collect();
+    if let Err(e) = infer(op, &refs) {
+        fail(&e, inputs);
+    }
+    let owned: SmallVec<[Tensor; 4]> = inputs.iter().map(|t| (*t).clone()).collect();
+    match decompose(&mut Recorder(Location::caller()), op, &owned) {
+        Some(Ok(t)) => t,
+        Some(Err(e)) => fail(&e, inputs),
+        None => unreachable!("{} is composite", op.name()),
+    }
+}

@@ -1,0 +1,310 @@
+//! Making tensors.
+
+use super::layout::{IntoDims, sizes};
+use super::{Tensor, apply, fail};
+use crate::random;
+use sinter_runtime::op::RandomKind;
+use sinter_runtime::{Array, DType, Number, Op, Scalar, Shape};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+static DEFAULT_FLOAT: AtomicU8 = AtomicU8::new(DType::F32 as u8);
+
+/// The floating-point type of tensors whose type is not said.
+pub fn default_dtype() -> DType {
+    let d = DEFAULT_FLOAT.load(Ordering::Relaxed);
+    DType::ALL.into_iter().find(|x| *x as u8 == d).unwrap_or(DType::F32)
+}
+
+/// Sets the floating-point type of tensors whose type is not said.
+///
+/// # Panics
+/// If it is not a floating-point type.
+#[track_caller]
+pub fn set_default_dtype(dtype: DType) {
+    if !dtype.is_float() {
+        panic!("set_default_dtype: {dtype} is not a floating-point type");
+    }
+    DEFAULT_FLOAT.store(dtype as u8, Ordering::Relaxed);
+}
+
+/// A Rust number (or bool) that nested arrays for [`tensor`] are made of.
+pub trait Elem: Copy {
+    /// Its element type.
+    const DTYPE: DType;
+    /// How it is stored.
+    type Stored: Number;
+    /// The stored number.
+    fn stored(self) -> Self::Stored;
+}
+
+macro_rules! elem {
+    ($($t:ty),*) => {$(
+        impl Elem for $t {
+            const DTYPE: DType = <$t as Number>::DTYPE;
+            type Stored = $t;
+            fn stored(self) -> $t {
+                self
+            }
+        }
+        impl IntoTensor for $t {
+            type Elem = $t;
+            fn extents(&self, _: &mut Shape) {}
+            fn flatten(&self, out: &mut Vec<$t>) {
+                out.push(*self);
+            }
+        }
+    )*};
+}
+elem!(f32, f64, half::f16, half::bf16, i64, i32, u8);
+
+impl Elem for bool {
+    const DTYPE: DType = DType::Bool;
+    type Stored = u8;
+    fn stored(self) -> u8 {
+        u8::from(self)
+    }
+}
+impl IntoTensor for bool {
+    type Elem = bool;
+    fn extents(&self, _: &mut Shape) {}
+    fn flatten(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(*self));
+    }
+}
+
+/// Numbers and nested arrays, vectors and slices of them.
+pub trait IntoTensor {
+    /// The number at the bottom.
+    type Elem: Elem;
+    #[doc(hidden)]
+    fn extents(&self, shape: &mut Shape);
+    #[doc(hidden)]
+    fn flatten(&self, out: &mut Vec<<Self::Elem as Elem>::Stored>);
+}
+
+impl<T: IntoTensor> IntoTensor for [T] {
+    type Elem = T::Elem;
+    fn extents(&self, shape: &mut Shape) {
+        shape.push(self.len());
+        if let Some(first) = self.first() {
+            first.extents(shape);
+        }
+    }
+    fn flatten(&self, out: &mut Vec<<Self::Elem as Elem>::Stored>) {
+        for x in self {
+            x.flatten(out);
+        }
+    }
+}
+
+macro_rules! nested {
+    ($([$($g:tt)*] $t:ty),*) => {$(
+        impl<$($g)*> IntoTensor for $t {
+            type Elem = T::Elem;
+            fn extents(&self, shape: &mut Shape) {
+                self[..].extents(shape);
+            }
+            fn flatten(&self, out: &mut Vec<<Self::Elem as Elem>::Stored>) {
+                self[..].flatten(out);
+            }
+        }
+    )*};
+}
+nested!([T: IntoTensor, const N: usize] [T; N], [T: IntoTensor] Vec<T>, [T: IntoTensor] &[T]);
+
+/// A tensor from a number or nested arrays; its type is that of the Rust numbers.
+///
+/// ```
+/// use sinter::{DType, tensor};
+/// let m = tensor([[1i64, 2, 3], [4, 5, 6]]);
+/// assert_eq!((m.shape(), m.dtype()), (&[2, 3][..], DType::I64));
+/// assert_eq!(tensor(0.5f32).rank(), 0);
+/// ```
+///
+/// # Panics
+/// If nested arrays are ragged.
+#[track_caller]
+pub fn tensor<T: IntoTensor>(values: T) -> Tensor {
+    let mut shape = Shape::new();
+    values.extents(&mut shape);
+    let mut flat = Vec::new();
+    values.flatten(&mut flat);
+    if flat.len() != shape.iter().product::<usize>() {
+        panic!("tensor: nested arrays are ragged: {} numbers do not fill {shape:?}", flat.len());
+    }
+    let a = or_fail(Array::from_slice(&flat, &shape));
+    Tensor::from_array(if T::Elem::DTYPE == DType::Bool { as_bool(&a) } else { a })
+}
+
+#[track_caller]
+fn as_bool(a: &Array) -> Array {
+    or_fail(sinter_runtime::eager::run1(&Op::Cast { dtype: DType::Bool }, &[a]))
+}
+
+#[track_caller]
+fn or_fail(r: Result<Array, sinter_runtime::OpError>) -> Array {
+    match r {
+        Ok(a) => a,
+        Err(e) => fail(&e, &[]),
+    }
+}
+
+/// A tensor of `shape` from numbers in row-major order.
+///
+/// # Panics
+/// If their number is not that of the shape.
+#[track_caller]
+pub fn from_slice<T: Number>(values: &[T], shape: impl IntoDims) -> Tensor {
+    let shape = sizes("from_slice", shape);
+    Tensor::from_array(or_fail(Array::from_slice(values, &shape)))
+}
+
+/// A 0-d tensor.
+#[track_caller]
+pub fn scalar(value: impl Into<Scalar>, dtype: DType) -> Tensor {
+    Tensor::from_array(or_fail(Array::scalar(value.into(), dtype)))
+}
+
+/// A tensor whose contents are unspecified.
+#[track_caller]
+pub fn empty(shape: impl IntoDims, dtype: DType) -> Tensor {
+    Tensor::from_array(or_fail(Array::empty(sizes("empty", shape), dtype)))
+}
+
+/// A tensor filled with `value`.
+#[track_caller]
+pub fn full(shape: impl IntoDims, value: impl Into<Scalar>, dtype: DType) -> Tensor {
+    apply(Op::Full { value: value.into(), dtype, shape: sizes("full", shape) }, &[])
+}
+
+/// Zeros of the default type.
+#[track_caller]
+pub fn zeros(shape: impl IntoDims) -> Tensor {
+    full(shape, 0.0, default_dtype())
+}
+
+/// Ones of the default type.
+#[track_caller]
+pub fn ones(shape: impl IntoDims) -> Tensor {
+    full(shape, 1.0, default_dtype())
+}
+
+/// `value` in the shape and type of another tensor.
+#[track_caller]
+pub fn full_like(like: &Tensor, value: impl Into<Scalar>) -> Tensor {
+    apply(
+        Op::Full { value: value.into(), dtype: like.dtype(), shape: like.shape().into() },
+        &[],
+    )
+}
+
+/// Zeros in the shape and type of another tensor.
+#[track_caller]
+pub fn zeros_like(like: &Tensor) -> Tensor {
+    full_like(like, 0.0)
+}
+
+/// Ones in the shape and type of another tensor.
+#[track_caller]
+pub fn ones_like(like: &Tensor) -> Tensor {
+    full_like(like, 1.0)
+}
+
+/// The identity matrix of `n` rows, in the default type.
+#[track_caller]
+pub fn eye(n: usize) -> Tensor {
+    let iota = |axis| Op::Iota { dtype: DType::I64, axis, shape: [n, n].as_slice().into() };
+    apply(iota(0), &[]).eq(&apply(iota(1), &[])).to_dtype(default_dtype())
+}
+
+/// `start, start + step, …` below `end`, of type i64 for integers, else of the
+/// default float type.
+///
+/// ```
+/// use sinter::arange;
+/// assert_eq!(arange(0, 6, 2).to_vec::<i64>(), [0, 2, 4]);
+/// assert_eq!(arange(1.0, 2.0, 0.5).to_vec::<f32>(), [1.0, 1.5]);
+/// ```
+///
+/// # Panics
+/// If the step is zero or leads away from `end`.
+#[track_caller]
+pub fn arange<T: Into<Scalar>>(start: T, end: T, step: T) -> Tensor {
+    let (start, end, step) = (start.into(), end.into(), step.into());
+    let integral = [start, end, step].iter().all(|s| matches!(s, Scalar::Int(_)));
+    let (s, e, d) = (start.as_f64(), end.as_f64(), step.as_f64());
+    let n = ((e - s) / d).ceil();
+    if d == 0.0 || n.is_nan() || n < 0.0 || n > isize::MAX as f64 {
+        panic!("arange: from {start} to {end} by {step} leads nowhere");
+    }
+    let dtype = if integral { DType::I64 } else { DType::F64 };
+    let count = apply(Op::Iota { dtype, axis: 0, shape: [n as usize].as_slice().into() }, &[]);
+    let values = count * step + start;
+    if integral { values } else { values.to_dtype(default_dtype()) }
+}
+
+/// `n` numbers evenly spaced from `start` to `end`, both included.
+#[track_caller]
+pub fn linspace(start: f64, end: f64, n: usize) -> Tensor {
+    let i = apply(Op::Iota { dtype: DType::F64, axis: 0, shape: [n].as_slice().into() }, &[]);
+    let step = if n > 1 { (end - start) / (n - 1) as f64 } else { 0.0 };
+    // Exact at both ends: count from the nearer one.
+    let from_start = &i * step + start;
+    let from_end = end - ((n.max(1) - 1) as f64 - &i) * step;
+    let near = i.lt(n as f64 / 2.0);
+    near.where_(&from_start, &from_end).to_dtype(default_dtype())
+}
+
+#[track_caller]
+fn random(kind: RandomKind, shape: Shape, dtype: DType) -> Tensor {
+    let (seed, offset) = random::reserve(shape.iter().product());
+    apply(Op::Random { kind, dtype, seed, offset, shape }, &[])
+}
+
+/// Uniform random numbers on [0, 1), in the default type.
+#[track_caller]
+pub fn rand(shape: impl IntoDims) -> Tensor {
+    random(RandomKind::Uniform, sizes("rand", shape), default_dtype())
+}
+
+/// Standard normal random numbers, in the default type.
+#[track_caller]
+pub fn randn(shape: impl IntoDims) -> Tensor {
+    random(RandomKind::Normal, sizes("randn", shape), default_dtype())
+}
+
+/// Uniform random numbers on [0, 1) in the shape and type of another tensor.
+#[track_caller]
+pub fn rand_like(like: &Tensor) -> Tensor {
+    random(RandomKind::Uniform, like.shape().into(), like.dtype())
+}
+
+/// Standard normal random numbers in the shape and type of another tensor.
+#[track_caller]
+pub fn randn_like(like: &Tensor) -> Tensor {
+    random(RandomKind::Normal, like.shape().into(), like.dtype())
+}
+
+/// Random i64 numbers on [low, high).
+///
+/// # Panics
+/// If the range is empty or wider than 2^53.
+#[track_caller]
+pub fn randint(low: i64, high: i64, shape: impl IntoDims) -> Tensor {
+    let range = high.checked_sub(low).filter(|&r| r > 0 && r <= 1 << 53);
+    let Some(range) = range else { panic!("randint: bad range {low}..{high}") };
+    let u = random(RandomKind::Uniform, sizes("randint", shape), DType::F64);
+    (u * range as f64).to_dtype(DType::I64) + low
+}
+
+/// A random permutation of `0..n`, as i64.
+#[track_caller]
+pub fn randperm(n: usize) -> Tensor {
+    random(RandomKind::Uniform, [n].as_slice().into(), DType::F64).argsort(0, false)
+}
+
+/// 1 with the probability given by each element, else 0.
+#[track_caller]
+pub fn bernoulli(p: &Tensor) -> Tensor {
+    rand_like(p).lt(p).to_dtype(p.dtype())
+}
