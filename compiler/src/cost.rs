@@ -1,7 +1,7 @@
 //! What an op costs: an estimate in nanoseconds on one thread, for choosing
 //! between equal expressions and for deciding what is worth several threads.
 
-use sinter_runtime::op::{TensorType, UnaryOp};
+use sinter_runtime::op::{BinaryOp, TensorType, UnaryOp};
 use sinter_runtime::{Dim, Op};
 
 /// Starting a kernel.
@@ -25,7 +25,12 @@ fn bytes(ty: &TensorType<Dim>, hints: &[usize]) -> f64 {
 }
 
 /// Multiplications and additions that a contraction needs; 0 for other ops.
-pub fn flops(op: &Op<Dim>, operands: &[&TensorType<Dim>], result: &TensorType<Dim>, hints: &[usize]) -> f64 {
+pub fn flops(
+    op: &Op<Dim>,
+    operands: &[&TensorType<Dim>],
+    result: &TensorType<Dim>,
+    hints: &[usize],
+) -> f64 {
     let n = elements(result, hints);
     match op {
         Op::MatMul { .. } => {
@@ -53,9 +58,22 @@ pub fn unary_ns(op: UnaryOp) -> f64 {
     use UnaryOp::*;
     match op {
         Neg | Abs | Sign | Square | Floor | Ceil | Round | Trunc | Relu | IsNan | IsInf
-        | IsFinite | LogicalNot | BitNot | Sqrt | Reciprocal | Rsqrt => 0.03,
+        | IsFinite | LogicalNot | BitNot => 0.03,
+        // The divider takes several cycles a vector.
+        Sqrt | Reciprocal | Rsqrt => 0.1,
         _ if op.lane(0.0f32).is_some() => FUNCTION,
         _ => LIBRARY,
+    }
+}
+
+/// Nanoseconds per element of a binary function.
+pub fn binary_ns(op: BinaryOp) -> f64 {
+    use BinaryOp::*;
+    match op {
+        // The divider takes several cycles a vector.
+        Div => 0.1,
+        Pow | Rem | FloorDiv | Atan2 => 1.0,
+        _ => 0.03,
     }
 }
 
@@ -76,7 +94,8 @@ pub fn estimate(
     let work = match op {
         Op::Full { .. } if results[0].shape.is_empty() => return 0.0,
         Op::Unary(u) => n * unary_ns(*u),
-        Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. } => n * 0.03,
+        Op::Binary(b) => n * binary_ns(*b),
+        Op::Compare(_) | Op::Select {} | Op::Cast { .. } => n * 0.03,
         Op::Softmax { .. } | Op::SoftmaxGrad { .. } => n * FUNCTION,
         Op::LayerNorm { .. } | Op::LayerNormGrad { .. } => n * 0.2,
         Op::Random { .. } | Op::Dropout { .. } => n,

@@ -142,7 +142,8 @@ impl Kernel {
                 self.remove_axis(d);
                 continue;
             }
-            let same_kind = d + 1 < self.extents.len() && (d + 1 < self.parallel || d >= self.parallel);
+            let same_kind =
+                d + 1 < self.extents.len() && (d + 1 < self.parallel || d >= self.parallel);
             let uses_index = self.uses_index(d) || self.uses_index(d + 1);
             if same_kind && !uses_index && self.joins(d) {
                 let inner = self.extents[d + 1].clone();

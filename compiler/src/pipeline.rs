@@ -149,8 +149,8 @@ impl Compiled {
             self.report.kernels = kernels;
             code.push((isa, bytes));
         }
-        let report = serde_json::to_string(&self.report)
-            .map_err(|e| CompileError::Write(e.to_string()))?;
+        let report =
+            serde_json::to_string(&self.report).map_err(|e| CompileError::Write(e.to_string()))?;
         let sample = Sample::new(inputs, &outputs, TOLERANCE);
         let c = &self.plan.constants;
         let constants = Array::from_block(c.clone(), 0, [c.len()].as_slice().into(), DType::U8)

@@ -103,11 +103,7 @@ impl Compiler {
         places: &[(usize, usize)],
         range: RangeInclusive<usize>,
     ) -> Compiler {
-        self.dynamic.push(DynamicDim {
-            name: name.to_string(),
-            places: places.to_vec(),
-            range,
-        });
+        self.dynamic.push(DynamicDim { name: name.to_string(), places: places.to_vec(), range });
         self
     }
 
@@ -272,8 +268,6 @@ impl CompiledModel {
         // What was written is read back before it replaces anything.
         Artifact::from_bytes(bytes.clone())?;
         sinter_runtime::file::write_atomic(path, |f| std::io::Write::write_all(f, &bytes))
-            .map_err(|source| {
-                ArtifactError::System { path: path.to_path_buf(), source }.into()
-            })
+            .map_err(|source| ArtifactError::System { path: path.to_path_buf(), source }.into())
     }
 }

@@ -180,10 +180,8 @@ pub(crate) fn record(
     inputs: &[&Tensor],
     at: &'static Location<'static>,
 ) -> SmallVec<[Tensor; 1]> {
-    let types: SmallVec<[TensorType; 4]> = inputs
-        .iter()
-        .map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() })
-        .collect();
+    let types: SmallVec<[TensorType; 4]> =
+        inputs.iter().map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() }).collect();
     let refs: SmallVec<[TypeRef<'_>; 4]> = types.iter().map(TensorType::as_ref).collect();
     let results = match infer(op, &refs) {
         Ok(r) => r,
@@ -201,10 +199,12 @@ pub(crate) fn record(
                     }
                     r.operand(&v)
                 }
-                Some(_) => return Err(TraceError::Output(format!(
-                    "`{}` at {at} uses a tensor of another trace",
-                    op.name()
-                ))),
+                Some(_) => {
+                    return Err(TraceError::Output(format!(
+                        "`{}` at {at} uses a tensor of another trace",
+                        op.name()
+                    )));
+                }
                 None => {
                     if module.is_none() {
                         module = t.name().and_then(|n| n.rsplit_once('.').map(|p| p.0.into()));
@@ -354,10 +354,8 @@ pub fn trace(
     examples: &[&Tensor],
     dynamic: &[DynamicDim],
 ) -> Result<Graph, TraceError> {
-    let base: Vec<TensorType> = examples
-        .iter()
-        .map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() })
-        .collect();
+    let base: Vec<TensorType> =
+        examples.iter().map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() }).collect();
     check_request(&base, dynamic)?;
     let at = |sizes: &[usize]| {
         let mut types = base.clone();
@@ -384,8 +382,7 @@ pub fn trace(
     let mut symbols = Symbols { dynamic, sizes: vec![main_sizes], recordings: vec![&main] };
     if !dynamic.is_empty() {
         // A last point away from all others checks what was concluded.
-        let s: Vec<usize> =
-            (0..dynamic.len()).map(|i| PROBES[2] + 2 * i * 17).collect();
+        let s: Vec<usize> = (0..dynamic.len()).map(|i| PROBES[2] + 2 * i * 17).collect();
         let other = at(&s)?;
         let d = &dynamic[0];
         same_program(d, &symbols.sizes[0], &s, 0, &main, &outs, &other)?;
@@ -400,7 +397,8 @@ pub fn trace(
 
 fn check_request(base: &[TensorType], dynamic: &[DynamicDim]) -> Result<(), TraceError> {
     for (i, d) in dynamic.iter().enumerate() {
-        let bad = |why: String| Err(TraceError::Request(format!("symbolic size `{}`: {why}", d.name)));
+        let bad =
+            |why: String| Err(TraceError::Request(format!("symbolic size `{}`: {why}", d.name)));
         if d.places.is_empty() {
             return bad("it names no dimension".into());
         }
@@ -455,9 +453,10 @@ fn same_program(
     for (i, (x, y)) in a.steps.iter().zip(&b.steps).enumerate() {
         let like = skeleton(&x.op) == skeleton(&y.op)
             && x.operands == y.operands
-            && x.types.iter().zip(&y.types).all(|(s, t)| {
-                s.dtype == t.dtype && s.shape.len() == t.shape.len()
-            });
+            && x.types
+                .iter()
+                .zip(&y.types)
+                .all(|(s, t)| s.dtype == t.dtype && s.shape.len() == t.shape.len());
         if !like {
             return part(format!(
                 "op {i} is `{}` at {} in one and `{}` at {} in the other",
@@ -472,9 +471,10 @@ fn same_program(
         return part("they return different values".into());
     }
     let captured_alike = a.captured.len() == b.captured.len()
-        && a.captured.iter().zip(&b.captured).all(|(x, y)| {
-            x.0.is_same_view(&y.0) || same_elements(&x.0, &y.0)
-        });
+        && a.captured
+            .iter()
+            .zip(&b.captured)
+            .all(|(x, y)| x.0.is_same_view(&y.0) || same_elements(&x.0, &y.0));
     if !captured_alike {
         return part("a number or tensor from outside depends on the size".into());
     }
@@ -628,16 +628,15 @@ fn build(
         let Some(op) = op else {
             return Err(failed.expect("an extent failed"));
         };
-        let operands: SmallVec<[Value; 3]> =
-            s.operands.iter().map(|o| value(o, &steps)).collect();
+        let operands: SmallVec<[Value; 3]> = s.operands.iter().map(|o| value(o, &steps)).collect();
         let origin = Origin {
             line: Some(s.at.to_string().into()),
             module: s.module.clone(),
             ..Origin::default()
         };
-        let node = g.add_op(op, &operands, origin).map_err(|e: OpError| {
-            TraceError::Extent(format!("at {}: for all sizes, {e}", s.at))
-        })?;
+        let node = g
+            .add_op(op, &operands, origin)
+            .map_err(|e: OpError| TraceError::Extent(format!("at {}: for all sizes, {e}", s.at)))?;
         steps.push(node);
     }
     for o in outs {

@@ -67,9 +67,8 @@ pub fn interpret(g: &Graph, inputs: &[Array]) -> Result<Vec<Array>, InterpretErr
     for (n, a) in g.inputs().iter().zip(inputs) {
         let node = g.node(*n);
         let want = node.types[0].eval(&sizes);
-        let fits = want
-            .as_ref()
-            .is_some_and(|t| t.dtype == a.dtype() && t.shape.as_slice() == a.shape());
+        let fits =
+            want.as_ref().is_some_and(|t| t.dtype == a.dtype() && t.shape.as_slice() == a.shape());
         if !fits {
             let Kind::Input { name } = &node.kind else { unreachable!("inputs are inputs") };
             return Err(InterpretError::Type {

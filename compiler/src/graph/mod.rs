@@ -265,8 +265,7 @@ impl Graph {
 
     /// Nodes that use a result of this one, each once, in order of creation.
     pub fn users(&self, id: NodeId) -> SmallVec<[NodeId; 4]> {
-        let mut users: SmallVec<[NodeId; 4]> =
-            self.dag.neighbors_directed(id, Outgoing).collect();
+        let mut users: SmallVec<[NodeId; 4]> = self.dag.neighbors_directed(id, Outgoing).collect();
         users.sort_unstable();
         users.dedup();
         users
@@ -295,11 +294,8 @@ impl Graph {
             .node_indices()
             .map(|n| (n, self.dag.edges_directed(n, Incoming).count()))
             .collect();
-        let mut ready: std::collections::BinaryHeap<std::cmp::Reverse<NodeId>> = waiting
-            .iter()
-            .filter(|(_, w)| **w == 0)
-            .map(|(n, _)| std::cmp::Reverse(*n))
-            .collect();
+        let mut ready: std::collections::BinaryHeap<std::cmp::Reverse<NodeId>> =
+            waiting.iter().filter(|(_, w)| **w == 0).map(|(n, _)| std::cmp::Reverse(*n)).collect();
         let mut order = Vec::with_capacity(self.len());
         while let Some(std::cmp::Reverse(n)) = ready.pop() {
             order.push(n);
@@ -345,7 +341,9 @@ impl Graph {
         let mut todo: Vec<NodeId> = self.outputs.iter().map(|v| v.node).collect();
         while let Some(n) = todo.pop() {
             if alive.insert(n) || self.inputs.contains(&n) {
-                todo.extend(self.dag.neighbors_directed(n, Incoming).filter(|p| !alive.contains(p)));
+                todo.extend(
+                    self.dag.neighbors_directed(n, Incoming).filter(|p| !alive.contains(p)),
+                );
             }
         }
         self.dag.retain_nodes(|_, n| alive.contains(&n));

@@ -260,11 +260,7 @@ fn statement(
         if g.constants.iter().any(|c| c.name == name) {
             return Err(format!("constant {name:?} is defined twice"));
         }
-        g.constants.push(Constant {
-            name,
-            ty: TensorType { dtype: ty.dtype, shape },
-            data: None,
-        });
+        g.constants.push(Constant { name, ty: TensorType { dtype: ty.dtype, shape }, data: None });
         return Ok(g.constant_node(g.constants.len() - 1).node);
     }
     // op[attributes](operands): types
@@ -360,8 +356,14 @@ mod tests {
             ("graph \"x\" {\n  %0 = input \"a\": f33[]\n", "not a type"),
             ("graph \"x\" {\n  %0 = input \"a\": f32[M]\n", "not an extent"),
             ("graph \"x\" {\n  %0 = exp(%0): f32[]\n", "not a value"),
-            ("graph \"x\" {\n  %0 = input \"a\": i64[2]\n  %1 = exp(%0): i64[2]\n", "does not take i64"),
-            ("graph \"x\" {\n  %0 = input \"a\": f32[2]\n  %1 = exp(%0): f32[3]\n", "the results are"),
+            (
+                "graph \"x\" {\n  %0 = input \"a\": i64[2]\n  %1 = exp(%0): i64[2]\n",
+                "does not take i64",
+            ),
+            (
+                "graph \"x\" {\n  %0 = input \"a\": f32[2]\n  %1 = exp(%0): f32[3]\n",
+                "the results are",
+            ),
             ("graph \"x\" {\n  return %0\n}", "not a value"),
             ("graph \"x\" {\n  return\n}\nx", "after the end"),
         ];

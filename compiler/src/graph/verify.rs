@@ -72,7 +72,10 @@ pub fn verify(g: &Graph) -> Result<(), VerifyError> {
                     && node.types[0].shape.len() == c.ty.shape.len()
                     && node.types[0].shape.iter().zip(&c.ty.shape).all(|(a, &b)| a.is(b));
                 if !fits || !slots.is_empty() {
-                    return fail(Some(n), format!("does not have the type of constant `{}`", c.name));
+                    return fail(
+                        Some(n),
+                        format!("does not have the type of constant `{}`", c.name),
+                    );
                 }
                 if let Some(a) = &c.data
                     && (a.dtype() != c.ty.dtype || a.shape() != c.ty.shape.as_slice())

@@ -138,19 +138,16 @@ impl Fuser<'_> {
         let operands = self.g.operands(n);
         let shape = |v: Value| self.g.type_of(v).shape.to_vec();
         match op {
-            Op::MatMul { .. } | Op::Conv { .. }
-                if self.g.node(n).types[0].dtype == DType::F32 =>
-            {
+            Op::MatMul { .. } | Op::Conv { .. } if self.g.node(n).types[0].dtype == DType::F32 => {
                 (Sort::Contract { anchor: n }, "a contraction has a kernel of its own".into())
             }
             Op::Reduce { kind, axes, keep } => {
                 let x = shape(operands[0]);
                 let dtype = self.g.type_of(operands[0]).dtype;
                 match self.reducible(*kind, axes, *keep, &x, dtype) {
-                    Ok(()) => (
-                        Sort::Loops { shape: x, axes: axes.clone() },
-                        "starts a row kernel".into(),
-                    ),
+                    Ok(()) => {
+                        (Sort::Loops { shape: x, axes: axes.clone() }, "starts a row kernel".into())
+                    }
                     Err(why) => (Sort::Library, why),
                 }
             }
@@ -204,12 +201,8 @@ impl Fuser<'_> {
         let (sort, alone) = self.sort_of(n);
         if sort != Sort::Library {
             // The latest operand's kernel first: it is the likeliest to fit.
-            let mut near: Vec<usize> = self
-                .g
-                .operands(n)
-                .iter()
-                .filter_map(|v| self.of.get(&v.node).copied())
-                .collect();
+            let mut near: Vec<usize> =
+                self.g.operands(n).iter().filter_map(|v| self.of.get(&v.node).copied()).collect();
             near.sort_unstable_by_key(|&c| std::cmp::Reverse(self.last(c)));
             near.dedup();
             let mut refused = String::new();
@@ -293,7 +286,9 @@ impl Fuser<'_> {
         // The tile is finished in place: nobody else may want it unfinished.
         for &m in &self.cluster(c).nodes {
             let v = Value { node: m, output: 0 };
-            if self.g.is_output(v) || self.g.users(m).iter().any(|&u| u != n && self.of.get(&u) != Some(&c)) {
+            if self.g.is_output(v)
+                || self.g.users(m).iter().any(|&u| u != n && self.of.get(&u) != Some(&c))
+            {
                 return Err("the contraction's result is needed elsewhere too".into());
             }
         }

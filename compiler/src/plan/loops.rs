@@ -104,13 +104,8 @@ pub(super) fn build_tile(body: &Body<'_>, mut operands: Operands<'_>, name: Stri
         kept: FxHashMap::default(),
     };
     // Writes come first in the list so that a value kept in one finds it.
-    let writes: Vec<(NodeId, u32)> = s
-        .operands
-        .write
-        .clone()
-        .into_iter()
-        .map(|(n, at)| (n, s.arg(at, true)))
-        .collect();
+    let writes: Vec<(NodeId, u32)> =
+        s.operands.write.clone().into_iter().map(|(n, at)| (n, s.arg(at, true))).collect();
     let keep = s.choose_kept(&writes);
     let mut stages = Vec::new();
     let mut rows = 0u32;
@@ -204,9 +199,7 @@ impl Stager<'_, '_, '_> {
                 None => false,
             })
         };
-        let dear = |n: NodeId| {
-            matches!(self.body.g.op(n), Some(Op::Unary(u)) if crate::cost::unary_ns(*u) > 0.1)
-        };
+        let dear = |n: NodeId| matches!(self.body.g.op(n), Some(Op::Unary(u)) if crate::cost::unary_ns(*u) > 0.1);
         let n = *self.body.nodes.iter().find(|&&n| {
             let w = self.when[&n];
             w.level == Level::Element
@@ -250,8 +243,7 @@ impl Stager<'_, '_, '_> {
             }
         } else if let Some(&row) = self.row_values.get(&v.node) {
             Inst::Row(row)
-        } else if let Some(&arg) =
-            self.kept.get(&v.node).filter(|_| self.when[&v.node].time < time)
+        } else if let Some(&arg) = self.kept.get(&v.node).filter(|_| self.when[&v.node].time < time)
         {
             Inst::Load(arg)
         } else {
@@ -271,8 +263,7 @@ impl Stager<'_, '_, '_> {
     ) -> Inst {
         let op = self.body.g.op(n).expect("clusters hold ops").clone();
         let operands = self.body.g.operands(n);
-        let r: Vec<Reg> =
-            operands.iter().map(|&x| self.emit(stage, memo, x, time)).collect();
+        let r: Vec<Reg> = operands.iter().map(|&x| self.emit(stage, memo, x, time)).collect();
         match op {
             Op::Unary(u) => Inst::Unary(u, r[0]),
             Op::Binary(b) => Inst::Binary(b, r[0], r[1]),

@@ -343,11 +343,17 @@ impl<'a> Lowering<'a> {
         // The result: unfinished tiles live in the memory of the last value.
         let tail = Value { node: *nodes.last().unwrap_or(&anchor), output: 0 };
         let escaping = self.escaping(nodes);
-        let home = if escaping.contains(&tail.node) { tail } else { Value { node: anchor, output: 0 } };
+        let home =
+            if escaping.contains(&tail.node) { tail } else { Value { node: anchor, output: 0 } };
         let out = self.result(home);
         let tile = as_tile(self.g, anchor, &out)
             .ok_or_else(|| PlanError::Internal("a dense result is not a tile".into()))?;
         let hook = !epilogue.is_empty();
+        // Products are [batch, row, column]; images keep their four dimensions.
+        let result = match op {
+            Op::Conv { .. } => out.view(),
+            _ => tile.view(),
+        };
         let step = self.push(Step::Contract {
             op: bare(&op),
             operands: sides,
@@ -355,7 +361,7 @@ impl<'a> Lowering<'a> {
             bias: bias.map(|b| b.view()),
             act,
             hook,
-            result: tile.view(),
+            result,
         });
         if hook {
             self.located.insert(Value { node: anchor, output: 0 }, out.clone());
@@ -454,12 +460,8 @@ impl<'a> Lowering<'a> {
             let kind = packed.kernel;
             let at = self.store(Stored::Packed(packed));
             let shape: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
-            let view = View {
-                buffer: at.buffer,
-                offset: Dim::of(0),
-                strides: dense(&shape),
-                shape,
-            };
+            let view =
+                View { buffer: at.buffer, offset: Dim::of(0), strides: dense(&shape), shape };
             return Ok(([x.view(), view], Packing::Conv(kind)));
         }
         let w = self.locate(w)?;

@@ -15,7 +15,7 @@ use crate::kernel::Kernel;
 use lower::{Lowering, Stored};
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Port, Program, Step, Symbol, View};
-use sinter_runtime::{OpError, DType};
+use sinter_runtime::{DType, OpError};
 use thiserror::Error;
 
 /// A generated kernel and the step it belongs to.
@@ -98,7 +98,10 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
         inputs: ports(&g, g.inputs().iter().map(|n| (name_of(&g, *n), *n, 0u8))),
         outputs: ports(
             &g,
-            g.outputs().iter().enumerate().map(|(i, v)| (output_name(i, g.outputs().len()), v.node, v.output)),
+            g.outputs()
+                .iter()
+                .enumerate()
+                .map(|(i, v)| (output_name(i, g.outputs().len()), v.node, v.output)),
         ),
         buffers,
         steps,
@@ -127,15 +130,9 @@ fn output_name(i: usize, n: usize) -> String {
     if n == 1 { "y".to_string() } else { format!("y{i}") }
 }
 
-fn ports(
-    g: &Graph,
-    values: impl Iterator<Item = (String, crate::graph::NodeId, u8)>,
-) -> Vec<Port> {
+fn ports(g: &Graph, values: impl Iterator<Item = (String, crate::graph::NodeId, u8)>) -> Vec<Port> {
     values
-        .map(|(name, node, output)| Port {
-            name,
-            ty: g.node(node).types[output as usize].clone(),
-        })
+        .map(|(name, node, output)| Port { name, ty: g.node(node).types[output as usize].clone() })
         .collect()
 }
 
@@ -158,10 +155,8 @@ fn place_constants(
             Stored::Packed(p) => p.data.len() * DType::F32.size(),
         };
     }
-    let block = Block::try_new(at.max(1)).map_err(|source| OpError::Memory {
-        op: "constants".to_string(),
-        source,
-    })?;
+    let block = Block::try_new(at.max(1))
+        .map_err(|source| OpError::Memory { op: "constants".to_string(), source })?;
     for ((_, s), offset) in stored.iter().zip(offsets) {
         match s {
             Stored::Array(a) => {

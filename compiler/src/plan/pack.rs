@@ -24,12 +24,8 @@ pub(super) fn filter(w: &Array, input: [usize; 3], op: &Op<Dim>) -> Packed {
     let Op::Conv { stride, padding, dilation, groups, .. } = op else {
         unreachable!("only convolutions have filters")
     };
-    let params = ConvParams {
-        stride: *stride,
-        padding: *padding,
-        dilation: *dilation,
-        groups: *groups,
-    };
+    let params =
+        ConvParams { stride: *stride, padding: *padding, dilation: *dilation, groups: *groups };
     let shape: [usize; 4] = w.shape().try_into().expect("checked by the op's rule");
     let kernel = ConvKernel::choose(input, shape, params);
     let mut data = vec![0.0; kernel.packed_len(shape)];

@@ -90,7 +90,11 @@ fn constant_name(g: &Graph, v: Value) -> String {
         match &g.node(at).kind {
             Kind::Constant(i) => {
                 let base = &g.constants[*i].name;
-                return if base.ends_with(".folded") { base.clone() } else { format!("{base}.folded") };
+                return if base.ends_with(".folded") {
+                    base.clone()
+                } else {
+                    format!("{base}.folded")
+                };
             }
             Kind::Op(_) => match g.operands(at).first() {
                 Some(o) => at = o.node,

@@ -96,9 +96,7 @@ impl Language for ENode {
     }
 
     fn matches(&self, other: &ENode) -> bool {
-        let number = |bits: u64, h: &Head| {
-            matches!(h, Head::Op(Op::Full { value, .. }) if value.as_f64() == f64::from_bits(bits))
-        };
+        let number = |bits: u64, h: &Head| matches!(h, Head::Op(Op::Full { value, .. }) if value.as_f64() == f64::from_bits(bits));
         match (&self.head, &other.head) {
             (Head::Any(n), h) | (h, Head::Any(n)) => {
                 h.name() == n && self.children.len() == other.children.len()
@@ -263,16 +261,14 @@ impl Analysis<ENode> for Known {
 }
 
 /// The value of every element, where it follows from the operands'.
-fn fold(
-    op: &Op<Dim>,
-    operands: &[&Facts],
-    types: &[TensorType<Dim>],
-) -> Option<Scalar> {
-    let values: SmallVec<[Scalar; 3]> =
-        operands.iter().map(|f| f.value).collect::<Option<_>>()?;
+fn fold(op: &Op<Dim>, operands: &[&Facts], types: &[TensorType<Dim>]) -> Option<Scalar> {
+    let values: SmallVec<[Scalar; 3]> = operands.iter().map(|f| f.value).collect::<Option<_>>()?;
     match op {
         Op::Full { value, dtype, .. } => Some(value.cast(*dtype)),
-        Op::Reshape { .. } | Op::Permute { .. } | Op::Broadcast { .. } | Op::Flip { .. }
+        Op::Reshape { .. }
+        | Op::Permute { .. }
+        | Op::Broadcast { .. }
+        | Op::Flip { .. }
         | Op::Slice { .. } => values.first().copied(),
         _ if op.is_pointwise() && types.len() == 1 => {
             // One element of each, through the very kernels that would run.

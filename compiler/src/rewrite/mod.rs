@@ -301,12 +301,8 @@ fn rebuild(
             continue;
         }
         let node = choice.nodes.get(&id)?;
-        let missing: Vec<Id> = node
-            .children
-            .iter()
-            .map(|c| eg.find(*c))
-            .filter(|c| !built.contains_key(c))
-            .collect();
+        let missing: Vec<Id> =
+            node.children.iter().map(|c| eg.find(*c)).filter(|c| !built.contains_key(c)).collect();
         if !missing.is_empty() {
             if !busy.insert(id) {
                 return None; // came back to itself

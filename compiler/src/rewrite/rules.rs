@@ -90,7 +90,11 @@ impl Rewriter<'_> {
     }
 
     /// The first member of a class that is the op wanted: its attributes and operands.
-    pub fn find<T>(&self, id: Id, want: impl Fn(&Op<Dim>) -> Option<T>) -> Option<(T, SmallVec<[Id; 3]>)> {
+    pub fn find<T>(
+        &self,
+        id: Id,
+        want: impl Fn(&Op<Dim>) -> Option<T>,
+    ) -> Option<(T, SmallVec<[Id; 3]>)> {
         self.graph[id].nodes.iter().find_map(|n| match &n.head {
             Head::Op(op) => want(op).map(|t| (t, n.children.clone())),
             _ => None,

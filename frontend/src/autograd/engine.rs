@@ -91,8 +91,12 @@ impl Backward {
             .map(|t| ((*t).clone(), seed("grad", t, self.gradient.as_ref())))
             .collect();
         let wanted = Some(wanted(&roots, &captured));
-        let pass =
-            Pass { create: self.create, retain: self.retain.unwrap_or(self.create), captured, wanted };
+        let pass = Pass {
+            create: self.create,
+            retain: self.retain.unwrap_or(self.create),
+            captured,
+            wanted,
+        };
         let mut out = vec![None; inputs.len()];
         pass.run(roots, &mut out);
         out
@@ -311,13 +315,7 @@ impl Pass {
     }
 
     /// Delivers a gradient along an edge.
-    fn send(
-        &self,
-        edge: &Edge,
-        g: Tensor,
-        frontier: &mut Frontier,
-        out: &mut [Option<Tensor>],
-    ) {
+    fn send(&self, edge: &Edge, g: Tensor, frontier: &mut Frontier, out: &mut [Option<Tensor>]) {
         match edge {
             Edge::None => {}
             Edge::Node(n, o) => {

@@ -160,8 +160,7 @@ impl Tensor {
         }
         let grad_fn = self.meta().grad_fn.clone();
         if let Some((node, output)) = grad_fn {
-            node.hooks().get_or_insert_default().keep =
-                Some(Keep { output, into: Arc::default() });
+            node.hooks().get_or_insert_default().keep = Some(Keep { output, into: Arc::default() });
         }
     }
 

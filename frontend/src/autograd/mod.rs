@@ -17,9 +17,7 @@ mod vjp;
 pub use check::{GradCheck, GradCheckError, gradcheck, gradgradcheck};
 pub use engine::{Backward, grad};
 pub use hooks::HookHandle;
-pub use mode::{
-    GradGuard, enable_grad, enable_grad_guard, grad_enabled, no_grad, no_grad_guard,
-};
+pub use mode::{GradGuard, enable_grad, enable_grad_guard, grad_enabled, no_grad, no_grad_guard};
 pub(crate) use vjp::has_rule;
 
 use crate::tensor::Tensor;
@@ -174,9 +172,7 @@ fn node_for(
     let needs = vjp::saves(&op, inputs.len());
     let operand = |t: &&Tensor| {
         let edge = t.edge();
-        let spread = op.is_pointwise()
-            && !matches!(edge, Edge::None)
-            && t.shape() != out.shape();
+        let spread = op.is_pointwise() && !matches!(edge, Edge::None) && t.shape() != out.shape();
         Operand { edge, reduce_to: spread.then(|| t.shape().into()) }
     };
     let keep = |(i, t): (usize, &&Tensor)| {
@@ -220,8 +216,8 @@ pub(crate) fn check_views(inputs: &[&Tensor], op: &Op, location: &'static Locati
     for t in inputs.iter().filter(|t| t.is_view()) {
         let taken = t.meta().view_version;
         let block = t.array().block();
-        let stale = block.version() > taken
-            && (t.requires_grad() || block.recorded_version() > taken);
+        let stale =
+            block.version() > taken && (t.requires_grad() || block.recorded_version() > taken);
         if stale {
             panic!(
                 "{}: an operand is a view whose memory was modified in place after the view was taken{}; \

@@ -304,10 +304,7 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
 }
 
 fn zeros_of(shape: &[usize], like: &Tensor) -> Tensor {
-    apply(
-        Op::Full { value: Scalar::Float(0.0), dtype: like.dtype(), shape: shape.into() },
-        &[],
-    )
+    apply(Op::Full { value: Scalar::Float(0.0), dtype: like.dtype(), shape: shape.into() }, &[])
 }
 
 fn sum(x: &Tensor, axes: &[usize], keep: bool) -> Tensor {
@@ -473,7 +470,8 @@ fn prod(axes: &[usize], x: &Tensor, g: &Tensor) -> Tensor {
         // Shifted by one, with a 1 in front.
         let (start, low, high) = if reverse { (1, 0, 1) } else { (0, 1, 0) };
         let part = Op::Slice { axis: last, start, len: n.saturating_sub(1), step: 1 };
-        let at_last = |v: usize| -> Axes { (0..=last).map(|i| if i == last { v } else { 0 }).collect() };
+        let at_last =
+            |v: usize| -> Axes { (0..=last).map(|i| if i == last { v } else { 0 }).collect() };
         let pad = Op::Pad { low: at_last(low), high: at_last(high), value: Scalar::Float(1.0) };
         apply(pad, &[&apply(part, &[&run])])
     };
@@ -502,8 +500,7 @@ fn scan(kind: ScanKind, axis: usize, reverse: bool, c: &Context, g: &Tensor) -> 
             let rows: Vec<Tensor> = (0..n)
                 .map(|k| {
                     let one = ones_like(&x.narrow(axis as i64, k, 1));
-                    let without =
-                        apply(Op::SliceAssign { axis, start: k, step: 1 }, &[x, &one]);
+                    let without = apply(Op::SliceAssign { axis, start: k, step: 1 }, &[x, &one]);
                     let p = run(ScanKind::Prod, reverse, &without) * g;
                     let (start, len) = if reverse { (0, k + 1) } else { (k, n - k) };
                     sum(&p.narrow(axis as i64, start, len), &[axis], true)
@@ -585,10 +582,8 @@ fn pool_grad(op: &Op, c: &Context, g: &Tensor) -> Grads {
         .unwrap_or_else(|e| crate::tensor::fail(&e, &[x]));
     let patches = |t: &Tensor, value: f64| {
         // Padded far enough that every window lies inside.
-        let reach =
-            |i: usize| (out[2 + i] - 1) * stride[i] + dilation[i] * (window[i] - 1) + 1;
-        let high =
-            |i: usize| reach(i).saturating_sub(t.shape()[2 + i] + padding[i]);
+        let reach = |i: usize| (out[2 + i] - 1) * stride[i] + dilation[i] * (window[i] - 1) + 1;
+        let high = |i: usize| reach(i).saturating_sub(t.shape()[2 + i] + padding[i]);
         let pad = Op::Pad {
             low: smallvec![0, 0, padding[0], padding[1]],
             high: smallvec![0, 0, high(0), high(1)],
@@ -598,18 +593,10 @@ fn pool_grad(op: &Op, c: &Context, g: &Tensor) -> Grads {
         let mut parts = Vec::new();
         for i in 0..window[0] {
             for j in 0..window[1] {
-                let rows = Op::Slice {
-                    axis: 2,
-                    start: i * dilation[0],
-                    len: out[2],
-                    step: stride[0],
-                };
-                let cols = Op::Slice {
-                    axis: 3,
-                    start: j * dilation[1],
-                    len: out[3],
-                    step: stride[1],
-                };
+                let rows =
+                    Op::Slice { axis: 2, start: i * dilation[0], len: out[2], step: stride[0] };
+                let cols =
+                    Op::Slice { axis: 3, start: j * dilation[1], len: out[3], step: stride[1] };
                 let part = apply(cols, &[&apply(rows, &[&padded])]);
                 parts.push(part.unsqueeze(-1));
             }

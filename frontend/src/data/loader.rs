@@ -305,7 +305,8 @@ mod tests {
 
     #[test]
     fn an_epoch_can_be_taken_up_again() {
-        let options = LoaderOptions { batch_size: 4, shuffle: Some(1), workers: 2, ..Default::default() };
+        let options =
+            LoaderOptions { batch_size: 4, shuffle: Some(1), workers: 2, ..Default::default() };
         let l = DataLoader::new(Squares(23, None), options);
         let whole: Vec<Vec<i64>> = l.epoch(0).map(|b| b.to_vec()).collect();
         let rest: Vec<Vec<i64>> = l.epoch_from(0, 4).map(|b| b.to_vec()).collect();

@@ -112,12 +112,11 @@ impl Mnist {
         };
         let (image_path, images) = read(images)?;
         let (label_path, labels) = read(labels)?;
-        let content = |path: &Path, reason: String| MnistError::Content {
-            path: path.to_path_buf(),
-            reason,
-        };
+        let content =
+            |path: &Path, reason: String| MnistError::Content { path: path.to_path_buf(), reason };
         let &[n, h, w] = images.shape.as_slice() else {
-            let reason = format!("images have shape {:?}, expected [number, height, width]", images.shape);
+            let reason =
+                format!("images have shape {:?}, expected [number, height, width]", images.shape);
             return Err(content(&image_path, reason));
         };
         if labels.shape != [n] {
@@ -163,8 +162,7 @@ impl Mnist {
 
 /// Bytes 0..255 as standardised f32 images [n, 1, H, W].
 pub(crate) fn standardised(pixels: &[u8], n: usize, [h, w]: [usize; 2]) -> Tensor {
-    let values: Vec<f32> =
-        pixels.iter().map(|&p| (f32::from(p) / 255.0 - MEAN) / STD).collect();
+    let values: Vec<f32> = pixels.iter().map(|&p| (f32::from(p) / 255.0 - MEAN) / STD).collect();
     from_slice(&values, [n, 1, h, w])
 }
 

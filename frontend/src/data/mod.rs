@@ -78,7 +78,11 @@ impl TensorDataset {
     #[track_caller]
     pub fn new(x: Tensor, y: Tensor) -> TensorDataset {
         if x.rank() == 0 || y.rank() == 0 || x.size(0) != y.size(0) {
-            panic!("TensorDataset: {:?} and {:?} do not count the same samples", x.shape(), y.shape());
+            panic!(
+                "TensorDataset: {:?} and {:?} do not count the same samples",
+                x.shape(),
+                y.shape()
+            );
         }
         TensorDataset { x, y }
     }

@@ -58,7 +58,9 @@ pub fn parse(bytes: &[u8]) -> Result<Idx, String> {
         ));
     };
     if *kind != 8 {
-        return Err(format!("IDX element type {kind:#04x}, only unsigned bytes (0x08) are supported"));
+        return Err(format!(
+            "IDX element type {kind:#04x}, only unsigned bytes (0x08) are supported"
+        ));
     }
     let rank = *rank as usize;
     let Some((head, data)) = rest.split_at_checked(4 * rank) else {

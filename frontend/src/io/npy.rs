@@ -72,14 +72,11 @@ pub fn load_npz(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>, IoEr
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn save_npz(
-    path: impl AsRef<Path>,
-    tensors: &BTreeMap<String, Tensor>,
-) -> Result<(), IoError> {
+pub fn save_npz(path: impl AsRef<Path>, tensors: &BTreeMap<String, Tensor>) -> Result<(), IoError> {
     let path = path.as_ref();
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored);
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     let mut fill = || -> Result<Vec<u8>, zip::result::ZipError> {
         for (name, t) in tensors {
             zip.start_file(format!("{name}.npy"), options)?;
@@ -112,7 +109,10 @@ mod tests {
             assert_eq!((u.shape(), u.dtype()), (t.shape(), t.dtype()));
             assert_eq!(u.to_vec::<f64>(), t.to_vec::<f64>());
         }
-        let all = BTreeMap::from([("x".to_string(), tensor([1i64, 2])), ("y".to_string(), tensor(0.5f64))]);
+        let all = BTreeMap::from([
+            ("x".to_string(), tensor([1i64, 2])),
+            ("y".to_string(), tensor(0.5f64)),
+        ]);
         let p = dir.path().join("a.npz");
         save_npz(&p, &all).unwrap();
         let back = load_npz(&p).unwrap();

@@ -65,7 +65,10 @@ pub fn load_with_metadata(
             let dtype = from_dtype(view.dtype()).ok_or_else(|| {
                 IoError::format(
                     path,
-                    format!("tensor `{name}` has element type {:?}, which is not supported", view.dtype()),
+                    format!(
+                        "tensor `{name}` has element type {:?}, which is not supported",
+                        view.dtype()
+                    ),
                 )
             })?;
             let a = Array::from_bytes(view.data(), view.shape(), dtype)
@@ -73,7 +76,8 @@ pub fn load_with_metadata(
             Ok((name, Tensor::from_array(a)))
         })
         .collect::<Result<BTreeMap<_, _>, IoError>>()?;
-    let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let metadata =
+        header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok((tensors, metadata))
 }
 
@@ -112,11 +116,8 @@ pub fn save<'a>(
         .into_iter()
         .map(|(name, t)| {
             let a = t.array();
-            let out = Out {
-                dtype: to_dtype(a.dtype()),
-                shape: a.shape().to_vec(),
-                bytes: a.to_bytes(),
-            };
+            let out =
+                Out { dtype: to_dtype(a.dtype()), shape: a.shape().to_vec(), bytes: a.to_bytes() };
             (name.clone(), out)
         })
         .collect();

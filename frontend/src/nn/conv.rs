@@ -74,15 +74,7 @@ impl Layer for Conv2d {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
         let o = &self.options;
-        F::conv2d(
-            x,
-            &self.weight,
-            self.bias.as_deref(),
-            o.stride,
-            o.padding,
-            o.dilation,
-            o.groups,
-        )
+        F::conv2d(x, &self.weight, self.bias.as_deref(), o.stride, o.padding, o.dilation, o.groups)
     }
 }
 

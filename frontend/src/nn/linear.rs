@@ -1,7 +1,7 @@
 //! The linear layer.
 
 use super::{Layer, Module, Param, functional as F, init};
-use crate::tensor::{Tensor, empty, default_dtype};
+use crate::tensor::{Tensor, default_dtype, empty};
 
 /// `x wᵀ + b`: `x` [.., in], `weight` [out, in], `bias` [out].
 #[derive(Debug, Module)]

@@ -71,11 +71,7 @@ impl Layer for BatchNorm2d {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
         if x.rank() != 4 || x.size(1) != self.weight.numel() {
-            panic!(
-                "BatchNorm2d: input {:?} is not [N, {}, H, W]",
-                x.shape(),
-                self.weight.numel()
-            );
+            panic!("BatchNorm2d: input {:?} is not [N, {}, H, W]", x.shape(), self.weight.numel());
         }
         let channels = |t: &Tensor| t.reshape([-1, 1, 1]);
         if !self.training.get() {

@@ -196,7 +196,9 @@ impl<O: Rule> Optimizer for Optim<O> {
         let mut lrs = Vec::new();
         let mut loaded = self.state.clone();
         for (i, g) in self.groups.iter().enumerate() {
-            let lr = state.get(&format!("{i}.lr")).ok_or_else(|| bad(format!("group {i} is missing")))?;
+            let lr = state
+                .get(&format!("{i}.lr"))
+                .ok_or_else(|| bad(format!("group {i} is missing")))?;
             lrs.push(lr.item::<f64>());
             used += 1;
             for (j, p) in g.params.iter().enumerate() {
@@ -210,7 +212,11 @@ impl<O: Rule> Optimizer for Optim<O> {
                     let key = format!("{i}.{j}.{name}");
                     let t = state.get(&key).ok_or_else(|| bad(format!("`{key}` is missing")))?;
                     if t.shape() != p.shape() {
-                        return Err(bad(format!("`{key}` has shape {:?}, the parameter {:?}", t.shape(), p.shape())));
+                        return Err(bad(format!(
+                            "`{key}` has shape {:?}, the parameter {:?}",
+                            t.shape(),
+                            p.shape()
+                        )));
                     }
                     tensors.push(no_grad(|| t.to_dtype(p.dtype()).copy()));
                     used += 1;

@@ -209,12 +209,6 @@ impl Rule for AdagradRule {
     const STATE: &'static [&'static str] = &["sum"];
     lr_field!();
     fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
-        update::adagrad(
-            &self.0,
-            state.step,
-            grad.array(),
-            param.array(),
-            state.tensors[0].array(),
-        )
+        update::adagrad(&self.0, state.step, grad.array(), param.array(), state.tensors[0].array())
     }
 }

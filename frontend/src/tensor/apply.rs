@@ -102,10 +102,8 @@ fn decomposed(op: &Op, inputs: &[&Tensor]) -> Tensor {
         }
     }
     // The composite's own rule first, for a message in its name.
-    let types: SmallVec<[TensorType; 4]> = inputs
-        .iter()
-        .map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() })
-        .collect();
+    let types: SmallVec<[TensorType; 4]> =
+        inputs.iter().map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() }).collect();
     let refs: SmallVec<[_; 4]> = types.iter().map(TensorType::as_ref).collect();
     if let Err(e) = infer(op, &refs) {
         fail(&e, inputs);

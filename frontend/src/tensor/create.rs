@@ -192,10 +192,7 @@ pub fn ones(shape: impl IntoDims) -> Tensor {
 /// `value` in the shape and type of another tensor.
 #[track_caller]
 pub fn full_like(like: &Tensor, value: impl Into<Scalar>) -> Tensor {
-    apply(
-        Op::Full { value: value.into(), dtype: like.dtype(), shape: like.shape().into() },
-        &[],
-    )
+    apply(Op::Full { value: value.into(), dtype: like.dtype(), shape: like.shape().into() }, &[])
 }
 
 /// Zeros in the shape and type of another tensor.

@@ -127,8 +127,7 @@ impl Tensor {
     /// Fills with a number.
     #[track_caller]
     pub fn fill_(&self, value: impl Into<Scalar>) -> &Tensor {
-        let op =
-            Op::Full { value: value.into(), dtype: self.dtype(), shape: self.shape().into() };
+        let op = Op::Full { value: value.into(), dtype: self.dtype(), shape: self.shape().into() };
         in_place("fill_", op, self, &[]);
         self
     }

@@ -13,9 +13,9 @@ mod reduce;
 pub(crate) use apply::{apply, apply_all, fail};
 pub use arith::Operand;
 pub use create::{
-    arange, bernoulli, default_dtype, empty, eye, from_slice, full, full_like, linspace, ones,
-    ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar, set_default_dtype,
-    tensor, zeros, zeros_like, IntoTensor,
+    IntoTensor, arange, bernoulli, default_dtype, empty, eye, from_slice, full, full_like,
+    linspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar,
+    set_default_dtype, tensor, zeros, zeros_like,
 };
 pub use index::{Ellipsis, Index, IndexItem, NewAxis};
 pub use layout::{cat, stack};
@@ -94,7 +94,11 @@ impl Tensor {
         Tensor(Arc::new(Inner {
             repr: Repr::Eager(array),
             flags: AtomicU8::new(flags),
-            meta: Mutex::new(Meta { grad_fn: Some((node, output)), view_version, ..Meta::default() }),
+            meta: Mutex::new(Meta {
+                grad_fn: Some((node, output)),
+                view_version,
+                ..Meta::default()
+            }),
         }))
     }
 
@@ -300,10 +304,15 @@ impl Tensor {
     #[track_caller]
     pub fn requires_grad_(self, on: bool) -> Tensor {
         if on && !self.dtype().is_float() {
-            panic!("requires_grad_: only floating-point tensors have gradients, this is {}", self.dtype());
+            panic!(
+                "requires_grad_: only floating-point tensors have gradients, this is {}",
+                self.dtype()
+            );
         }
         if self.meta().grad_fn.is_some() {
-            panic!("requires_grad_: the tensor is the result of a recorded op; use `detach` for a constant");
+            panic!(
+                "requires_grad_: the tensor is the result of a recorded op; use `detach` for a constant"
+            );
         }
         self.set_requires_grad(on);
         self

@@ -63,7 +63,10 @@ impl Tensor {
     #[track_caller]
     fn as_float(&self, op: &str) -> Tensor {
         if !self.dtype().is_float() {
-            panic!("{op}: needs a floating-point tensor, this is {}; convert it with `to_dtype`", self.dtype());
+            panic!(
+                "{op}: needs a floating-point tensor, this is {}; convert it with `to_dtype`",
+                self.dtype()
+            );
         }
         self.clone()
     }
@@ -206,7 +209,11 @@ impl Tensor {
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         if self.rank() == 0 || other.rank() == 0 {
-            panic!("matmul: needs vectors or matrices, got {:?} and {:?}", self.shape(), other.shape());
+            panic!(
+                "matmul: needs vectors or matrices, got {:?} and {:?}",
+                self.shape(),
+                other.shape()
+            );
         }
         let dtype = self.dtype().promote(other.dtype());
         let (a, b) = (self.to_dtype(dtype), other.to_dtype(dtype));

@@ -125,11 +125,7 @@ impl Product<'_> {
         match self.b {
             Rhs::Packed(_) => Source::Packed,
             Rhs::Strided(_, [_, k, n]) if n != 1 && self.n != 1 => {
-                if rows <= MR && (k == 1 || self.k == 1) {
-                    Source::Columns
-                } else {
-                    Source::Pack
-                }
+                if rows <= MR && (k == 1 || self.k == 1) { Source::Columns } else { Source::Pack }
             }
             Rhs::Strided(..) if rows <= 2 * MR => Source::InPlace,
             Rhs::Strided(..) => Source::Keep,

@@ -134,7 +134,8 @@ pub fn gemm_batch_int<T: Integer>(a: Src<T>, b: Src<T>, c: Dst<T>, accumulate: b
             unsafe {
                 let c_row = c.ptr().offset(base(c.strides, i));
                 for (j, s) in sums.iter_mut().enumerate() {
-                    *s = if accumulate { *c_row.offset(j as isize * c.strides[2]) } else { T::ZERO };
+                    *s =
+                        if accumulate { *c_row.offset(j as isize * c.strides[2]) } else { T::ZERO };
                 }
                 for l in 0..k as isize {
                     let x = *a.ptr().offset(base(a.strides, i) + l * a.strides[2]);

@@ -13,7 +13,6 @@ pub(crate) const NR: usize = 48;
 /// The last panel's width is a multiple of this: the widest vector.
 pub(crate) const LANES: usize = 16;
 
-
 /// How the rows of `B` follow each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rows {

@@ -78,7 +78,10 @@ impl Epilogue<'_> {
         Epilogue { bias_col: None, bias_row: None, act: Act::None, hook: None };
 
     pub(crate) fn check(&self, m: usize, n: usize) {
-        assert!(self.bias_col.is_none_or(|b| b.len() == n), "a column bias has one number a column");
+        assert!(
+            self.bias_col.is_none_or(|b| b.len() == n),
+            "a column bias has one number a column"
+        );
         assert!(self.bias_row.is_none_or(|b| b.len() == m), "a row bias has one number a row");
     }
 }

@@ -79,12 +79,7 @@ impl<'a> Func<'a> {
     }
 
     /// `for i in begin..end { body(i) }`, counting by one.
-    pub(super) fn count(
-        &mut self,
-        begin: Value,
-        end: Value,
-        body: impl FnOnce(&mut Self, Value),
-    ) {
+    pub(super) fn count(&mut self, begin: Value, end: Value, body: impl FnOnce(&mut Self, Value)) {
         let head = self.b.create_block();
         let inside = self.b.create_block();
         let after = self.b.create_block();

@@ -76,8 +76,14 @@ impl Micro {
             Load(_) | Const(_) | Row(_) => [None; 4],
             Neg(a) | Abs(a) | Round(a) | Floor(a) | Ceil(a) | Trunc(a) | Sqrt(a) | Mantissa(a)
             | Exponent(a) => [Some(a), None, None, None],
-            Add(a, b) | Sub(a, b) | Mul(a, b) | Div(a, b) | Min(a, b) | Max(a, b)
-            | CopySign(a, b) | Ldexp(a, b) => [Some(a), Some(b), None, None],
+            Add(a, b)
+            | Sub(a, b)
+            | Mul(a, b)
+            | Div(a, b)
+            | Min(a, b)
+            | Max(a, b)
+            | CopySign(a, b)
+            | Ldexp(a, b) => [Some(a), Some(b), None, None],
             Fma(a, b, c) | Fnma(a, b, c) => [Some(a), Some(b), Some(c), None],
             Select(_, a, b, x, y) => [Some(a), Some(b), Some(x), Some(y)],
         };
@@ -212,7 +218,10 @@ impl Lane for Rec<'_> {
 pub(super) fn expand(k: &Kernel) -> Result<Vec<Block>, Scalarised> {
     for (i, a) in k.args.iter().enumerate() {
         if !matches!(a.dtype, DType::F32 | DType::Bool) {
-            return Err(Scalarised(format!("argument {i} is {}, only f32 and bool are vectorised", a.dtype)));
+            return Err(Scalarised(format!(
+                "argument {i} is {}, only f32 and bool are vectorised",
+                a.dtype
+            )));
         }
     }
     k.stages.iter().map(expand_stage).collect()
@@ -224,7 +233,9 @@ fn expand_stage(s: &Stage) -> Result<Block, Scalarised> {
     let mut ids: Vec<Id> = Vec::with_capacity(s.insts.len());
     for (inst, dtype) in &s.insts {
         if !matches!(dtype, DType::F32 | DType::Bool) {
-            return Err(Scalarised(format!("a value is {dtype}, only f32 and bool are vectorised")));
+            return Err(Scalarised(format!(
+                "a value is {dtype}, only f32 and bool are vectorised"
+            )));
         }
         let lane = |r: u32| Rec { to: &rec, id: ids[r as usize] };
         let truth = |cmp: Cmp, a: Id, b: Id| {
@@ -258,7 +269,10 @@ fn expand_stage(s: &Stage) -> Result<Block, Scalarised> {
                 _ => match op.lane(lane(x)) {
                     Some(r) => r.id,
                     None => {
-                        return Err(Scalarised(format!("`{}` has no vector definition", op.name())));
+                        return Err(Scalarised(format!(
+                            "`{}` has no vector definition",
+                            op.name()
+                        )));
                     }
                 },
             },
@@ -290,13 +304,7 @@ fn expand_stage(s: &Stage) -> Result<Block, Scalarised> {
             }
             Inst::Select(c, x, y) => {
                 let zero = add(Micro::Const(0));
-                add(Micro::Select(
-                    Cmp::Ne,
-                    ids[c as usize],
-                    zero,
-                    ids[x as usize],
-                    ids[y as usize],
-                ))
+                add(Micro::Select(Cmp::Ne, ids[c as usize], zero, ids[x as usize], ids[y as usize]))
             }
             Inst::Cast(x) => {
                 let from = s.insts[x as usize].1;
@@ -334,12 +342,7 @@ fn expand_stage(s: &Stage) -> Result<Block, Scalarised> {
 
 /// The lane's rule for combining two values of a reduction: NaN wins over the
 /// extremes.
-pub(super) fn combine(
-    ops: &mut Vec<Micro>,
-    kind: ReduceKind,
-    a: Id,
-    b: Id,
-) -> Id {
+pub(super) fn combine(ops: &mut Vec<Micro>, kind: ReduceKind, a: Id, b: Id) -> Id {
     let rec = RefCell::new(Recorder { ops: std::mem::take(ops), seen: FxHashMap::default() });
     let (x, y) = (Rec { to: &rec, id: a }, Rec { to: &rec, id: b });
     let r = match kind {

@@ -85,8 +85,17 @@ fn target(isa: Isa) -> Result<OwnedTargetIsa, CodegenError> {
         .map_err(|e| CodegenError::Target(format!("{triple}: {e}")))?;
     if cfg!(target_arch = "x86_64") && isa >= Isa::Avx2 {
         for f in [
-            "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt", "has_avx", "has_avx2",
-            "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt",
+            "has_sse3",
+            "has_ssse3",
+            "has_sse41",
+            "has_sse42",
+            "has_popcnt",
+            "has_avx",
+            "has_avx2",
+            "has_fma",
+            "has_bmi1",
+            "has_bmi2",
+            "has_lzcnt",
         ] {
             builder.enable(f).expect("these features exist");
         }
@@ -157,10 +166,7 @@ impl<M: Module> Generator<'_, M> {
         body: impl FnOnce(&mut M, &mut Func<'_>, Vec<Value>),
     ) -> Result<(FuncId, Vec<u8>), CodegenError> {
         let fail = |e: &dyn std::fmt::Display| Self::failed(name, e);
-        let id = self
-            .module
-            .declare_function(name, linkage, &signature)
-            .map_err(|e| fail(&e))?;
+        let id = self.module.declare_function(name, linkage, &signature).map_err(|e| fail(&e))?;
         self.module.clear_context(&mut self.context);
         self.context.func.signature = signature;
         let config = self.module.target_config();
@@ -204,7 +210,11 @@ impl<M: Module> Generator<'_, M> {
                     let call = |f: &mut Func<'_>, slot: Value| {
                         f.b.ins().call(rows, &[slot]);
                     };
-                    if k.hook { wide_hook(f, k, &p, call) } else { wide_loops(f, k, &p, call) }
+                    if k.hook {
+                        wide_hook(f, k, &p, call)
+                    } else {
+                        wide_loops(f, k, &p, call)
+                    }
                     f.b.ins().return_(&[]);
                 })?;
                 let how = format!(
@@ -216,7 +226,11 @@ impl<M: Module> Generator<'_, M> {
             }
             Err(why) => {
                 let (id, code) = self.define(&k.name, Linkage::Local, signature, |_, f, p| {
-                    if k.hook { scalar_hook(f, k, &p) } else { scalar_loops(f, k, &p) }
+                    if k.hook {
+                        scalar_hook(f, k, &p)
+                    } else {
+                        scalar_loops(f, k, &p)
+                    }
                     f.b.ins().return_(&[]);
                 })?;
                 (id, format!("element by element: {}", why.0), code)
@@ -247,8 +261,7 @@ impl<M: Module> Generator<'_, M> {
             let call_sig = f.b.import_signature(call_sig);
             for (i, step) in plan.program.steps.iter().enumerate() {
                 let kernel = plan.generated.iter().position(|k| k.step == i);
-                let function =
-                    kernel.map(|k| m.declare_func_in_func(functions[k].1, f.b.func));
+                let function = kernel.map(|k| m.declare_func_in_func(functions[k].1, f.b.func));
                 match (step, kernel, function) {
                     (Step::Generated { .. }, Some(k), Some(function)) => {
                         let k = &plan.generated[k].kernel;
@@ -261,11 +274,8 @@ impl<M: Module> Generator<'_, M> {
                         };
                         let number = f.int(i as i64);
                         let callee = f.b.ins().load(types::I64, plain(), table, CALL);
-                        let call = f.b.ins().call_indirect(
-                            call_sig,
-                            callee,
-                            &[f.frame, number, hook],
-                        );
+                        let call =
+                            f.b.ins().call_indirect(call_sig, callee, &[f.frame, number, hook]);
                         let status = f.b.inst_results(call)[0];
                         f.when_return(status);
                     }
@@ -379,7 +389,8 @@ fn call_rows(
     call: &impl Fn(&mut Func<'_>, Value),
 ) {
     let size = wide::ARGS as u32 + 16 * k.args.len() as u32;
-    let slot = f.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 4));
+    let slot =
+        f.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 4));
     let base = f.b.ins().stack_addr(types::I64, slot, 0);
     f.b.ins().store(plain(), n, base, 0);
     f.b.ins().store(plain(), rows, base, 8);

@@ -15,8 +15,9 @@ pub fn object(plan: &Plan, isa: Isa) -> Result<(Vec<u8>, Vec<Listing>), CodegenE
         function: "the object".to_string(),
         message: e.to_string(),
     };
-    let builder = ObjectBuilder::new(target(isa)?, plan.program.name.clone(), default_libcall_names())
-        .map_err(|e| fail(&e))?;
+    let builder =
+        ObjectBuilder::new(target(isa)?, plan.program.name.clone(), default_libcall_names())
+            .map_err(|e| fail(&e))?;
     let mut module = ObjectModule::new(builder);
     let (_, listings) = generate(&mut module, plan, isa)?;
     let bytes = module.finish().emit().map_err(|e| fail(&e))?;

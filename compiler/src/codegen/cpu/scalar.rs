@@ -22,8 +22,13 @@ pub fn supports(inst: &Inst, dtype: DType, operand: DType) -> bool {
         // Division by zero must be reported; the eager kernels do.
         Inst::Binary(op, ..) if !operand.is_float() => !matches!(
             op,
-            BinaryOp::Rem | BinaryOp::FloorDiv | BinaryOp::Pow | BinaryOp::Shl | BinaryOp::Shr
-                | BinaryOp::Div | BinaryOp::Atan2
+            BinaryOp::Rem
+                | BinaryOp::FloorDiv
+                | BinaryOp::Pow
+                | BinaryOp::Shl
+                | BinaryOp::Shr
+                | BinaryOp::Div
+                | BinaryOp::Atan2
         ),
         Inst::Binary(op, ..) => !matches!(
             op,
@@ -32,15 +37,17 @@ pub fn supports(inst: &Inst, dtype: DType, operand: DType) -> bool {
         Inst::Unary(op, _) => match operand {
             DType::F32 | DType::F64 => *op != UnaryOp::BitNot,
             DType::Bool => matches!(op, UnaryOp::LogicalNot | UnaryOp::BitNot),
-            _ => matches!(
-                op,
-                UnaryOp::Neg
-                    | UnaryOp::Abs
-                    | UnaryOp::Square
-                    | UnaryOp::Relu
-                    | UnaryOp::LogicalNot
-                    | UnaryOp::BitNot
-            ) && !(operand == DType::U8 && matches!(op, UnaryOp::Abs | UnaryOp::Relu)),
+            _ => {
+                matches!(
+                    op,
+                    UnaryOp::Neg
+                        | UnaryOp::Abs
+                        | UnaryOp::Square
+                        | UnaryOp::Relu
+                        | UnaryOp::LogicalNot
+                        | UnaryOp::BitNot
+                ) && !(operand == DType::U8 && matches!(op, UnaryOp::Abs | UnaryOp::Relu))
+            }
         },
         _ => true,
     }
@@ -208,7 +215,11 @@ fn reduce(f: &mut Func<'_>, kind: ReduceKind, dtype: DType, a: Value, b: Value) 
 
 /// A value read as another type of the same size.
 fn bits(f: &mut Func<'_>, to: Type, v: Value) -> Value {
-    f.b.ins().bitcast(to, cranelift::codegen::ir::MemFlagsData::new().with_endianness(Endianness::Little), v)
+    f.b.ins().bitcast(
+        to,
+        cranelift::codegen::ir::MemFlagsData::new().with_endianness(Endianness::Little),
+        v,
+    )
 }
 
 /// Translates vector operations to scalar ones; `args` stand for the loads.

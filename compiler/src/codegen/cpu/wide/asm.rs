@@ -154,11 +154,7 @@ impl Asm {
 
     pub(super) fn zero(&mut self, d: u8) -> R {
         let d = d as usize;
-        if self.wide() {
-            self.a.vpxord(Z[d], Z[d], Z[d])
-        } else {
-            self.a.vxorps(Y[d], Y[d], Y[d])
-        }
+        if self.wide() { self.a.vpxord(Z[d], Z[d], Z[d]) } else { self.a.vxorps(Y[d], Y[d], Y[d]) }
     }
 
     pub(super) fn copy(&mut self, d: u8, s: u8) -> R {
@@ -462,7 +458,13 @@ impl Asm {
     }
 
     /// One element in every lane.
-    pub(super) fn broadcast(&mut self, d: u8, m: AsmMemoryOperand, bytes: bool, temp: AsmRegister32) -> R {
+    pub(super) fn broadcast(
+        &mut self,
+        d: u8,
+        m: AsmMemoryOperand,
+        bytes: bool,
+        temp: AsmRegister32,
+    ) -> R {
         let d = d as usize;
         if bytes {
             self.a.movzx(temp, byte_ptr(m))?;
@@ -482,7 +484,13 @@ impl Asm {
     }
 
     /// The first lane to memory.
-    pub(super) fn store_one(&mut self, m: AsmMemoryOperand, s: Src, bytes: bool, temp: AsmRegister32) -> R {
+    pub(super) fn store_one(
+        &mut self,
+        m: AsmMemoryOperand,
+        s: Src,
+        bytes: bool,
+        temp: AsmRegister32,
+    ) -> R {
         let r = self.reg(s)? as usize;
         if bytes {
             self.a.vcvttss2si(temp, X[r])?;

@@ -396,7 +396,9 @@ impl Emitter<'_> {
             }
             let mut regs = [0u8; 4];
             for q in 0..unroll {
-                let dies = |id: Id| last[id as usize] == i && matches!(places[id as usize], Place::Regs(_));
+                let dies = |id: Id| {
+                    last[id as usize] == i && matches!(places[id as usize], Place::Regs(_))
+                };
                 regs[q] = self.operation(op, &places, q, &mut free, &dies, |e, arg, d| {
                     let m = e.element(arg, (first + q) * lanes);
                     let bytes = e.is_bool(arg);
@@ -410,7 +412,9 @@ impl Emitter<'_> {
                 if let Place::Regs(old) = places[u as usize]
                     && last[u as usize] == i
                 {
-                    free.extend((0..unroll).map(|q| old[q]).filter(|r| !regs[..unroll].contains(r)));
+                    free.extend(
+                        (0..unroll).map(|q| old[q]).filter(|r| !regs[..unroll].contains(r)),
+                    );
                 }
             }
             places[i] = Place::Regs(regs);
