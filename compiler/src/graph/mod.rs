@@ -14,12 +14,14 @@ mod verify;
 
 pub use build::Builder;
 pub use interpret::{InterpretError, interpret};
+pub use sinter_runtime::program::Symbol;
 pub use verify::{VerifyError, verify};
 
 use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use sinter_runtime::op::{TensorType, TypeRef, infer};
+use sinter_runtime::program::Port;
 use sinter_runtime::{Array, Dim, Op, OpError};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -34,19 +36,6 @@ pub struct Value {
     pub node: NodeId,
     /// Which of its results.
     pub output: u8,
-}
-
-/// A named size that is known only when the program runs.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Symbol {
-    /// Its name in text.
-    pub name: String,
-    /// Smallest size allowed.
-    pub min: usize,
-    /// Largest size allowed.
-    pub max: usize,
-    /// The size for which costs are estimated.
-    pub hint: usize,
 }
 
 /// A value known when compiling: a weight, or something computed from weights.
@@ -219,6 +208,25 @@ impl Graph {
     /// The inputs, in order.
     pub fn inputs(&self) -> &[NodeId] {
         &self.inputs
+    }
+
+    /// Names and types of the inputs, in order.
+    pub fn input_ports(&self) -> Vec<Port> {
+        let port = |n: &NodeId| {
+            let node = self.node(*n);
+            let Kind::Input { name } = &node.kind else { unreachable!("inputs are inputs") };
+            Port { name: name.clone(), ty: node.types[0].clone() }
+        };
+        self.inputs.iter().map(port).collect()
+    }
+
+    /// Names and types of the outputs, in order: `y`, or `y0`, `y1` and so on.
+    pub fn output_ports(&self) -> Vec<Port> {
+        let port = |(i, v): (usize, &Value)| {
+            let name = if self.outputs.len() == 1 { "y".to_string() } else { format!("y{i}") };
+            Port { name, ty: self.type_of(*v).clone() }
+        };
+        self.outputs.iter().enumerate().map(port).collect()
     }
 
     /// The outputs, in order.

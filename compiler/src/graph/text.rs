@@ -212,7 +212,11 @@ fn value(text: &str, values: &[NodeId], g: &Graph) -> Result<Value, String> {
     Ok(Value { node, output })
 }
 
-fn tensor_type(text: &str, names: &[String]) -> Result<TensorType<Dim>, String> {
+/// Parses a type such as `f32[N, 28]`; `names` are those of the symbols.
+///
+/// # Errors
+/// When the text is no type.
+pub fn parse_type(text: &str, names: &[String]) -> Result<TensorType<Dim>, String> {
     let bad = || format!("`{text}` is not a type such as f32[2, N]");
     let (dtype, rest) = text.trim().split_once('[').ok_or_else(bad)?;
     let dims = rest.strip_suffix(']').ok_or_else(bad)?;
@@ -245,12 +249,12 @@ fn statement(
     if let Some(rest) = right.strip_prefix("input ") {
         let (name, ty) = rest.rsplit_once("\":").ok_or("expected `input \"name\": type`")?;
         let name = unquote(&format!("{}\"", name.trim()))?;
-        return Ok(g.add_input(name, tensor_type(ty, names)?).node);
+        return Ok(g.add_input(name, parse_type(ty, names)?).node);
     }
     if let Some(rest) = right.strip_prefix("constant ") {
         let (name, ty) = rest.rsplit_once("\":").ok_or("expected `constant \"name\": type`")?;
         let name = unquote(&format!("{}\"", name.trim()))?;
-        let ty = tensor_type(ty, names)?;
+        let ty = parse_type(ty, names)?;
         let shape = ty
             .shape
             .iter()
@@ -278,7 +282,7 @@ fn statement(
     let have: Vec<String> = g.node(node).types.iter().map(|t| t.text(names)).collect();
     let want = split_types(types)
         .into_iter()
-        .map(|t| tensor_type(t, names).map(|t| t.text(names)))
+        .map(|t| parse_type(t, names).map(|t| t.text(names)))
         .collect::<Result<Vec<_>, _>>()?;
     if have != want {
         return Err(format!("the results are {}, not {}", have.join(", "), want.join(", ")));

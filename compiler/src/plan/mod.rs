@@ -10,11 +10,11 @@ mod prepare;
 
 pub use fuse::Decision;
 
-use crate::graph::{Graph, Kind, VerifyError, verify};
+use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
 use lower::{Lowering, Stored};
 use sinter_kernels::mem::Block;
-use sinter_runtime::program::{Place, Port, Program, Step, Symbol, View};
+use sinter_runtime::program::{Place, Program, Step, View};
 use sinter_runtime::{DType, OpError};
 use thiserror::Error;
 
@@ -90,19 +90,9 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
     let constants = place_constants(&mut buffers, &stored)?;
     let mut program = Program {
         name: g.name.clone(),
-        symbols: g
-            .symbols
-            .iter()
-            .map(|s| Symbol { name: s.name.clone(), min: s.min, max: s.max, hint: s.hint })
-            .collect(),
-        inputs: ports(&g, g.inputs().iter().map(|n| (name_of(&g, *n), *n, 0u8))),
-        outputs: ports(
-            &g,
-            g.outputs()
-                .iter()
-                .enumerate()
-                .map(|(i, v)| (output_name(i, g.outputs().len()), v.node, v.output)),
-        ),
+        symbols: g.symbols.clone(),
+        inputs: g.input_ports(),
+        outputs: g.output_ports(),
         buffers,
         steps,
     };
@@ -117,23 +107,6 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
         }
     }
     Ok(Plan { program, generated, constants, decisions, graph: g })
-}
-
-fn name_of(g: &Graph, n: crate::graph::NodeId) -> String {
-    match &g.node(n).kind {
-        Kind::Input { name } => name.clone(),
-        _ => String::new(),
-    }
-}
-
-fn output_name(i: usize, n: usize) -> String {
-    if n == 1 { "y".to_string() } else { format!("y{i}") }
-}
-
-fn ports(g: &Graph, values: impl Iterator<Item = (String, crate::graph::NodeId, u8)>) -> Vec<Port> {
-    values
-        .map(|(name, node, output)| Port { name, ty: g.node(node).types[output as usize].clone() })
-        .collect()
 }
 
 /// Alignment of each constant, in bytes.

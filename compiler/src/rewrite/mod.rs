@@ -77,6 +77,8 @@ pub struct Report {
 struct Applier {
     rule: &'static Rule,
     pattern: Option<Pattern<ENode>>,
+    /// Variables that must stand for the same class.
+    same: Vec<(Var, Var)>,
 }
 
 impl egg::Applier<ENode, Known> for Applier {
@@ -88,6 +90,9 @@ impl egg::Applier<ENode, Known> for Applier {
         _: Option<&egg::PatternAst<ENode>>,
         _: egg::Symbol,
     ) -> Vec<Id> {
+        if self.same.iter().any(|(a, b)| g.find(subst[*a]) != g.find(subst[*b])) {
+            return vec![];
+        }
         g.analysis.rule = Some(self.rule.name);
         let made = match (&self.pattern, self.rule.right) {
             (Some(p), _) => instantiate(g, p, subst),
@@ -131,16 +136,42 @@ static COMPILED: LazyLock<Vec<(&'static Rule, Rewrite<ENode, Known>)>> = LazyLoc
     RULES
         .iter()
         .map(|rule| {
-            let left: Pattern<ENode> = parse(rule.left);
+            let (left, same) = linear(rule.left);
+            let left: Pattern<ENode> = parse(&left);
             let pattern = match rule.right {
                 Right::Pattern(text) => Some(parse(text)),
                 Right::Make(_) => None,
             };
-            let rewrite = Rewrite::new(rule.name, left, Applier { rule, pattern });
+            let rewrite = Rewrite::new(rule.name, left, Applier { rule, pattern, same });
             (rule, rewrite.expect("a right side uses only variables of the left"))
         })
         .collect()
 });
+
+/// The pattern with every variable used once, and which of them must agree.
+///
+/// Once its variables are bound, egg looks a subterm up instead of matching it;
+/// subterms that stand for any attributes or for a number have no entry of their
+/// own to be found.
+fn linear(pattern: &str) -> (String, Vec<(Var, Var)>) {
+    let (mut text, mut seen, mut same) = (String::new(), vec![], vec![]);
+    let ends = |c: char| c == ' ' || c == '(' || c == ')';
+    for token in pattern.split_inclusive(ends) {
+        let name = token.trim_end_matches(ends);
+        let again = seen.iter().filter(|n| **n == name).count();
+        if name.starts_with('?') && again > 0 {
+            let fresh = format!("{name}_{again}");
+            let var = |n: &str| n.parse::<Var>().expect("variables start with a question mark");
+            same.push((var(name), var(&fresh)));
+            text.push_str(&fresh);
+        } else {
+            text.push_str(name);
+        }
+        text.push_str(&token[name.len()..]);
+        seen.push(name);
+    }
+    (text, same)
+}
 
 fn parse(text: &str) -> Pattern<ENode> {
     text.parse().unwrap_or_else(|e| panic!("rule pattern `{text}`: {e}"))

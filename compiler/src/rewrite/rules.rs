@@ -178,7 +178,7 @@ pub const RULES: &[Rule] = rules! {
         "(mul (mul ?x 0.5) (add (erf (mul ?x 0.7071067690849304)) 1.0))" => P("(gelu ?x)"), &[GELU];
     "gelu-div" Approximating:
         "(mul (mul ?x 0.5) (add (erf (div ?x 1.4142135381698608)) 1.0))" => P("(gelu ?x)"), &[GELU_DIV];
-    "softmax" Exact:
+    "softmax" Reassociating:
         "(div (exp (sub ?x (reduce ?x))) (reduce (exp (sub ?x (reduce ?x)))))" => M(softmax), &[SOFTMAX];
     "log-softmax" Approximating: "(log (softmax ?x))" => M(log_softmax), &[LOG_SOFTMAX];
 

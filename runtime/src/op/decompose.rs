@@ -158,10 +158,17 @@ fn last_axes(rank: usize, dims: usize) -> Axes {
 fn mean<B: Build>(b: &mut B, axes: &[usize], x: &B::Value) -> R<B> {
     let shape = b.type_of(x).shape;
     let n = axes.iter().fold(B::Dim::of(1), |n, &a| n.times(&shape[a]));
-    let n = n.known().ok_or_else(|| {
-        OpError::unsupported("mean", format!("the mean over the symbolic extent {n}"))
-    })?;
     let s = b.reduce(ReduceKind::Sum, axes, x)?;
+    let Some(n) = n.known() else {
+        // The count is known when the program runs: ones, added up.
+        let (value, dtype) = (Scalar::Float(1.0), b.type_of(x).dtype);
+        let dims: Dims<B::Dim> = axes.iter().map(|&a| shape[a].clone()).collect();
+        let all: Axes = (0..dims.len()).collect();
+        let ones = b.op(Op::Full { value, dtype, shape: dims }, &[])?;
+        let sum = Op::Reduce { kind: ReduceKind::Sum, axes: all, keep: false };
+        let n = b.op(sum, &[ones])?;
+        return b.binary(BinaryOp::Div, &s, &n);
+    };
     let k = b.constant(1.0 / n as f64, x)?;
     b.binary(BinaryOp::Mul, &s, &k)
 }

@@ -145,12 +145,16 @@ impl<'a> Run<'a> {
             Place::Temp { .. } => (self.arena, self.offsets[v.buffer as usize] / size),
         };
         let number = |d: &crate::Dim| d.eval_signed(self.sizes).ok_or_else(bad_view);
-        let offset = usize::try_from(number(&v.offset)?).map_err(|_| bad_view())?;
         let shape = v
             .shape
             .iter()
             .map(|d| d.eval(self.sizes).ok_or_else(bad_view))
             .collect::<Result<Shape, _>>()?;
+        // Of an empty view that runs backwards, the first element is before the buffer.
+        let offset = match shape.contains(&0) {
+            true => 0,
+            false => usize::try_from(number(&v.offset)?).map_err(|_| bad_view())?,
+        };
         let strides = v
             .strides
             .iter()
