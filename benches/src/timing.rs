@@ -1,0 +1,92 @@
+//! Timing candidates in turns.
+
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Something to be timed.
+pub struct Candidate<'a> {
+    /// Its name in tables.
+    pub name: String,
+    run: Box<dyn FnMut() + 'a>,
+}
+
+impl<'a> Candidate<'a> {
+    /// A closure to be called again and again.
+    pub fn new(name: impl Into<String>, run: impl FnMut() + 'a) -> Candidate<'a> {
+        Candidate { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// Nanoseconds per call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats {
+    /// The candidate.
+    pub name: String,
+    /// Fastest sample.
+    pub min: f64,
+    /// Middle sample.
+    pub median: f64,
+    /// Quartiles.
+    pub quartiles: (f64, f64),
+    /// CPU time of all threads in the middle sample.
+    pub cpu: f64,
+    /// Number of samples.
+    pub samples: usize,
+}
+
+/// CPU time of this process, all threads.
+fn cpu_time() -> Duration {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock exists on Linux, and `t` is a timespec to be filled in.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut t) };
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// Times the candidates in turns for about `budget` in all. A sample is as many
+/// calls as take 200 microseconds, at least one.
+pub fn interleaved(budget: Duration, mut candidates: Vec<Candidate<'_>>) -> Vec<Stats> {
+    let sample = Duration::from_micros(200);
+    let calls: Vec<usize> = candidates
+        .iter_mut()
+        .map(|c| {
+            (c.run)();
+            let mut calls = 1;
+            loop {
+                let start = Instant::now();
+                (0..calls).for_each(|_| (c.run)());
+                let took = start.elapsed();
+                if took >= sample / 2 || calls > 1 << 24 {
+                    let wanted = sample.as_secs_f64() / (took.as_secs_f64() / calls as f64);
+                    return (wanted.ceil() as usize).max(1);
+                }
+                calls *= 2;
+            }
+        })
+        .collect();
+    let mut times: Vec<Vec<(f64, f64)>> = vec![vec![]; candidates.len()];
+    let end = Instant::now() + budget;
+    while Instant::now() < end || times.iter().any(|t| t.len() < 5) {
+        for ((c, &calls), times) in candidates.iter_mut().zip(&calls).zip(&mut times) {
+            let (cpu, start) = (cpu_time(), Instant::now());
+            (0..calls).for_each(|_| (c.run)());
+            let (wall, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
+            let each = |d: Duration| d.as_secs_f64() * 1e9 / calls as f64;
+            times.push((each(wall), each(cpu)));
+        }
+    }
+    let stats = |(c, mut t): (Candidate<'_>, Vec<(f64, f64)>)| {
+        t.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut cpu: Vec<f64> = t.iter().map(|t| t.1).collect();
+        cpu.sort_by(f64::total_cmp);
+        let at = |q: f64| t[((t.len() - 1) as f64 * q) as usize].0;
+        Stats {
+            name: c.name,
+            min: t[0].0,
+            median: at(0.5),
+            quartiles: (at(0.25), at(0.75)),
+            cpu: cpu[cpu.len() / 2],
+            samples: t.len(),
+        }
+    };
+    candidates.into_iter().zip(times).map(stats).collect()
+}
