@@ -1,154 +1,359 @@
-//! naive
-#![allow(missing_docs, clippy::undocumented_unsafe_blocks)]
-use crate::gemm::{Act, Epilogue, Tile};
-use crate::view::{Dst, Element, Src};
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+//! Two-dimensional convolution, as deep learning means it (cross-correlation):
+//! images `x` of shape `[n, c, h, w]`, kernels `w` of `[o, c / groups, kh, kw]`,
+//! output `y` of `[n, o, oh, ow]`, and
+//!
+//! `y[n, o, i, j] = Σ x[n, c, i s + a d - p, j s + b d - p] w[o, c, a, b]`
+//!
+//! over the channels of `o`'s group and the kernel's elements, with stride `s`,
+//! dilation `d` and padding `p` per axis; pixels outside an image are zero.
+//!
+//! Sums are chains of fused multiply-adds over (channel, kernel row, kernel column),
+//! whatever the strides, number of threads or instruction set; except that 3 x 3
+//! kernels with enough channels go through the minimal filtering algorithm, which
+//! has an order of its own.
+
+mod direct;
+mod exact;
+mod grad;
+mod patches;
+mod stage;
+mod transform;
+mod weight;
+mod winograd;
+
+pub use exact::{conv2d_f64, conv2d_input_grad_f64, conv2d_weight_grad_f64};
+pub use grad::{conv2d_input_grad_f32, conv2d_weight_grad_f32};
+
+use crate::copy::copy;
+use crate::gemm::Epilogue;
+use crate::gemm::driver::{Lhs, Out, Product, Rhs};
+use crate::scratch::{Dense, Scratch};
+use crate::view::{Dst, Src, is_contiguous};
+use direct::Sweep;
+use patches::{Axis, Patches};
+use transform::{Kernels, OUT};
+
+/// Stride, zero padding (on both sides) and dilation along rows and columns, and
+/// number of groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct ConvParams {
+    /// Distance of outputs in the input.
     pub stride: [usize; 2],
+    /// Zeros on each side of the input.
     pub padding: [usize; 2],
+    /// Distance of the kernel's elements in the input.
     pub dilation: [usize; 2],
+    /// Groups that channels of input and output are divided into.
     pub groups: usize,
 }
-trait F: Element + std::ops::Add<Output = Self> + std::ops::Mul<Output = Self> {}
-impl F for f32 {}
-impl F for f64 {}
-fn each(
-    xs: &[usize],
-    ws: &[usize],
-    ys: &[usize],
-    p: ConvParams,
-    mut f: impl FnMut([usize; 4], [usize; 4], [usize; 4]),
-) {
-    let og = ws[0] / p.groups;
-    for n in 0..ys[0] {
-        for o in 0..ys[1] {
-            for h in 0..ys[2] {
-                for w in 0..ys[3] {
-                    for c in 0..ws[1] {
-                        for i in 0..ws[2] {
-                            for j in 0..ws[3] {
-                                let y = h * p.stride[0] + i * p.dilation[0];
-                                let x = w * p.stride[1] + j * p.dilation[1];
-                                if y < p.padding[0] || x < p.padding[1] {
-                                    continue;
-                                }
-                                let (y, x) = (y - p.padding[0], x - p.padding[1]);
-                                if y >= xs[2] || x >= xs[3] {
-                                    continue;
-                                }
-                                f([n, (o / og) * ws[1] + c, y, x], [o, c, i, j], [n, o, h, w]);
-                            }
-                        }
-                    }
-                }
-            }
-        }
+
+impl Default for ConvParams {
+    fn default() -> ConvParams {
+        ConvParams { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1 }
     }
 }
-fn idx(s: &[isize], i: [usize; 4]) -> isize {
-    (0..4).map(|k| s[k] * i[k] as isize).sum()
-}
-fn fwd<T: F>(x: Src<T>, w: Src<T>, y: Dst<T>, p: ConvParams) {
-    crate::copy::fill(y, T::ZERO);
-    each(x.shape, w.shape, y.shape, p, |a, b, c| unsafe {
-        let q = y.ptr().offset(idx(y.strides, c));
-        *q = *q + *x.ptr().offset(idx(x.strides, a)) * *w.ptr().offset(idx(w.strides, b));
-    });
-}
-fn ig<T: F>(gy: Src<T>, w: Src<T>, gx: Dst<T>, p: ConvParams) {
-    crate::copy::fill(gx, T::ZERO);
-    each(gx.shape, w.shape, gy.shape, p, |a, b, c| unsafe {
-        let q = gx.ptr().offset(idx(gx.strides, a));
-        *q = *q + *gy.ptr().offset(idx(gy.strides, c)) * *w.ptr().offset(idx(w.strides, b));
-    });
-}
-fn wg<T: F>(x: Src<T>, gy: Src<T>, gw: Dst<T>, p: ConvParams) {
-    crate::copy::fill(gw, T::ZERO);
-    each(x.shape, gw.shape, gy.shape, p, |a, b, c| unsafe {
-        let q = gw.ptr().offset(idx(gw.strides, b));
-        *q = *q + *x.ptr().offset(idx(x.strides, a)) * *gy.ptr().offset(idx(gy.strides, c));
-    });
-}
-pub fn conv2d_f64(x: Src<f64>, w: Src<f64>, y: Dst<f64>, p: ConvParams) {
-    fwd(x, w, y, p)
-}
-pub fn conv2d_input_grad_f32(gy: Src<f32>, w: Src<f32>, gx: Dst<f32>, p: ConvParams) {
-    ig(gy, w, gx, p)
-}
-pub fn conv2d_input_grad_f64(gy: Src<f64>, w: Src<f64>, gx: Dst<f64>, p: ConvParams) {
-    ig(gy, w, gx, p)
-}
-pub fn conv2d_weight_grad_f32(x: Src<f32>, gy: Src<f32>, gw: Dst<f32>, p: ConvParams) {
-    wg(x, gy, gw, p)
-}
-pub fn conv2d_weight_grad_f64(x: Src<f64>, gy: Src<f64>, gw: Dst<f64>, p: ConvParams) {
-    wg(x, gy, gw, p)
-}
-pub fn conv2d_f32(x: Src<f32>, w: Src<f32>, y: Dst<f32>, p: ConvParams, ep: &Epilogue) {
-    fwd(x, w, y, p);
-    let (n, o, hw) = (y.shape[0], y.shape[1], y.shape[2] * y.shape[3]);
-    for b in 0..n {
-        for c in 0..o {
-            for i in 0..hw {
-                unsafe {
-                    let q = y.ptr().add((b * o + c) * hw + i);
-                    if let Some(v) = ep.bias_row {
-                        *q += v[c];
-                    }
-                    if ep.act == Act::Relu {
-                        *q = if *q < 0.0 { 0.0 } else { *q };
-                    }
-                }
-            }
-        }
-        if let Some(h) = ep.hook {
-            if o > 0 && hw > 0 {
-                h(Tile {
-                    batch: b,
-                    row: 0,
-                    col: 0,
-                    rows: o,
-                    cols: hw,
-                    ptr: y.ptr().wrapping_add(b * o * hw),
-                    ld: hw as isize,
-                })
-            }
-        }
+
+impl ConvParams {
+    /// Rows and columns of the output, `(size + 2 p - d (k - 1) - 1) / s + 1` rounded
+    /// down; `None` if the kernel does not fit or is empty.
+    pub fn output_size(&self, input: [usize; 2], kernel: [usize; 2]) -> Option<[usize; 2]> {
+        let axis = |i: usize| {
+            let span = kernel[i].checked_sub(1)?.checked_mul(self.dilation[i])?;
+            let room = input[i].checked_add(self.padding[i].checked_mul(2)?)?;
+            Some(room.checked_sub(span)?.checked_sub(1)? / self.stride[i] + 1)
+        };
+        Some([axis(0)?, axis(1)?])
     }
 }
-#[derive(Clone, Copy, Debug)]
-pub struct ConvKernel;
+
+/// How a convolution with constant kernels is computed. Depends on sizes alone, so
+/// that kernels packed on one machine serve another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u32)]
+pub enum ConvKernel {
+    /// A matrix product for each image: 1 x 1 kernels, stride 1, no padding.
+    Pointwise = 0,
+    /// A matrix product over channels and taps, read from the image where they lie.
+    Direct = 1,
+    /// Minimal filtering F(4 x 4, 3 x 3).
+    Winograd = 2,
+}
+
 impl ConvKernel {
-    pub fn from_number(_: u32) -> Option<ConvKernel> {
-        Some(ConvKernel)
+    /// Chooses for images of shape `[c, h, w]` and kernels of `[o, c / groups, kh, kw]`.
+    pub fn choose(x: [usize; 3], w: [usize; 4], p: ConvParams) -> ConvKernel {
+        match p.output_size([x[1], x[2]], [w[2], w[3]]) {
+            Some(_) if ConvKernel::Pointwise.fits(w, p) => ConvKernel::Pointwise,
+            Some(out) if ConvKernel::Winograd.fits(w, p) && winograd_pays(w[1], w[0], out) => {
+                ConvKernel::Winograd
+            }
+            _ => ConvKernel::Direct,
+        }
     }
+
+    /// Whether it can compute convolutions with kernels of this shape.
+    pub fn fits(self, w: [usize; 4], p: ConvParams) -> bool {
+        let unit = p.stride == [1; 2] && p.dilation == [1; 2] && p.groups == 1;
+        match self {
+            ConvKernel::Pointwise => unit && [w[2], w[3]] == [1; 2] && p.padding == [0; 2],
+            ConvKernel::Direct => true,
+            ConvKernel::Winograd => unit && [w[2], w[3]] == [3; 2],
+        }
+    }
+
+    /// A number for files.
     pub fn number(self) -> u32 {
-        0
+        self as u32
     }
-    pub fn choose(_x: [usize; 3], _w: [usize; 4], _p: ConvParams) -> ConvKernel {
-        ConvKernel
+
+    /// The kernel of that number.
+    pub fn from_number(number: u32) -> Option<ConvKernel> {
+        use ConvKernel::*;
+        [Pointwise, Direct, Winograd].into_iter().find(|k| k.number() == number)
     }
+
+    /// Number of floats of packed kernels of shape `[o, c / groups, kh, kw]`.
     pub fn packed_len(self, w: [usize; 4]) -> usize {
-        w.iter().product()
+        match self {
+            ConvKernel::Pointwise | ConvKernel::Direct => w.iter().product(),
+            ConvKernel::Winograd => winograd::kernels_len(w[0], w[1]),
+        }
     }
-    pub fn pack_weights(self, w: Src<f32>, _p: ConvParams, out: &mut [f32]) {
-        out.copy_from_slice(&w.to_vec());
+
+    /// Packs kernels for [`ConvKernel::run_packed`]; the layout is the same for every
+    /// instruction set.
+    ///
+    /// # Panics
+    /// If `out` does not hold [`ConvKernel::packed_len`] floats or the kernels do not
+    /// fit the parameters.
+    pub fn pack_weights(self, w: Src<f32>, p: ConvParams, out: &mut [f32]) {
+        let shape = kernel_shape(w.shape);
+        let [o, inner, kh, kw] = shape;
+        assert_eq!(out.len(), self.packed_len(shape), "packed kernels have a size");
+        assert!(self.fits(shape, p), "{self:?} does not compute {p:?}");
+        assert!(p.groups > 0 && o.is_multiple_of(p.groups), "groups divide the output channels");
+        if out.is_empty() {
+            return;
+        }
+        let plain = Dense::copy_of(w);
+        let plain = plain.as_ref().map_or(w, Dense::src);
+        // SAFETY: the view was checked at construction, `out` just now; groups follow
+        // each other in both.
+        unsafe {
+            match self {
+                ConvKernel::Pointwise => {
+                    std::ptr::copy_nonoverlapping(plain.ptr(), out.as_mut_ptr(), out.len());
+                }
+                ConvKernel::Direct => {
+                    let (outer, k) = (o / p.groups, inner * kh * kw);
+                    for at in (0..o).step_by(outer).map(|row| row * k) {
+                        direct::pack(plain.ptr().add(at), outer, k, out.as_mut_ptr().add(at));
+                    }
+                }
+                ConvKernel::Winograd => {
+                    let strides = std::array::from_fn(|d| w.strides[d]);
+                    winograd::pack(Kernels { ptr: w.ptr(), strides }, o, inner, out.as_mut_ptr());
+                }
+            }
+        }
     }
+
+    /// `y = act(conv(x, w) + bias)` with kernels of shape `w_shape` packed for this
+    /// `ConvKernel`. Seen by the epilogue, an image of `y` is a matrix of channels by
+    /// pixels: a bias per channel is `bias_row`.
+    ///
+    /// # Panics
+    /// If shapes do not fit, if there is a column bias, or if there is a hook and
+    /// images of `y` are not dense.
     pub fn run_packed(
         self,
         x: Src<f32>,
         packed: &[f32],
-        wshape: &[usize],
+        w_shape: &[usize],
         y: Dst<f32>,
         p: ConvParams,
         ep: &Epilogue,
     ) {
-        let s = [
-            (wshape[1] * wshape[2] * wshape[3]) as isize,
-            (wshape[2] * wshape[3]) as isize,
-            wshape[3] as isize,
-            1,
-        ];
-        conv2d_f32(x, Src::of(packed, wshape, &s), y, p, ep)
+        let s = Shape::new(x.shape, w_shape, y.shape, p);
+        let w_shape = kernel_shape(w_shape);
+        assert_eq!(packed.len(), self.packed_len(w_shape), "packed kernels have a size");
+        assert!(self.fits(w_shape, p), "{self:?} does not compute {p:?}");
+        assert!(ep.bias_col.is_none(), "a convolution has no bias per pixel");
+        ep.check(s.o, s.out[0] * s.out[1]);
+        assert!(ep.hook.is_none() || dense_images(y.shape, y.strides), "a hook needs dense images");
+        // A product takes pixels that are equally far apart.
+        let flat = x.strides[2] == s.size[1] as isize * x.strides[3] || s.size[0] == 1;
+        let dense = if self == ConvKernel::Pointwise && !flat { Dense::copy_of(x) } else { None };
+        let x = dense.as_ref().map_or(x, Dense::src);
+        dense_output(y, |y, batch| {
+            let strides = std::array::from_fn(|d| x.strides[d]);
+            // SAFETY: the views were checked at construction, their shapes and the
+            // length of the packed kernels just now.
+            unsafe { self.run(&s, x.ptr(), strides, packed.as_ptr(), y, batch, ep) }
+        });
+    }
+
+    /// # Safety
+    /// Input and kernels are readable, and the output, dense images `batch` apart, is
+    /// writable, at the extents of `s`; the output overlaps nothing.
+    unsafe fn run(
+        self,
+        s: &Shape,
+        x: *const f32,
+        x_strides: [isize; 4],
+        packed: *const f32,
+        y: *mut f32,
+        batch: usize,
+        ep: &Epilogue,
+    ) {
+        let p = &s.params;
+        let pixels = s.out[0] * s.out[1];
+        match self {
+            ConvKernel::Pointwise => {
+                let product = Product {
+                    batch: s.n,
+                    m: s.o,
+                    k: s.c,
+                    n: pixels,
+                    a: Lhs { ptr: packed, strides: [0, s.c as isize, 1] },
+                    b: Rhs::Strided(x, [x_strides[0], x_strides[1], x_strides[3]]),
+                    c: Out { ptr: y, batch: batch as isize, ld: pixels as isize },
+                    accumulate: false,
+                    ep,
+                };
+                // SAFETY: the caller's contract.
+                unsafe { product.run() }
+            }
+            ConvKernel::Direct => {
+                let sweep = Sweep {
+                    batch: s.n,
+                    groups: p.groups,
+                    outer: s.outer,
+                    patches: s.patches(x, x_strides),
+                    weights: packed,
+                    y,
+                    y_strides: [batch, pixels, s.out[1], 1],
+                    ep,
+                };
+                // SAFETY: the caller's contract.
+                unsafe { sweep.run() }
+            }
+            ConvKernel::Winograd => {
+                let conv = winograd::Conv {
+                    n: s.n,
+                    c: s.c,
+                    o: s.o,
+                    input: s.size,
+                    output: s.out,
+                    padding: p.padding.map(|p| p as isize),
+                    x,
+                    x_strides,
+                    u: packed,
+                    y,
+                    y_batch: batch as isize,
+                    ep,
+                };
+                // SAFETY: the caller's contract.
+                unsafe { conv.run() }
+            }
+        }
     }
 }
+
+/// `y = act(conv(x, w) + bias)`: chooses the algorithm, packs the kernels and runs.
+///
+/// # Panics
+/// As [`ConvKernel::run_packed`].
+pub fn conv2d_f32(x: Src<f32>, w: Src<f32>, y: Dst<f32>, p: ConvParams, ep: &Epilogue) {
+    let s = Shape::new(x.shape, w.shape, y.shape, p);
+    let w_shape = kernel_shape(w.shape);
+    let kernel = match ConvKernel::choose([s.c, s.size[0], s.size[1]], w_shape, p) {
+        // Packing for a single use has to pay, too.
+        ConvKernel::Winograd if s.n * s.out[0] * s.out[1] < PIXELS_TO_PACK => ConvKernel::Direct,
+        kernel => kernel,
+    };
+    let len = kernel.packed_len(w_shape);
+    let packed = Scratch::new(len);
+    // SAFETY: the scratch holds so many floats, and nobody else has it.
+    let packed = unsafe { std::slice::from_raw_parts_mut(packed.ptr(), len) };
+    kernel.pack_weights(w, p, packed);
+    kernel.run_packed(x, packed, w.shape, y, p, ep);
+}
+
+/// Outputs per kernel from which transforming a kernel for one use pays.
+const PIXELS_TO_PACK: usize = 300;
+
+/// Whether minimal filtering beats the direct sum for 3 x 3 kernels.
+fn winograd_pays(c: usize, o: usize, out: [usize; 2]) -> bool {
+    let tiles = out[0].div_ceil(OUT) * out[1].div_ceil(OUT);
+    // Fewer channels than a vector waste its lanes; tiles over the edge are waste.
+    c >= 16 && o >= 16 && tiles >= 4 && 16 * tiles <= 2 * out[0] * out[1]
+}
+
+/// The sizes of a convolution, checked.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    n: usize,
+    c: usize,
+    o: usize,
+    /// Rows and columns of input, kernel and output.
+    size: [usize; 2],
+    kernel: [usize; 2],
+    out: [usize; 2],
+    /// Channels of input and output in a group.
+    inner: usize,
+    outer: usize,
+    params: ConvParams,
+}
+
+impl Shape {
+    fn new(x: &[usize], w: &[usize], y: &[usize], p: ConvParams) -> Shape {
+        let (&[n, c, h, wd], &[o, inner, kh, kw], &[yn, yo, oh, ow]) = (x, w, y) else {
+            panic!("images and kernels have four dimensions");
+        };
+        let g = p.groups;
+        assert!(
+            g > 0 && p.stride.iter().chain(&p.dilation).all(|&v| v > 0),
+            "{p:?} is no convolution"
+        );
+        assert!(c == g * inner && o.is_multiple_of(g), "groups divide the channels");
+        assert_eq!((yn, yo), (n, o), "the output has the batch and the kernels");
+        let out = p.output_size([h, wd], [kh, kw]).expect("the kernel fits into the image");
+        assert_eq!(out, [oh, ow], "the output has the size that the parameters give");
+        let (size, kernel) = ([h, wd], [kh, kw]);
+        Shape { n, c, o, size, kernel, out, inner, outer: o / g, params: p }
+    }
+
+    /// What the outputs read of an input.
+    fn patches(&self, x: *const f32, strides: [isize; 4]) -> Patches {
+        let p = &self.params;
+        let axis = |i: usize| {
+            let base = |t: usize| (t * p.dilation[i]) as isize - p.padding[i] as isize;
+            Axis::new(&(0..self.kernel[i]).map(base).collect::<Vec<_>>(), p.stride[i])
+        };
+        let (inner, size, out) = (self.inner, self.size, self.out);
+        Patches { inner, x, strides, size, out, axes: [axis(0), axis(1)] }
+    }
+}
+
+fn kernel_shape(w: &[usize]) -> [usize; 4] {
+    w.try_into().expect("kernels have four dimensions")
+}
+
+fn dense_images(shape: &[usize], strides: &[isize]) -> bool {
+    is_contiguous(&shape[1..], &strides[1..]) && (shape[0] <= 1 || strides[0] >= 0)
+}
+
+/// Runs `f` with dense images to write, and the distance between them: the output
+/// itself, or scratch that is then copied.
+fn dense_output(y: Dst<f32>, f: impl FnOnce(*mut f32, usize)) {
+    if dense_images(y.shape, y.strides) {
+        return f(y.ptr(), if y.shape[0] > 1 { y.strides[0] as usize } else { 0 });
+    }
+    let dense = Dense::new::<f32>(y.shape);
+    f(dense.dst::<f32>().ptr(), y.shape[1..].iter().product());
+    copy(dense.src::<f32>(), y);
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,9 @@
 
 use super::kernel::{Kernel, MR, Micro, NR, Rows, row_tiles, width};
 use super::pack::{pack_panel, pack_rows, panel_width};
-use super::scratch::Scratch;
 use super::{Act, Epilogue, HOOKED, JOB, Tile};
 use crate::par;
+use crate::scratch::Scratch;
 use std::ops::Range;
 
 /// Steps of `k` in one pass over a tile. Every pass loads and stores the tile of

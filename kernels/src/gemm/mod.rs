@@ -11,17 +11,16 @@ pub(crate) mod driver;
 mod exact;
 pub(crate) mod kernel;
 pub(crate) mod pack;
-pub(crate) mod scratch;
 pub(crate) mod simd;
 mod tile;
 
 pub use exact::{Integer, gemm_batch_f64, gemm_batch_int};
 
+use crate::scratch::Scratch;
 use crate::view::{Dst, Src};
 use driver::{Lhs, Out, Product, Rhs};
 use kernel::{LANES, MR, NR};
 use pack::{pack_panel, panel_width};
-use scratch::Scratch;
 
 /// Floats of an output finished before a hook sees them: 32 KiB.
 pub(crate) const HOOKED: usize = 8 << 10;

@@ -1,32 +1,6 @@
 use super::*;
-use crate::isa::{self, Isa};
-use crate::par;
+use crate::testing::{noise32, same_everywhere};
 use proptest::prelude::*;
-use std::sync::Mutex;
-
-/// Numbers in [-1, 1) that differ from place to place.
-pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let step = |_| {
-        s = s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (s >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(step).collect()
-}
-
-/// Settings of the process that tests change: one test at a time.
-static SETTINGS: Mutex<()> = Mutex::new(());
-
-/// Runs `f` at every instruction set of this machine.
-pub(crate) fn at_every_level(mut f: impl FnMut(Isa)) {
-    let _one = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
-    for level in [Isa::Baseline, Isa::Avx2, Isa::Avx512] {
-        if isa::limit(level) == level {
-            f(level);
-        }
-    }
-    isa::limit(isa::detect());
-}
 
 /// A matrix of a batch: memory, offset of the first element, shape and strides.
 /// Memory is no larger than needed, so that a sanitizer or a guard page sees a
@@ -62,7 +36,7 @@ fn operand(shape: [usize; 3], layout: Layout, seed: u64) -> Operand {
     let low: isize = ends.iter().filter(|e| **e < 0).sum();
     let high: isize = ends.iter().filter(|e| **e > 0).sum();
     let len = (high - low + 1) as usize;
-    Operand { block: noise(len, seed), offset: -low as usize, shape, strides }
+    Operand { block: noise32(len, seed), offset: -low as usize, shape, strides }
 }
 
 impl Operand {
@@ -135,7 +109,7 @@ proptest! {
         let a = operand([batch, m, k], la, seed);
         let b = operand([batch, k, n], lb, seed ^ 1);
         let c = operand([batch, m, n], lc, seed ^ 2);
-        let (rows, cols) = (noise(m, seed ^ 3), noise(n, seed ^ 4));
+        let (rows, cols) = (noise32(m, seed ^ 3), noise32(n, seed ^ 4));
         let ep = Epilogue {
             bias_row: (bias & 1 != 0).then_some(&rows),
             bias_col: (bias & 2 != 0).then_some(&cols),
@@ -143,9 +117,7 @@ proptest! {
             hook: None,
         };
         let want = plain(&a, &b, &c, accumulate, &ep);
-        at_every_level(|level| {
-            let got = run(&a, &b, &c, accumulate, &ep);
-            assert!(got == want, "{level:?}");
-        });
+        let got = same_everywhere(|| run(&a, &b, &c, accumulate, &ep));
+        assert!(got == want);
     }
 }

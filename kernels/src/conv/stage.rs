@@ -1,0 +1,133 @@
+//! Staging: copies of images with their zero padding, in the order in which the
+//! kernels read them.
+
+use crate::gemm::kernel::LANES;
+use crate::gemm::pack::transpose;
+use std::ops::Range;
+
+/// One image (or some of its channels): base and strides of channels, rows and
+/// columns.
+#[derive(Clone, Copy)]
+pub(super) struct Image {
+    pub(super) ptr: *const f32,
+    pub(super) strides: [isize; 3],
+    /// Rows and columns.
+    pub(super) size: [usize; 2],
+}
+
+/// Positions along one axis: `first`, `first + step`, … of an image whose pixels
+/// outside are zero.
+#[derive(Clone, Copy)]
+pub(super) struct Steps {
+    pub(super) first: isize,
+    pub(super) step: usize,
+    pub(super) count: usize,
+}
+
+impl Steps {
+    fn at(&self, i: usize) -> isize {
+        self.first + (i * self.step) as isize
+    }
+
+    /// Which of the positions lie inside `0..n`.
+    fn inside(&self, n: usize) -> Range<usize> {
+        let reach = |to: isize| (to.max(0) as usize).div_ceil(self.step).min(self.count);
+        let hi = reach(n as isize - self.first);
+        reach(-self.first).min(hi)..hi
+    }
+}
+
+/// Copies the pixels at `rows` x `cols` of one channel to `out`, densely.
+///
+/// # Safety
+/// The image is readable, `out` writable for all positions.
+pub(super) unsafe fn plane(x: Image, rows: Steps, cols: Steps, out: *mut f32) {
+    let [_, sh, sw] = x.strides;
+    let inside = cols.inside(x.size[1]);
+    let valid = rows.inside(x.size[0]);
+    // SAFETY: only positions inside the image are read; each row of `out` is
+    // `cols.count` floats.
+    unsafe {
+        for i in 0..rows.count {
+            let to = out.add(i * cols.count);
+            if !valid.contains(&i) || inside.is_empty() {
+                to.write_bytes(0, cols.count);
+                continue;
+            }
+            to.write_bytes(0, inside.start);
+            to.add(inside.end).write_bytes(0, cols.count - inside.end);
+            let from = x.ptr.offset(rows.at(i) * sh + cols.at(inside.start) * sw);
+            let to = to.add(inside.start);
+            match sw * cols.step as isize {
+                1 => std::ptr::copy_nonoverlapping(from, to, inside.len()),
+                step => {
+                    for j in 0..inside.len() {
+                        *to.add(j) = *from.offset(j as isize * step);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies the pixels at `rows` x `cols` of `channels` channels to `out` with the
+/// channels side by side: pixel after pixel, `pitch` floats apart, zeros between the
+/// last channel and the next pixel.
+///
+/// # Safety
+/// The image is readable, `out` writable for all pixels; `channels <= pitch`.
+pub(super) unsafe fn pixels(
+    x: Image,
+    channels: usize,
+    rows: Steps,
+    cols: Steps,
+    out: *mut f32,
+    pitch: usize,
+) {
+    let [sc, sh, sw] = x.strides;
+    let (inside, valid) = (cols.inside(x.size[1]), rows.inside(x.size[0]));
+    let row = cols.count * pitch;
+    // SAFETY: only positions inside the image are read; each row of `out` is
+    // `cols.count` pixels of `pitch` floats.
+    unsafe {
+        for i in 0..rows.count {
+            let to = out.add(i * row);
+            let blank = |r: Range<usize>| {
+                if !r.is_empty() {
+                    to.add(r.start * pitch).write_bytes(0, r.len() * pitch);
+                }
+            };
+            if !valid.contains(&i) {
+                blank(0..cols.count);
+                continue;
+            }
+            blank(0..inside.start);
+            blank(inside.end..cols.count);
+            if channels < pitch {
+                for j in inside.clone() {
+                    to.add(j * pitch + channels).write_bytes(0, pitch - channels);
+                }
+            }
+        }
+        // A few channels at a time, all rows of each: few streams, read in order.
+        for c in (0..channels).step_by(LANES) {
+            let count = (channels - c).min(LANES);
+            for i in valid.clone() {
+                let at = c as isize * sc + rows.at(i) * sh + cols.at(inside.start) * sw;
+                let from = x.ptr.wrapping_offset(at);
+                let to = out.add(i * row + inside.start * pitch + c);
+                match sw * cols.step as isize {
+                    1 => transpose(from, sc, (count, inside.len()), to, pitch),
+                    step => {
+                        for j in 0..inside.len() {
+                            let from = from.offset(j as isize * step);
+                            for c in 0..count {
+                                *to.add(j * pitch + c) = *from.offset(c as isize * sc);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
