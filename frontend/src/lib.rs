@@ -1,4 +1,4 @@
-//! Sinter: experiment eagerly, ship compiled.
+#![doc = include_str!("../../README.md")]
 
 // The derive macro names this crate from outside.
 extern crate self as sinter;

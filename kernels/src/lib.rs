@@ -16,6 +16,7 @@
 //! * any shape is legal: empty, one element, prime, strided, negative strides.
 
 // Foundations.
+mod instances;
 pub mod isa;
 mod lines;
 pub mod math;

@@ -26,7 +26,7 @@ const BLOCK: usize = 4080;
 
 /// A number with the type in which its running sums are kept: `f64` for `f32`, as in
 /// PyTorch, else its own.
-pub trait Running: Number {
+pub trait Running: Number + ScanKernels {
     /// That type.
     type Sum: Number;
     /// The number, exactly.
@@ -51,12 +51,20 @@ macro_rules! running {
     )*};
 }
 running!(f32 => f64, f64 => f64, i64 => i64, i32 => i32, u8 => u8);
+crate::instances::instances!(ScanKernels for f32, f64, i64, i32, u8 => {
+    fn cumsum_kernel(x: Src<Self>, axis: usize, out: Dst<Self>) = cumsum_of;
+    fn cumprod_kernel(x: Src<Self>, axis: usize, out: Dst<Self>) = cumprod_of;
+});
 
 /// `out[i] = x[0] + … + x[i]` along `axis`. Integers wrap. `out` may be `x`.
 ///
 /// # Panics
 /// If the shapes differ or there is no such axis.
 pub fn cumsum<T: Running>(x: Src<T>, axis: usize, out: Dst<T>) {
+    T::cumsum_kernel(x, axis, out)
+}
+
+fn cumsum_of<T: Running>(x: Src<T>, axis: usize, out: Dst<T>) {
     scan::<T, Sums>(x, axis, out, None);
 }
 
@@ -65,6 +73,10 @@ pub fn cumsum<T: Running>(x: Src<T>, axis: usize, out: Dst<T>) {
 /// # Panics
 /// As [`cumsum`].
 pub fn cumprod<T: Running>(x: Src<T>, axis: usize, out: Dst<T>) {
+    T::cumprod_kernel(x, axis, out)
+}
+
+fn cumprod_of<T: Running>(x: Src<T>, axis: usize, out: Dst<T>) {
     scan::<T, Products>(x, axis, out, None);
 }
 

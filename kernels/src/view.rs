@@ -9,7 +9,17 @@ use std::marker::PhantomData;
 /// # Safety
 /// Implement only for types without padding or invalid bit patterns.
 pub unsafe trait Element:
-    Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static
+    Copy
+    + Send
+    + Sync
+    + PartialEq
+    + std::fmt::Debug
+    + crate::copy::CopyKernels
+    + crate::copy::CastKernels
+    + crate::index::GatherKernels
+    + crate::index::ScatterKernels
+    + crate::pointwise::ChoiceKernels
+    + 'static
 {
     /// The number zero.
     const ZERO: Self;

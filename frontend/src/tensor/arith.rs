@@ -151,6 +151,8 @@ unary_methods! {
     log10 = Log10;
     /// `ln(1 + x)`, without cancellation near zero.
     log1p = Log1p;
+    /// `-x`.
+    neg = Neg;
     /// Sine.
     sin = Sin;
     /// Cosine.

@@ -16,6 +16,9 @@ use half::{bf16, f16};
 pub trait Cast<U>: Element {
     /// The number as a `U`.
     fn cast(self) -> U;
+    /// [`cast`](fn@cast), compiled in this crate.
+    #[doc(hidden)]
+    fn cast_all(x: Src<Self>, out: Dst<U>);
 }
 
 macro_rules! casts {
@@ -24,6 +27,10 @@ macro_rules! casts {
             #[inline(always)]
             fn cast(self) -> $to {
                 self as $to
+            }
+            #[inline(never)]
+            fn cast_all(x: Src<Self>, out: Dst<$to>) {
+                convert(x, out, <Self as Cast<$to>>::cast);
             }
         }
     )*)*};
@@ -49,6 +56,10 @@ macro_rules! float_to_int {
                 let v = unsafe { inside.to_int_unchecked::<$to>() };
                 if self >= $beyond { <$to>::MAX } else { v }
             }
+            #[inline(never)]
+            fn cast_all(x: Src<Self>, out: Dst<$to>) {
+                convert(x, out, <Self as Cast<$to>>::cast);
+            }
         }
     )*)*};
 }
@@ -66,11 +77,19 @@ macro_rules! half_casts {
             fn cast(self) -> $t {
                 <f32 as Cast<$t>>::cast($widen(self))
             }
+            #[inline(never)]
+            fn cast_all(x: Src<Self>, out: Dst<$t>) {
+                convert(x, out, <Self as Cast<$t>>::cast);
+            }
         }
         impl Cast<$half> for $t {
             #[inline(always)]
             fn cast(self) -> $half {
                 $narrow(self as f32)
+            }
+            #[inline(never)]
+            fn cast_all(x: Src<Self>, out: Dst<$half>) {
+                convert(x, out, <Self as Cast<$half>>::cast);
             }
         }
     )*};
@@ -83,12 +102,20 @@ impl Cast<f16> for f16 {
     fn cast(self) -> f16 {
         self
     }
+    #[inline(never)]
+    fn cast_all(x: Src<Self>, out: Dst<f16>) {
+        convert(x, out, <Self as Cast<f16>>::cast);
+    }
 }
 
 impl Cast<bf16> for bf16 {
     #[inline(always)]
     fn cast(self) -> bf16 {
         self
+    }
+    #[inline(never)]
+    fn cast_all(x: Src<Self>, out: Dst<bf16>) {
+        convert(x, out, <Self as Cast<bf16>>::cast);
     }
 }
 
@@ -97,12 +124,20 @@ impl Cast<bf16> for f16 {
     fn cast(self) -> bf16 {
         narrow_bf16(widen_f16(self))
     }
+    #[inline(never)]
+    fn cast_all(x: Src<Self>, out: Dst<bf16>) {
+        convert(x, out, <Self as Cast<bf16>>::cast);
+    }
 }
 
 impl Cast<f16> for bf16 {
     #[inline(always)]
     fn cast(self) -> f16 {
         narrow_f16(widen_bf16(self))
+    }
+    #[inline(never)]
+    fn cast_all(x: Src<Self>, out: Dst<f16>) {
+        convert(x, out, <Self as Cast<f16>>::cast);
     }
 }
 
@@ -164,7 +199,7 @@ fn narrow_f16(v: f32) -> f16 {
 /// # Panics
 /// If the shapes differ.
 pub fn cast<T: Cast<U>, U: Element>(x: Src<T>, out: Dst<U>) {
-    convert(x, out, Cast::cast);
+    T::cast_all(x, out);
 }
 
 /// `out = 1` where `x` is not zero (NaN is not), else 0.
@@ -172,6 +207,14 @@ pub fn cast<T: Cast<U>, U: Element>(x: Src<T>, out: Dst<U>) {
 /// # Panics
 /// If the shapes differ.
 pub fn to_bool<T: Element>(x: Src<T>, out: Dst<u8>) {
+    T::to_bool_kernel(x, out)
+}
+
+crate::instances::instances!(CastKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
+    fn to_bool_kernel(x: Src<Self>, out: Dst<u8>) = to_bool_of;
+});
+
+fn to_bool_of<T: Element>(x: Src<T>, out: Dst<u8>) {
     convert(
         x,
         out,

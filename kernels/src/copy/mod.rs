@@ -3,11 +3,12 @@
 mod cast;
 pub(crate) mod transpose;
 
-pub use cast::{Cast, cast, to_bool};
+pub use cast::{Cast, CastKernels, cast, to_bool};
 
 use crate::par;
 use crate::strided::Walk;
 use crate::view::{Dst, Element, Src, numel};
+use half::{bf16, f16};
 use smallvec::SmallVec;
 
 /// Bytes below which a copy is not shared, at 20 bytes a nanosecond.
@@ -96,12 +97,20 @@ impl Layout {
         }
     }
 }
+crate::instances::instances!(CopyKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
+    fn copy_kernel(x: Src<Self>, out: Dst<Self>) = copy_of;
+    fn fill_kernel(out: Dst<Self>, v: Self) = fill_of;
+});
 
 /// `out = x`.
 ///
 /// # Panics
 /// If the shapes differ.
 pub fn copy<T: Element>(x: Src<T>, out: Dst<T>) {
+    T::copy_kernel(x, out)
+}
+
+fn copy_of<T: Element>(x: Src<T>, out: Dst<T>) {
     if numel(out.shape) == 0 || (x.ptr() == out.ptr().cast_const() && x.strides == out.strides) {
         assert_eq!(x.shape, out.shape, "a copy keeps the shape");
         return;
@@ -134,6 +143,10 @@ pub fn copy<T: Element>(x: Src<T>, out: Dst<T>) {
 
 /// `out = v` everywhere.
 pub fn fill<T: Element>(out: Dst<T>, v: T) {
+    T::fill_kernel(out, v)
+}
+
+fn fill_of<T: Element>(out: Dst<T>, v: T) {
     let zeros: SmallVec<[isize; 6]> = SmallVec::from_elem(0, out.shape.len());
     copy(Src::of(&[v], out.shape, &zeros), out);
 }

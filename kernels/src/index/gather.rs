@@ -4,8 +4,13 @@ use super::{GRAIN, IndexError, Negative, check, resolve};
 use crate::par;
 use crate::strided::Walk;
 use crate::view::{Dst, Element, Src, numel};
+use half::{bf16, f16};
 use smallvec::SmallVec;
 use std::ops::Range;
+crate::instances::instances!(GatherKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
+    fn gather_kernel(x: Src<Self>, axis: usize, index: Src<i64>, negative: Negative, out: Dst<Self>) -> Result<(), IndexError> = gather_of;
+    fn index_select_kernel(x: Src<Self>, axis: usize, index: Src<i64>, negative: Negative, out: Dst<Self>) -> Result<(), IndexError> = index_select_of;
+});
 
 /// `out[…, i, …] = x[…, index[…, i, …], …]`: `i`, and what `index` gives, stand at
 /// `axis`. In the other axes `x` is at least as large as `index`.
@@ -16,6 +21,16 @@ use std::ops::Range;
 /// # Panics
 /// If `index` and `out` differ in shape, or `x` is too small.
 pub fn gather<T: Element>(
+    x: Src<T>,
+    axis: usize,
+    index: Src<i64>,
+    negative: Negative,
+    out: Dst<T>,
+) -> Result<(), IndexError> {
+    T::gather_kernel(x, axis, index, negative, out)
+}
+
+fn gather_of<T: Element>(
     x: Src<T>,
     axis: usize,
     index: Src<i64>,
@@ -38,6 +53,16 @@ pub fn gather<T: Element>(
 /// If `out` has not the shape of `x`, with as many elements along `axis` as there
 /// are indices.
 pub fn index_select<T: Element>(
+    x: Src<T>,
+    axis: usize,
+    index: Src<i64>,
+    negative: Negative,
+    out: Dst<T>,
+) -> Result<(), IndexError> {
+    T::index_select_kernel(x, axis, index, negative, out)
+}
+
+fn index_select_of<T: Element>(
     x: Src<T>,
     axis: usize,
     index: Src<i64>,

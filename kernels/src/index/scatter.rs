@@ -8,6 +8,7 @@ use crate::par;
 use crate::simd::{Number, vectorize};
 use crate::strided::Walk;
 use crate::view::{Dst, Element, Src, numel};
+use half::{bf16, f16};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -23,6 +24,10 @@ pub enum Combine {
     /// The smaller; NaN where either is NaN.
     Min,
 }
+crate::instances::instances!(ScatterKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
+    fn scatter_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>) -> Result<(), IndexError> = scatter_of;
+    fn index_copy_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>) -> Result<(), IndexError> = index_copy_of;
+});
 
 /// `out[…, index[…, i, …], …] = x[…, i, …]`: `i`, and what `index` gives, stand at
 /// `axis`. In the other axes `out` is at least as large as `index`. Of several
@@ -40,11 +45,25 @@ pub fn scatter<T: Element>(
     negative: Negative,
     x: Src<T>,
 ) -> Result<(), IndexError> {
+    T::scatter_kernel(out, axis, index, negative, x)
+}
+
+fn scatter_of<T: Element>(
+    out: Dst<T>,
+    axis: usize,
+    index: Src<i64>,
+    negative: Negative,
+    x: Src<T>,
+) -> Result<(), IndexError> {
     assert_eq!(index.shape, x.shape, "one index for each element that is written");
     check(index, out.shape[axis], negative)?;
     write(out, axis, index, index.strides, x, |_, new| new);
     Ok(())
 }
+crate::instances::instances!(CombineKernels for f32, f64, i64, i32, u8 => {
+    fn scatter_combine_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>, how: Combine) -> Result<(), IndexError> = scatter_combine_of;
+    fn index_combine_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>, how: Combine) -> Result<(), IndexError> = index_combine_of;
+});
 
 /// As [`scatter`], but joins what is there and each element that goes there, in
 /// order.
@@ -55,6 +74,17 @@ pub fn scatter<T: Element>(
 /// # Panics
 /// If `index` and `x` differ in shape, or `out` is too small.
 pub fn scatter_combine<T: Number>(
+    out: Dst<T>,
+    axis: usize,
+    index: Src<i64>,
+    negative: Negative,
+    x: Src<T>,
+    how: Combine,
+) -> Result<(), IndexError> {
+    T::scatter_combine_kernel(out, axis, index, negative, x, how)
+}
+
+fn scatter_combine_of<T: Number>(
     out: Dst<T>,
     axis: usize,
     index: Src<i64>,
@@ -84,6 +114,16 @@ pub fn index_copy<T: Element>(
     negative: Negative,
     x: Src<T>,
 ) -> Result<(), IndexError> {
+    T::index_copy_kernel(out, axis, index, negative, x)
+}
+
+fn index_copy_of<T: Element>(
+    out: Dst<T>,
+    axis: usize,
+    index: Src<i64>,
+    negative: Negative,
+    x: Src<T>,
+) -> Result<(), IndexError> {
     let strides = across(&index, axis, x.shape);
     check(index, out.shape[axis], negative)?;
     write(out, axis, index, &strides, x, |_, new| new);
@@ -100,6 +140,17 @@ pub fn index_copy<T: Element>(
 /// If `x` has not the shape of `out`, with as many elements along `axis` as there
 /// are indices.
 pub fn index_combine<T: Number>(
+    out: Dst<T>,
+    axis: usize,
+    index: Src<i64>,
+    negative: Negative,
+    x: Src<T>,
+    how: Combine,
+) -> Result<(), IndexError> {
+    T::index_combine_kernel(out, axis, index, negative, x, how)
+}
+
+fn index_combine_of<T: Number>(
     out: Dst<T>,
     axis: usize,
     index: Src<i64>,

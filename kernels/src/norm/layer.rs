@@ -19,6 +19,10 @@ use std::ops::Range;
 const COST: usize = 2;
 /// Rows over which gradients of parameters are summed one after another.
 const ROWS: usize = 64;
+crate::instances::instances!(LayerNormKernels for f32, f64 => {
+    fn layer_norm_kernel(x: Src<Self>, weight: Option<Src<Self>>, bias: Option<Src<Self>>, eps: f64, y: Dst<Self>, mean: Dst<Self>, rstd: Dst<Self>) = layer_norm_of;
+    fn layer_norm_grad_kernel(gy: Src<Self>, x: Src<Self>, mean: Src<Self>, rstd: Src<Self>, weight: Option<Src<Self>>, gx: Option<Dst<Self>>, gweight: Option<Dst<Self>>, gbias: Option<Dst<Self>>) = layer_norm_grad_of;
+});
 
 /// `y = (x - mean) / sqrt(variance + eps) * weight + bias` for each row of
 /// `x: [rows, d]`, without factors or summands that are absent. Also gives the
@@ -28,6 +32,18 @@ const ROWS: usize = 64;
 /// # Panics
 /// If shapes do not match.
 pub fn layer_norm<T: Real>(
+    x: Src<T>,
+    weight: Option<Src<T>>,
+    bias: Option<Src<T>>,
+    eps: f64,
+    y: Dst<T>,
+    mean: Dst<T>,
+    rstd: Dst<T>,
+) {
+    T::layer_norm_kernel(x, weight, bias, eps, y, mean, rstd)
+}
+
+fn layer_norm_of<T: Real>(
     x: Src<T>,
     weight: Option<Src<T>>,
     bias: Option<Src<T>>,
@@ -54,6 +70,19 @@ pub fn rms_norm<T: Real>(x: Src<T>, weight: Option<Src<T>>, eps: f64, y: Dst<T>,
 /// # Panics
 /// If shapes do not match.
 pub fn layer_norm_grad<T: Real>(
+    gy: Src<T>,
+    x: Src<T>,
+    mean: Src<T>,
+    rstd: Src<T>,
+    weight: Option<Src<T>>,
+    gx: Option<Dst<T>>,
+    gweight: Option<Dst<T>>,
+    gbias: Option<Dst<T>>,
+) {
+    T::layer_norm_grad_kernel(gy, x, mean, rstd, weight, gx, gweight, gbias)
+}
+
+fn layer_norm_grad_of<T: Real>(
     gy: Src<T>,
     x: Src<T>,
     mean: Src<T>,

@@ -91,6 +91,13 @@ pub struct Adagrad {
     /// Ascends.
     pub maximize: bool,
 }
+crate::instances::instances!(OptimKernels for f32, f64 => {
+    fn sgd_kernel(o: &Sgd, grad: Src<Self>, param: Dst<Self>, buffer: Option<Dst<Self>>, first: bool) = sgd_of;
+    fn adam_kernel(o: &Adam, step: u64, grad: Src<Self>, param: Dst<Self>, mean: Dst<Self>, square: Dst<Self>, max: Option<Dst<Self>>) = adam_of;
+    fn adadelta_kernel(o: &Adadelta, grad: Src<Self>, param: Dst<Self>, square: Dst<Self>, delta: Dst<Self>) = adadelta_of;
+    fn rms_prop_kernel(o: &RmsProp, grad: Src<Self>, param: Dst<Self>, square: Dst<Self>, mean: Option<Dst<Self>>, buffer: Option<Dst<Self>>) = rms_prop_of;
+    fn adagrad_kernel(o: &Adagrad, step: u64, grad: Src<Self>, param: Dst<Self>, sum: Dst<Self>) = adagrad_of;
+});
 
 /// A step of [`Sgd`]. `buffer` is the running gradient, wanted if there is momentum;
 /// on the `first` step it is overwritten.
@@ -98,6 +105,10 @@ pub struct Adagrad {
 /// # Panics
 /// If shapes differ, or the buffer is missing.
 pub fn sgd<T: Real>(o: &Sgd, grad: Src<T>, param: Dst<T>, buffer: Option<Dst<T>>, first: bool) {
+    T::sgd_kernel(o, grad, param, buffer, first)
+}
+
+fn sgd_of<T: Real>(o: &Sgd, grad: Src<T>, param: Dst<T>, buffer: Option<Dst<T>>, first: bool) {
     let decay = Decay { factor: o.weight_decay, maximize: o.maximize };
     if o.momentum == 0.0 {
         return update(grad, [param], SgdStep { decay, o, first });
@@ -112,6 +123,18 @@ pub fn sgd<T: Real>(o: &Sgd, grad: Src<T>, param: Dst<T>, buffer: Option<Dst<T>>
 /// # Panics
 /// If shapes differ.
 pub fn adam<T: Real>(
+    o: &Adam,
+    step: u64,
+    grad: Src<T>,
+    param: Dst<T>,
+    mean: Dst<T>,
+    square: Dst<T>,
+    max: Option<Dst<T>>,
+) {
+    T::adam_kernel(o, step, grad, param, mean, square, max)
+}
+
+fn adam_of<T: Real>(
     o: &Adam,
     step: u64,
     grad: Src<T>,
@@ -140,6 +163,10 @@ pub fn adam<T: Real>(
 /// # Panics
 /// If shapes differ.
 pub fn adadelta<T: Real>(o: &Adadelta, grad: Src<T>, param: Dst<T>, square: Dst<T>, delta: Dst<T>) {
+    T::adadelta_kernel(o, grad, param, square, delta)
+}
+
+fn adadelta_of<T: Real>(o: &Adadelta, grad: Src<T>, param: Dst<T>, square: Dst<T>, delta: Dst<T>) {
     let decay = Decay { factor: o.weight_decay, maximize: o.maximize };
     update(grad, [param, square, delta], AdadeltaStep { decay, o });
 }
@@ -150,6 +177,17 @@ pub fn adadelta<T: Real>(o: &Adadelta, grad: Src<T>, param: Dst<T>, square: Dst<
 /// # Panics
 /// If shapes differ, or the buffer is missing.
 pub fn rms_prop<T: Real>(
+    o: &RmsProp,
+    grad: Src<T>,
+    param: Dst<T>,
+    square: Dst<T>,
+    mean: Option<Dst<T>>,
+    buffer: Option<Dst<T>>,
+) {
+    T::rms_prop_kernel(o, grad, param, square, mean, buffer)
+}
+
+fn rms_prop_of<T: Real>(
     o: &RmsProp,
     grad: Src<T>,
     param: Dst<T>,
@@ -172,6 +210,10 @@ pub fn rms_prop<T: Real>(
 /// # Panics
 /// If shapes differ.
 pub fn adagrad<T: Real>(o: &Adagrad, step: u64, grad: Src<T>, param: Dst<T>, sum: Dst<T>) {
+    T::adagrad_kernel(o, step, grad, param, sum)
+}
+
+fn adagrad_of<T: Real>(o: &Adagrad, step: u64, grad: Src<T>, param: Dst<T>, sum: Dst<T>) {
     let decay = Decay { factor: o.weight_decay, maximize: o.maximize };
     let lr = o.lr / (1.0 + (step as f64 - 1.0) * o.lr_decay);
     update(grad, [param, sum], AdagradStep { decay, lr, eps: o.eps });

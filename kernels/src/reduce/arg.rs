@@ -7,6 +7,10 @@ use crate::simd::{self, Number, Task, Vector};
 use crate::view::{Dst, Src};
 use std::marker::PhantomData;
 use std::ops::Range;
+crate::instances::instances!(ArgKernels for f32, f64, i64, i32, u8 => {
+    fn argmax_kernel(x: Src<Self>, axis: usize, out: Dst<i64>) = argmax_of;
+    fn argmin_kernel(x: Src<Self>, axis: usize, out: Dst<i64>) = argmin_of;
+});
 
 /// `out = index of the largest element of x` along `axis`: the first of equals; a
 /// NaN counts as the largest.
@@ -14,6 +18,10 @@ use std::ops::Range;
 /// # Panics
 /// If the axis has no elements, or `out` has not the shape of `x` without it.
 pub fn argmax<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
+    T::argmax_kernel(x, axis, out)
+}
+
+fn argmax_of<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
     arg::<T, Max>(x, axis, out);
 }
 
@@ -23,6 +31,10 @@ pub fn argmax<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
 /// # Panics
 /// As [`argmax`].
 pub fn argmin<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
+    T::argmin_kernel(x, axis, out)
+}
+
+fn argmin_of<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
     arg::<T, Min>(x, axis, out);
 }
 

@@ -13,7 +13,7 @@ mod arg;
 mod columns;
 mod rows;
 
-pub use arg::{argmax, argmin};
+pub use arg::{ArgKernels, argmax, argmin};
 
 use crate::par;
 use crate::simd::row::BLOCK;
@@ -26,12 +26,22 @@ use smallvec::SmallVec;
 const SHARED: usize = 64;
 /// Elements below which a reduction is not shared, at a tenth of a nanosecond each.
 const GRAIN: usize = par::SHARE_NS * 10;
+crate::instances::instances!(ReduceKernels for f32, f64, i64, i32, u8 => {
+    fn sum_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = sum_of;
+    fn prod_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = prod_of;
+    fn max_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = max_of;
+    fn min_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = min_of;
+});
 
 /// `out = sum of x` over the axes that `axes` marks. Integers wrap.
 ///
 /// # Panics
 /// If `out` has not the shape of `x` without the marked axes.
 pub fn sum<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+    T::sum_kernel(x, axes, out)
+}
+
+fn sum_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     reduce::<T, Sum>(x, axes, out);
 }
 
@@ -40,6 +50,10 @@ pub fn sum<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
 /// # Panics
 /// As [`sum`].
 pub fn prod<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+    T::prod_kernel(x, axes, out)
+}
+
+fn prod_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     reduce::<T, Product>(x, axes, out);
 }
 
@@ -48,6 +62,10 @@ pub fn prod<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
 /// # Panics
 /// As [`sum`].
 pub fn max<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+    T::max_kernel(x, axes, out)
+}
+
+fn max_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     reduce::<T, Max>(x, axes, out);
 }
 
@@ -56,6 +74,10 @@ pub fn max<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
 /// # Panics
 /// As [`sum`].
 pub fn min<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+    T::min_kernel(x, axes, out)
+}
+
+fn min_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     reduce::<T, Min>(x, axes, out);
 }
 

@@ -90,7 +90,9 @@ pub trait RealVector: Vector {
 }
 
 /// A number that comes in vectors.
-pub trait Number: Element {
+pub trait Number:
+    Element + crate::index::CombineKernels + crate::reduce::ReduceKernels + crate::reduce::ArgKernels
+{
     /// The number one.
     const ONE: Self;
     /// Below every number: negative infinity, or the least integer.
@@ -123,7 +125,12 @@ pub trait Number: Element {
 }
 
 /// A floating-point number that comes in vectors.
-pub trait Real: Number<V4: RealVector, V3: RealVector> {
+pub trait Real:
+    Number<V4: RealVector, V3: RealVector>
+    + crate::norm::LayerNormKernels
+    + crate::optim::OptimKernels
+    + crate::softmax::SoftmaxKernels
+{
     /// The nearest number of this type.
     fn of(v: f64) -> Self;
     /// The number, exactly.

@@ -16,12 +16,22 @@ use std::marker::PhantomData;
 
 /// Cost of an element in tenths of a nanosecond.
 const COST: usize = 3;
+crate::instances::instances!(SoftmaxKernels for f32, f64 => {
+    fn softmax_kernel(x: Src<Self>, axis: usize, out: Dst<Self>) = softmax_of;
+    fn log_softmax_kernel(x: Src<Self>, axis: usize, out: Dst<Self>) = log_softmax_of;
+    fn softmax_grad_kernel(y: Src<Self>, gy: Src<Self>, axis: usize, gx: Dst<Self>) = softmax_grad_of;
+    fn log_softmax_grad_kernel(y: Src<Self>, gy: Src<Self>, axis: usize, gx: Dst<Self>) = log_softmax_grad_of;
+});
 
 /// `out = e^x / sum of e^x` along `axis`. `out` may be `x`.
 ///
 /// # Panics
 /// If the shapes differ or there is no such axis.
 pub fn softmax<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
+    T::softmax_kernel(x, axis, out)
+}
+
+fn softmax_of<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
     map_rows(Softmax, [x], axis, out);
 }
 
@@ -30,6 +40,10 @@ pub fn softmax<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
 /// # Panics
 /// As [`softmax`].
 pub fn log_softmax<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
+    T::log_softmax_kernel(x, axis, out)
+}
+
+fn log_softmax_of<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
     map_rows(LogSoftmax, [x], axis, out);
 }
 
@@ -39,6 +53,10 @@ pub fn log_softmax<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
 /// # Panics
 /// As [`softmax`].
 pub fn softmax_grad<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
+    T::softmax_grad_kernel(y, gy, axis, gx)
+}
+
+fn softmax_grad_of<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
     map_rows(SoftmaxGrad, [y, gy], axis, gx);
 }
 
@@ -48,6 +66,10 @@ pub fn softmax_grad<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
 /// # Panics
 /// As [`softmax`].
 pub fn log_softmax_grad<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
+    T::log_softmax_grad_kernel(y, gy, axis, gx)
+}
+
+fn log_softmax_grad_of<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
     map_rows(LogSoftmaxGrad, [y, gy], axis, gx);
 }
 

@@ -4,7 +4,7 @@ use crate::scratch::Scratch;
 use crate::simd::{Number, vectorize};
 
 /// A number with an integer that has its order.
-pub trait Sortable: Number {
+pub trait Sortable: Number + super::SortKernels + super::SelectKernels {
     /// Bits of the key.
     const KEY_BITS: u32;
     /// The key: below `2^KEY_BITS`, in the order of the numbers, NaN above all of them,

@@ -14,7 +14,7 @@ mod select;
 
 pub use entry::Sortable;
 pub use search::searchsorted;
-pub use select::{kthvalue, topk};
+pub use select::{SelectKernels, kthvalue, topk};
 
 use crate::lines::Lines;
 use crate::scratch::Scratch;
@@ -23,6 +23,10 @@ use entry::{Entry, fits_narrow};
 
 /// Cost of an element in tenths of a nanosecond.
 const COST: usize = 100;
+crate::instances::instances!(SortKernels for f32, f64, i64, i32, u8 => {
+    fn sort_kernel(x: Src<Self>, axis: usize, descending: bool, values: Option<Dst<Self>>, index: Option<Dst<i64>>) = sort_of;
+    fn argsort_kernel(x: Src<Self>, axis: usize, descending: bool, index: Dst<i64>) = argsort_of;
+});
 
 /// Sorts along `axis`, equal elements staying in their order: the sorted elements and
 /// the places they come from, each if wanted. `values` may be `x`.
@@ -30,6 +34,16 @@ const COST: usize = 100;
 /// # Panics
 /// If the shapes differ or there is no such axis.
 pub fn sort<T: Sortable>(
+    x: Src<T>,
+    axis: usize,
+    descending: bool,
+    values: Option<Dst<T>>,
+    index: Option<Dst<i64>>,
+) {
+    T::sort_kernel(x, axis, descending, values, index)
+}
+
+fn sort_of<T: Sortable>(
     x: Src<T>,
     axis: usize,
     descending: bool,
@@ -48,6 +62,10 @@ pub fn sort<T: Sortable>(
 /// # Panics
 /// As [`sort`].
 pub fn argsort<T: Sortable>(x: Src<T>, axis: usize, descending: bool, index: Dst<i64>) {
+    T::argsort_kernel(x, axis, descending, index)
+}
+
+fn argsort_of<T: Sortable>(x: Src<T>, axis: usize, descending: bool, index: Dst<i64>) {
     sort(x, axis, descending, None, Some(index));
 }
 

@@ -11,6 +11,9 @@ use smallvec::SmallVec;
 const COST: usize = 20;
 /// Elements looked at together: most blocks have none that is wanted.
 const BLOCK: usize = 256;
+crate::instances::instances!(SelectKernels for f32, f64, i64, i32, u8 => {
+    fn topk_kernel(x: Src<Self>, axis: usize, largest: bool, values: Dst<Self>, index: Dst<i64>) = topk_of;
+});
 
 /// The `k` largest (or smallest) elements along `axis`, best first, and their places;
 /// `k` is the extent of the outputs along `axis`. Of equal elements the first comes
@@ -19,6 +22,10 @@ const BLOCK: usize = 256;
 /// # Panics
 /// If there are fewer than `k` elements, or shapes do not match.
 pub fn topk<T: Sortable>(x: Src<T>, axis: usize, largest: bool, values: Dst<T>, index: Dst<i64>) {
+    T::topk_kernel(x, axis, largest, values, index)
+}
+
+fn topk_of<T: Sortable>(x: Src<T>, axis: usize, largest: bool, values: Dst<T>, index: Dst<i64>) {
     let (n, k) = (x.shape[axis], values.shape[axis]);
     assert!(k <= n, "{k} elements are wanted of {n}");
     assert_eq!(values.shape, index.shape, "the outputs have one shape");
