@@ -15,7 +15,7 @@ pub const MAX_RANK: usize = 64;
 
 /// A typed, strided view of shared memory. Cloning and every view method share
 /// the memory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Array {
     block: Block,
     device: Device,
@@ -23,6 +23,14 @@ pub struct Array {
     offset: usize,
     shape: Shape,
     strides: Strides,
+}
+
+impl Clone for Array {
+    /// Copies shape and strides as slices: `SmallVec` would push number after number.
+    #[inline]
+    fn clone(&self) -> Array {
+        self.with_layout(self.offset, self.shape.as_slice().into(), self.strides.as_slice().into())
+    }
 }
 
 /// Strides of a dense row-major layout.

@@ -26,9 +26,6 @@ pub type Outputs = SmallVec<[Array; 1]>;
 /// runs out.
 pub fn run(op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
     check_devices(op, inputs)?;
-    if let Some(out) = pointwise::fast_binary(op, inputs)? {
-        return Ok(smallvec::smallvec![out]);
-    }
     let types: SmallVec<[TypeRef<'_>; 4]> =
         inputs.iter().map(|a| TypeRef { dtype: a.dtype(), shape: a.shape() }).collect();
     let results = infer(op, &types)?;
@@ -54,6 +51,9 @@ pub fn run(op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
 /// As [`run`].
 #[inline]
 pub fn run1(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
+    if let Some(out) = pointwise::fast_binary(op, inputs)? {
+        return Ok(out);
+    }
     let mut out = run(op, inputs)?;
     Ok(out.swap_remove(0))
 }

@@ -2,7 +2,7 @@
 
 use crate::array::Strides;
 use crate::op::{BinaryOp, CompareOp, Kernel32, UnaryOp};
-use crate::{Array, DType, Op, OpError, with_number};
+use crate::{Array, DType, Device, Op, OpError, with_number};
 use sinter_kernels::copy as copies;
 use sinter_kernels::pointwise::{
     self as k, Loop2, compare_f32, compare_f64, compare_i32, compare_i64, compare_u8, f32s, f64s,
@@ -77,6 +77,8 @@ pub(super) fn fast_binary(op: &Op, inputs: &[&Array]) -> Result<Option<Array>, O
     let (Op::Binary(b), [x, y]) = (op, inputs) else { return Ok(None) };
     let fits = x.dtype() == DType::F32
         && y.dtype() == DType::F32
+        && x.device() == Device::Cpu
+        && y.device() == Device::Cpu
         && x.shape() == y.shape()
         && x.is_contiguous()
         && y.is_contiguous();
