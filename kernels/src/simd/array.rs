@@ -93,6 +93,43 @@ impl<T: Number> Vector for Array<T> {
     fn min(self, o: Self) -> Self {
         self.zip(o, T::smaller)
     }
+    #[inline(always)]
+    fn even(mut self, o: Self) -> Self {
+        const HALF: usize = LANES / 2;
+        for i in 0..HALF {
+            self.0[i] = self.0[2 * i];
+        }
+        for i in 0..HALF {
+            self.0[HALF + i] = o.0[2 * i];
+        }
+        self
+    }
+    #[inline(always)]
+    fn interleave(self, o: Self) -> (Self, Self) {
+        let from = |first: usize| {
+            let pick = |i: usize| if i.is_multiple_of(2) { self.0 } else { o.0 }[first + i / 2];
+            Array(std::array::from_fn(pick))
+        };
+        (from(0), from(LANES / 2))
+    }
+    #[inline(always)]
+    fn if_above(self, o: Self, a: Self, mut b: Self) -> Self {
+        for i in 0..LANES {
+            if self.0[i].is_nan() || o.0[i].less(self.0[i]) {
+                b.0[i] = a.0[i];
+            }
+        }
+        b
+    }
+    #[inline(always)]
+    fn if_equal(self, o: Self, a: Self, mut b: Self) -> Self {
+        for i in 0..LANES {
+            if self.0[i] == o.0[i] {
+                b.0[i] = a.0[i];
+            }
+        }
+        b
+    }
 }
 
 impl<T: Real> RealVector for Array<T> {

@@ -64,6 +64,14 @@ pub trait Vector: Copy {
     fn max(self, o: Self) -> Self;
     /// The smaller; NaN where either is NaN.
     fn min(self, o: Self) -> Self;
+    /// Every other one of the 32 numbers in `self` and `o`, from the first on.
+    fn even(self, o: Self) -> Self;
+    /// The first lanes of `self` and `o`, the second, …, as 32 numbers.
+    fn interleave(self, o: Self) -> (Self, Self);
+    /// Lanes of `a` where `self` is NaN or larger than `o`, else of `b`.
+    fn if_above(self, o: Self, a: Self, b: Self) -> Self;
+    /// Lanes of `a` where `self` equals `o`, else of `b`.
+    fn if_equal(self, o: Self, a: Self, b: Self) -> Self;
 
     /// One number from sixteen: lane `i` joins lane `i + 8`, then `i + 4`, 2, 1.
     #[inline(always)]

@@ -88,6 +88,37 @@ impl Vector for F32x16V4 {
     fn min(self, o: Self) -> Self {
         x86!(Self(keep_nan(_mm512_min_ps(self.0, o.0), self.0)))
     }
+    #[inline(always)]
+    fn even(self, o: Self) -> Self {
+        x86!({
+            let at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            Self(_mm512_permutex2var_ps(self.0, at, o.0))
+        })
+    }
+    #[inline(always)]
+    fn interleave(self, o: Self) -> (Self, Self) {
+        x86!({
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            let mix = |at| Self(_mm512_permutex2var_ps(self.0, at, o.0));
+            (mix(low), mix(high))
+        })
+    }
+    #[inline(always)]
+    fn if_above(self, o: Self, a: Self, b: Self) -> Self {
+        x86!({
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, o.0);
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            Self(_mm512_mask_blend_ps(above | nan, b.0, a.0))
+        })
+    }
+    #[inline(always)]
+    fn if_equal(self, o: Self, a: Self, b: Self) -> Self {
+        x86!({
+            let equal = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, o.0);
+            Self(_mm512_mask_blend_ps(equal, b.0, a.0))
+        })
+    }
 }
 
 impl Vector for F32x16V3 {
@@ -155,6 +186,46 @@ impl Vector for F32x16V3 {
     #[inline(always)]
     fn min(self, o: Self) -> Self {
         math::minimum(self, o)
+    }
+    #[inline(always)]
+    fn even(self, o: Self) -> Self {
+        let half = |a, b| {
+            x86!({
+                // Quarters of a, b, a, b.
+                let v = _mm256_shuffle_ps::<0b10_00_10_00>(a, b);
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)))
+            })
+        };
+        Self(half(self.0, self.1), half(o.0, o.1))
+    }
+    #[inline(always)]
+    fn interleave(self, o: Self) -> (Self, Self) {
+        let both = |a, b| {
+            x86!({
+                let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                Self(
+                    _mm256_permute2f128_ps::<0x20>(low, high),
+                    _mm256_permute2f128_ps::<0x31>(low, high),
+                )
+            })
+        };
+        (both(self.0, o.0), both(self.1, o.1))
+    }
+    #[inline(always)]
+    fn if_above(self, o: Self, a: Self, b: Self) -> Self {
+        let half = |v, o, a, b| {
+            x86!({
+                let above = _mm256_cmp_ps::<_CMP_GT_OQ>(v, o);
+                let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v);
+                _mm256_blendv_ps(b, a, _mm256_or_ps(above, nan))
+            })
+        };
+        Self(half(self.0, o.0, a.0, b.0), half(self.1, o.1, a.1, b.1))
+    }
+    #[inline(always)]
+    fn if_equal(self, o: Self, a: Self, b: Self) -> Self {
+        let half = |v, o, a, b| x86!(_mm256_blendv_ps(b, a, _mm256_cmp_ps::<_CMP_EQ_OQ>(v, o)));
+        Self(half(self.0, o.0, a.0, b.0), half(self.1, o.1, a.1, b.1))
     }
 }
 
