@@ -1,12 +1,13 @@
 //! Pooling: the maximum or the mean of windows of images `[n, c, h, w]`.
 //!
 //! A window is reduced along its columns first, for a whole row of the image at a
-//! time, and then along its rows. Gradients are spread in the same steps, backwards.
+//! time, and then along its rows. An element gathers its gradient from the windows
+//! that meet it.
 
 use crate::par;
 use crate::scratch::Scratch;
 use crate::simd::{LANES, Number, Real, RealTask, RealVector, Vector, run_real};
-use crate::view::{Dst, Element, Src};
+use crate::view::{Dst, Src};
 use std::ops::Range;
 
 /// Windows that slide over images, by rows and columns.
@@ -176,9 +177,10 @@ impl<T: Real> Pool<T> {
 
     fn backward<const MAX: bool>(&self, gx: Dst<T>, counts: &[T]) {
         let (to, strides) = (Out(gx.ptr()), std::array::from_fn(|d| gx.strides[d]));
-        let to = &to;
+        let (to, meetings) = (&to, [self.rows, self.cols].map(Meetings::new));
         par::for_range(self.planes, self.grain(), |planes| {
-            run_real(Backward::<T, MAX> { pool: self, gx: to.0, strides, counts, planes });
+            let (pool, gx, meetings) = (self, to.0, &meetings);
+            run_real(Backward::<T, MAX> { pool, gx, strides, counts, meetings, planes });
         });
     }
 
@@ -200,6 +202,7 @@ struct Backward<'a, T, const MAX: bool> {
     gx: *mut T,
     strides: [isize; 4],
     counts: &'a [T],
+    meetings: &'a [Meetings; 2],
     planes: Range<usize>,
 }
 
@@ -260,28 +263,6 @@ unsafe fn windows<V: Vector>(at: *const V::Elem, stride: usize) -> V {
     }
 }
 
-/// Adds `v` to element `at` of sixteen neighbouring windows of a padded row.
-#[inline(always)]
-unsafe fn add_windows<V: Vector>(v: V, at: *mut V::Elem, stride: usize) {
-    // SAFETY: the caller has so many numbers in the row.
-    unsafe {
-        match stride {
-            1 => V::load(at).add(v).store(at),
-            2 => {
-                let (low, high) = v.interleave(V::splat(V::Elem::ZERO));
-                V::load(at).add(low).store(at);
-                V::load(at.add(LANES)).add(high).store(at.add(LANES));
-            }
-            _ => {
-                for (i, &lane) in lanes(v).iter().enumerate() {
-                    let at = at.add(i * stride);
-                    *at = (*at).plus(lane);
-                }
-            }
-        }
-    }
-}
-
 impl<T: Real, const MAX: bool> RealTask<T> for Forward<'_, T, MAX> {
     type Out = ();
 
@@ -292,32 +273,32 @@ impl<T: Real, const MAX: bool> RealTask<T> for Forward<'_, T, MAX> {
         let [_, _, oh, ow] = p.y_strides;
         let rest = if MAX { T::LOWEST } else { T::ZERO };
         let join = |a: V, b: V| if MAX { a.max(b) } else { a.add(b) };
+        let (padded, inside) = (cols.padded(), cols.inside());
         let mut scratch = Scratch::default();
-        let padded = cols.padded();
-        let row = scratch.room::<T>(padded);
+        let reduced = scratch.room::<T>(rows.output * padded);
         // SAFETY: valid rows and columns lie inside the images, which the views vouch
-        // for; the scratch has room for a padded row; jobs own their planes.
+        // for; the scratch has room for the padded rows; jobs own their planes.
         unsafe {
-            for i in 0..padded {
-                *row.add(i) = rest;
-            }
+            fill(reduced, rows.output * padded, rest);
             for plane in self.planes {
                 let x = p.x.wrapping_offset(p.plane(&p.x_strides, plane));
                 let y = self.y.wrapping_offset(p.plane(&p.y_strides, plane));
                 for i in 0..rows.output {
                     let taps = rows.valid(i, 0);
-                    for col in (0..cols.inside()).step_by(LANES) {
-                        let n = cols.inside() - col;
+                    let row = reduced.add(i * padded + cols.padding);
+                    for col in (0..inside).step_by(LANES) {
                         let mut v = V::splat(rest);
                         for a in taps.clone() {
                             let from = i * rows.stride + a * rows.dilation - rows.padding;
                             let from = x.offset(from as isize * sh + col as isize * sw);
-                            v = join(v, load(from, sw, n, rest));
+                            v = join(v, load(from, sw, inside - col, rest));
                         }
-                        store(v, row.add(cols.padding + col), 1, n);
+                        store(v, row.add(col), 1, inside - col);
                     }
+                }
+                for i in 0..rows.output {
                     for j in (0..cols.output).step_by(LANES) {
-                        let first = row.add(j * cols.stride).cast_const();
+                        let first = reduced.add(i * padded + j * cols.stride).cast_const();
                         let mut v: V = windows(first, cols.stride);
                         for b in 1..cols.size {
                             v = join(v, windows(first.add(b * cols.dilation), cols.stride));
@@ -341,93 +322,112 @@ fn count<V: Vector>(counts: &[V::Elem], rows: usize, i: usize, j: usize) -> V {
     unsafe { V::splat(counts[i]).mul(V::load(counts[rows + j..][..LANES].as_ptr())) }
 }
 
+/// For each element along an axis of the image, by its phase in the stride, the
+/// elements of windows that meet it: number `b` of the window so many places further on
+/// than the element is in its phase.
+struct Meetings {
+    phases: Vec<Vec<(usize, usize)>>,
+    /// How many places before the first window they are counted from.
+    early: usize,
+    /// Places that whole vectors of elements reach.
+    width: usize,
+}
+
+impl Meetings {
+    fn new(axis: Axis) -> Meetings {
+        let early = (axis.size - 1) * axis.dilation / axis.stride + 1;
+        let places = |phase: usize| {
+            let place = |b: usize| {
+                let at = (phase + axis.padding + early * axis.stride) - b * axis.dilation;
+                at.is_multiple_of(axis.stride).then_some((b, at / axis.stride))
+            };
+            (0..axis.size).filter_map(place).collect()
+        };
+        let last = axis.input.div_ceil(axis.stride) + axis.padding + 1;
+        Meetings {
+            phases: (0..axis.stride).map(places).collect(),
+            early,
+            width: early + last.max(axis.output) + LANES,
+        }
+    }
+}
+
 impl<T: Real, const MAX: bool> RealTask<T> for Backward<'_, T, MAX> {
     type Out = ();
 
     #[inline(always)]
     fn run<V: RealVector<Elem = T>>(self) {
         let (p, rows, cols) = (self.pool, self.pool.rows, self.pool.cols);
-        let [_, _, sh, sw] = p.x_strides;
+        let [vertical, Meetings { phases, early, width }] = self.meetings;
         let [_, _, gh, gw] = self.strides;
-        let [_, _, oh, ow] = p.y_strides;
-        let (side, inside) = (cols.padded(), cols.inside());
-        // Rows of the image and of its gradient that a row of windows touches (of a
-        // mean's gradient, all are the same), and each window's first element.
-        let height = if MAX { rows.size } else { 1 };
+        let taps = rows.size * cols.size;
         let mut scratch = Scratch::default();
-        let band = scratch.room::<T>(2 * height * side + cols.lanes());
-        let sums = band.wrapping_add(height * side);
-        let starts = sums.wrapping_add(height * side);
-        let place =
-            |i: usize, a: usize| (i * rows.stride + a * rows.dilation - rows.padding) as isize;
-        // SAFETY: as for the forward pass; the scratch has room for all rows.
+        let image = if MAX { rows.input * cols.padded() } else { 0 };
+        let results = rows.output * width;
+        let staged = scratch.room::<T>(image + 2 * results + taps + cols.lanes());
+        let gradient = staged.wrapping_add(image);
+        let chosen = gradient.wrapping_add(results);
+        let numbers = chosen.wrapping_add(results);
+        let starts = numbers.wrapping_add(taps);
+        // SAFETY: the scratch has room for the image, two rows for each row of windows,
+        // the numbers of a window's elements, and each window's first. Valid rows and
+        // columns lie inside the images, which the views vouch for; jobs own their
+        // planes.
         unsafe {
-            for i in 0..height * side {
-                *band.add(i) = T::LOWEST;
+            fill(staged, image, T::LOWEST);
+            fill(gradient, 2 * results, T::ZERO);
+            for t in 0..taps {
+                *numbers.add(t) = T::of(t as f64);
             }
             for j in 0..cols.lanes() {
-                *starts.add(j) = T::of(cols.valid(j, 0).start.min(cols.size - 1) as f64);
+                *starts.add(j) = T::of(cols.valid(j, 0).start as f64);
             }
-            for plane in self.planes {
-                let x = p.x.wrapping_offset(p.plane(&p.x_strides, plane));
+            for plane in self.planes.clone() {
                 let gy = p.y.wrapping_offset(p.plane(&p.y_strides, plane));
                 let gx = self.gx.wrapping_offset(p.plane(&self.strides, plane));
-                for i in 0..rows.input {
-                    for col in (0..cols.input).step_by(LANES) {
-                        let to = gx.offset(i as isize * gh + col as isize * gw);
-                        store(V::splat(T::ZERO), to, gw, cols.input - col);
-                    }
+                self.share::<V>(gy, gradient.add(*early));
+                if MAX {
+                    let x = p.x.wrapping_offset(p.plane(&p.x_strides, plane));
+                    self.stage::<V>(x, staged);
+                    self.choose::<V>(staged, numbers, starts, chosen.add(*early));
                 }
-                for i in 0..rows.output {
-                    let taps = rows.valid(i, 0);
-                    if MAX {
-                        for (a, col) in each(&taps, inside) {
-                            let from = x.offset(place(i, a) * sh + col as isize * sw);
-                            let v: V = load(from, sw, inside - col, T::LOWEST);
-                            let to = band.add(a * side + cols.padding + col);
-                            store(v, to, 1, inside - col);
-                        }
-                    }
-                    for at in (0..height * side).step_by(LANES) {
-                        store(V::splat(T::ZERO), sums.add(at), 1, height * side - at);
-                    }
-                    for j in (0..cols.output).step_by(LANES) {
-                        let from = gy.offset(i as isize * oh + j as isize * ow);
-                        let g: V = load(from, ow, cols.output - j, T::ZERO);
-                        let first = j * cols.stride;
-                        if MAX {
-                            let tap = |a: usize, b: usize| (a * side + first) + b * cols.dilation;
-                            let number =
-                                |a: usize, b: usize| V::splat(T::of((a * cols.size + b) as f64));
-                            let start = V::load(starts.add(j));
-                            let mut which = start.add(number(taps.start, 0));
-                            let mut best = V::splat(T::LOWEST);
-                            for (a, b) in
-                                taps.clone().flat_map(|a| (0..cols.size).map(move |b| (a, b)))
-                            {
-                                let v: V = windows(band.add(tap(a, b)), cols.stride);
-                                which = v.if_above(best, number(a, b), which);
-                                best = v.if_above(best, v, best);
-                            }
-                            for (a, b) in
-                                taps.clone().flat_map(|a| (0..cols.size).map(move |b| (a, b)))
-                            {
-                                let g = which.if_equal(number(a, b), g, V::splat(T::ZERO));
-                                add_windows(g, sums.add(tap(a, b)), cols.stride);
-                            }
-                        } else {
-                            let g = g.div(count::<V>(self.counts, rows.output, i, j));
-                            for b in 0..cols.size {
-                                add_windows(g, sums.add(first + b * cols.dilation), cols.stride);
+                for r in 0..rows.input {
+                    let across = &vertical.phases[r % rows.stride];
+                    let sum = |phase: &[(usize, usize)], m: usize| {
+                        let mut sum = V::splat(T::ZERO);
+                        for &(a, place) in across {
+                            let window = (place + r / rows.stride).checked_sub(vertical.early);
+                            let Some(i) = window.filter(|&i| i < rows.output) else { continue };
+                            for &(b, place) in phase {
+                                let at = i * width + place + m;
+                                let mut g = V::load(gradient.add(at));
+                                if MAX {
+                                    let number = V::splat(*numbers.add(a * cols.size + b));
+                                    let which = V::load(chosen.add(at));
+                                    g = which.if_equal(number, g, V::splat(T::ZERO));
+                                }
+                                sum = sum.add(g);
                             }
                         }
-                    }
-                    for (a, col) in each(&taps, inside) {
-                        let n = inside - col;
-                        let from = if MAX { a * side } else { 0 };
-                        let v: V = load(sums.add(from + cols.padding + col), 1, n, T::ZERO);
-                        let to = gx.offset(place(i, a) * gh + col as isize * gw);
-                        store(v.add(load(to, gw, n, T::ZERO)), to, gw, n);
+                        sum
+                    };
+                    for m in (0..cols.input.div_ceil(cols.stride)).step_by(LANES) {
+                        let col = m * cols.stride;
+                        let to = gx.offset(r as isize * gh + col as isize * gw);
+                        let n = cols.input - col;
+                        if let [even, odd] = &phases[..] {
+                            let (low, high) = sum(even, m).interleave(sum(odd, m));
+                            store(low, to, gw, n);
+                            if n > LANES {
+                                store(high, to.offset(LANES as isize * gw), gw, n - LANES);
+                            }
+                            continue;
+                        }
+                        for (i, phase) in phases.iter().enumerate().take(n) {
+                            let to = to.offset(i as isize * gw);
+                            let step = cols.stride as isize * gw;
+                            store(sum(phase, m), to, step, (n - i).div_ceil(cols.stride));
+                        }
                     }
                 }
             }
@@ -435,10 +435,85 @@ impl<T: Real, const MAX: bool> RealTask<T> for Backward<'_, T, MAX> {
     }
 }
 
-/// The elements of a window's columns with the vectors of a row of `n`.
+impl<T: Real, const MAX: bool> Backward<'_, T, MAX> {
+    /// What each window has to give: `gy`, or its share for an element of a mean.
+    #[inline(always)]
+    unsafe fn share<V: RealVector<Elem = T>>(&self, gy: *const T, to: *mut T) {
+        let (rows, cols) = (self.pool.rows, self.pool.cols);
+        let [_, _, sh, sw] = self.pool.y_strides;
+        for (i, j) in vectors(rows.output, cols.output) {
+            // SAFETY: the caller has the gradient, and room for rows of results.
+            unsafe {
+                let from = gy.offset(i as isize * sh + j as isize * sw);
+                let mut g: V = load(from, sw, cols.output - j, T::ZERO);
+                if !MAX {
+                    g = g.div(count::<V>(self.counts, rows.output, i, j));
+                }
+                store(g, to.add(i * self.meetings[1].width + j), 1, cols.output - j);
+            }
+        }
+    }
+
+    /// Copies an image to padded rows.
+    #[inline(always)]
+    unsafe fn stage<V: RealVector<Elem = T>>(&self, x: *const T, to: *mut T) {
+        let cols = self.pool.cols;
+        let [_, _, sh, sw] = self.pool.x_strides;
+        for (i, j) in vectors(self.pool.rows.input, cols.inside()) {
+            // SAFETY: the caller has the image, and room for its padded rows.
+            unsafe {
+                let from = x.offset(i as isize * sh + j as isize * sw);
+                let v: V = load(from, sw, cols.inside() - j, T::LOWEST);
+                let to = to.add(i * cols.padded() + cols.padding + j);
+                store(v, to, 1, cols.inside() - j);
+            }
+        }
+    }
+
+    /// The number of each window's first largest element or last NaN.
+    #[inline(always)]
+    unsafe fn choose<V: RealVector<Elem = T>>(
+        &self,
+        staged: *const T,
+        numbers: *const T,
+        starts: *const T,
+        to: *mut T,
+    ) {
+        let (rows, cols) = (self.pool.rows, self.pool.cols);
+        for (i, j) in vectors(rows.output, cols.output) {
+            let taps = rows.valid(i, 0);
+            // SAFETY: the caller has the padded rows, the numbers of the elements, the
+            // first of each window, and room for rows of results.
+            unsafe {
+                let first = V::splat(*numbers.add(taps.start.min(rows.size - 1) * cols.size));
+                let mut which = V::load(starts.add(j)).add(first);
+                let mut best = V::splat(T::LOWEST);
+                for a in taps {
+                    let row = i * rows.stride + a * rows.dilation - rows.padding;
+                    let row = staged.add(row * cols.padded() + j * cols.stride);
+                    for b in 0..cols.size {
+                        let v: V = windows(row.add(b * cols.dilation), cols.stride);
+                        let number = V::splat(*numbers.add(a * cols.size + b));
+                        which = v.if_above(best, number, which);
+                        best = v.if_above(best, v, best);
+                    }
+                }
+                store(which, to.add(i * self.meetings[1].width + j), 1, cols.output - j);
+            }
+        }
+    }
+}
+
+/// The vectors of `rows` rows of `cols`.
 #[inline(always)]
-fn each(taps: &Range<usize>, n: usize) -> impl Iterator<Item = (usize, usize)> {
-    taps.clone().flat_map(move |a| (0..n).step_by(LANES).map(move |col| (a, col)))
+fn vectors(rows: usize, cols: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).flat_map(move |i| (0..cols).step_by(LANES).map(move |j| (i, j)))
+}
+
+/// Writes `v` to `n` places.
+unsafe fn fill<T: Copy>(to: *mut T, n: usize, v: T) {
+    // SAFETY: the caller has room for them.
+    (0..n).for_each(|i| unsafe { *to.add(i) = v });
 }
 
 #[cfg(test)]
