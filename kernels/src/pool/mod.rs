@@ -24,12 +24,23 @@ pub struct Window {
     pub dilation: [usize; 2],
 }
 
+crate::instances::instances!(PoolKernels for f32, f64 => {
+    fn max_pool_kernel(x: Src<Self>, y: Dst<Self>, w: Window) = max_pool_of;
+    fn max_pool_grad_kernel(x: Src<Self>, gy: Src<Self>, gx: Dst<Self>, w: Window) = max_pool_grad_of;
+    fn avg_pool_kernel(x: Src<Self>, y: Dst<Self>, w: Window, whole: bool) = avg_pool_of;
+    fn avg_pool_grad_kernel(gy: Src<Self>, gx: Dst<Self>, w: Window, whole: bool) = avg_pool_grad_of;
+});
+
 /// `y[n, c, i, j]` = the largest element of window `(i, j)` of `x[n, c]`; NaN where
 /// the window holds one. The number of windows is the output's size.
 ///
 /// # Panics
 /// If batch or channels differ, or a size, stride or dilation is zero.
 pub fn max_pool2d<T: Real>(x: Src<T>, y: Dst<T>, w: Window) {
+    T::max_pool_kernel(x, y, w)
+}
+
+fn max_pool_of<T: Real>(x: Src<T>, y: Dst<T>, w: Window) {
     Pool::new(x, y.as_src(), w).forward::<true>(y.ptr(), &[]);
 }
 
@@ -39,6 +50,10 @@ pub fn max_pool2d<T: Real>(x: Src<T>, y: Dst<T>, w: Window) {
 /// # Panics
 /// As [`max_pool2d`], or if `gx` has another shape than `x`.
 pub fn max_pool2d_grad<T: Real>(x: Src<T>, gy: Src<T>, gx: Dst<T>, w: Window) {
+    T::max_pool_grad_kernel(x, gy, gx, w)
+}
+
+fn max_pool_grad_of<T: Real>(x: Src<T>, gy: Src<T>, gx: Dst<T>, w: Window) {
     assert_eq!(x.shape, gx.shape, "a gradient has its input's shape");
     Pool::new(x, gy, w).backward::<true>(gx, &[]);
 }
@@ -48,6 +63,10 @@ pub fn max_pool2d_grad<T: Real>(x: Src<T>, gy: Src<T>, gx: Dst<T>, w: Window) {
 /// # Panics
 /// As [`max_pool2d`].
 pub fn avg_pool2d<T: Real>(x: Src<T>, y: Dst<T>, w: Window, whole: bool) {
+    T::avg_pool_kernel(x, y, w, whole)
+}
+
+fn avg_pool_of<T: Real>(x: Src<T>, y: Dst<T>, w: Window, whole: bool) {
     let pool = Pool::new(x, y.as_src(), w);
     pool.forward::<false>(y.ptr(), &pool.counts(whole));
 }
@@ -57,6 +76,10 @@ pub fn avg_pool2d<T: Real>(x: Src<T>, y: Dst<T>, w: Window, whole: bool) {
 /// # Panics
 /// As [`max_pool2d`].
 pub fn avg_pool2d_grad<T: Real>(gy: Src<T>, gx: Dst<T>, w: Window, whole: bool) {
+    T::avg_pool_grad_kernel(gy, gx, w, whole)
+}
+
+fn avg_pool_grad_of<T: Real>(gy: Src<T>, gx: Dst<T>, w: Window, whole: bool) {
     let pool = Pool::new(gx.as_src(), gy, w);
     pool.backward::<false>(gx, &pool.counts(whole));
 }

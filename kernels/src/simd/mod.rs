@@ -137,6 +137,7 @@ pub trait Real:
     Number<V4: RealVector, V3: RealVector>
     + crate::norm::LayerNormKernels
     + crate::optim::OptimKernels
+    + crate::pool::PoolKernels
     + crate::softmax::SoftmaxKernels
 {
     /// The nearest number of this type.
