@@ -94,7 +94,7 @@ impl<T: Number, J: Join> Task<T> for Strip<'_, T, J> {
                     },
                 );
             }
-            for _ in 0..(rows % 4).min(1) {
+            for _ in 0..rows % 4 {
                 let r = next(0);
                 for_vectors(
                     width,
