@@ -5,6 +5,7 @@
 //! ([`plan`]), and becomes native code through Cranelift ([`codegen`]). The
 //! [`pipeline`] runs the passes. This crate knows no tensor and no autograd.
 
+pub mod artifact;
 pub mod codegen;
 pub mod cost;
 pub mod graph;

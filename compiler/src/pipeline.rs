@@ -2,13 +2,11 @@
 //! each pass did and how long it took.
 
 use crate::codegen::cpu::{self, CodegenError, Listing};
-use crate::graph::{Graph, InterpretError, VerifyError, interpret, verify};
+use crate::graph::{Graph, InterpretError, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
 use crate::rewrite;
 use sinter_kernels::isa::Isa;
-use sinter_runtime::artifact::{Artifact, Sample, SectionKind};
 use sinter_runtime::program::{Model, ModelError};
-use sinter_runtime::{Array, DType};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -53,14 +51,7 @@ pub enum CompileError {
     /// The sample for the artifact could not be run.
     #[error("running the sample: {0}")]
     Sample(#[from] InterpretError),
-    /// The artifact could not be put together.
-    #[error("writing the artifact: {0}")]
-    Write(String),
 }
-
-/// How far a compiled program may be off from eager execution, relative to the
-/// largest magnitude of its outputs.
-pub const TOLERANCE: f64 = 1e-5;
 
 /// What compiling did.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -76,7 +67,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn time<R>(&mut self, pass: &str, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn time<R>(&mut self, pass: &str, f: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         let r = f();
         self.passes.push((pass.to_string(), start.elapsed()));
@@ -132,42 +123,6 @@ impl Compiled {
         let (code, kernels) = self.report.time("codegen", || cpu::jit(plan, isa))?;
         self.report.kernels = kernels;
         Ok(Model::new(self.plan.program.clone(), code, self.plan.constants.clone())?)
-    }
-
-    /// The artifact: code for the given levels, constants, and a sample of these
-    /// inputs with the outputs that eager execution gives for them.
-    ///
-    /// # Errors
-    /// When code cannot be generated, or the sample cannot be run.
-    pub fn artifact(&mut self, levels: &[Isa], inputs: &[Array]) -> Result<Vec<u8>, CompileError> {
-        let source = &self.source;
-        let outputs = self.report.time("sample", || interpret(source, inputs))?;
-        let mut code = Vec::new();
-        for &isa in levels {
-            let plan = &self.plan;
-            let (bytes, kernels) = self.report.time("object", || cpu::object(plan, isa))?;
-            self.report.kernels = kernels;
-            code.push((isa, bytes));
-        }
-        let report =
-            serde_json::to_string(&self.report).map_err(|e| CompileError::Write(e.to_string()))?;
-        let sample = Sample::new(inputs, &outputs, TOLERANCE);
-        let c = &self.plan.constants;
-        let constants = Array::from_block(c.clone(), 0, [c.len()].as_slice().into(), DType::U8)
-            .map_err(|e| CompileError::Write(e.to_string()))?
-            .to_bytes();
-        Artifact::assemble(
-            &self.plan.program,
-            &code,
-            &constants,
-            Some(&sample),
-            &[
-                (SectionKind::Source, &self.source.to_string()),
-                (SectionKind::Graph, &self.plan.graph.to_string()),
-                (SectionKind::Report, &report),
-            ],
-        )
-        .map_err(|e| CompileError::Write(e.to_string()))
     }
 
     /// Generates code as an object file.

@@ -7,7 +7,7 @@ use sinter_compiler as compiler;
 use sinter_compiler::graph::Graph;
 use sinter_kernels::isa::Isa;
 use sinter_runtime::Array;
-use sinter_runtime::artifact::{Artifact, ArtifactError};
+use sinter_runtime::artifact::ArtifactError;
 use sinter_runtime::program::{Model, RunError};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -265,8 +265,6 @@ impl CompiledModel {
     pub fn save_for(&mut self, path: impl AsRef<Path>, levels: &[Isa]) -> Result<(), CompileError> {
         let path = path.as_ref();
         let bytes = self.compiled.artifact(levels, &self.examples)?;
-        // What was written is read back before it replaces anything.
-        Artifact::from_bytes(bytes.clone())?;
         sinter_runtime::file::write_atomic(path, |f| std::io::Write::write_all(f, &bytes))
             .map_err(|source| ArtifactError::System { path: path.to_path_buf(), source }.into())
     }

@@ -263,13 +263,14 @@ impl Array {
             let chunks = bytes.as_chunks::<N>().0;
             a.block.write(&chunks.iter().map(|c| f(*c)).collect::<Vec<T>>());
         }
-        let out = Array::empty(shape.into(), dtype)?;
-        if bytes.len() != out.numel() * dtype.size() {
+        // Before memory is taken: the shape may come from a file.
+        if bytes.len() != checked_numel("from_bytes", shape, dtype.size())? * dtype.size() {
             return Err(OpError::shape(
                 "from_bytes",
                 format!("{} bytes do not fill {dtype} {shape:?}", bytes.len()),
             ));
         }
+        let out = Array::empty(shape.into(), dtype)?;
         match dtype {
             DType::Bool => {
                 out.block.write(&bytes.iter().map(|&b| u8::from(b != 0)).collect::<Vec<_>>());

@@ -2,6 +2,8 @@
 //! NEP 1): enough to hand arrays to a program and take them back.
 
 use crate::{Array, DType};
+use sinter_kernels::mem::Block;
+use std::path::Path;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -51,44 +53,16 @@ pub fn encode(a: &Array) -> Vec<u8> {
     out
 }
 
-/// The array of a file.
+/// The array of an npy file's bytes.
 ///
 /// # Errors
 /// What was found and what was expected; nothing is allocated before sizes are
 /// checked.
 pub fn decode(bytes: &[u8]) -> Result<Array, String> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or("not an npy file: the magic bytes are missing")?;
-    let (version, rest) = rest.split_at_checked(2).ok_or("the file ends in its version")?;
-    let (len, rest) = match version[0] {
-        1 => {
-            let (n, r) = rest.split_first_chunk::<2>().ok_or("the file ends in its header length")?;
-            (u16::from_le_bytes(*n) as usize, r)
-        }
-        2 | 3 => {
-            let (n, r) = rest.split_first_chunk::<4>().ok_or("the file ends in its header length")?;
-            (u32::from_le_bytes(*n) as usize, r)
-        }
-        v => return Err(format!("npy version {v}, expected 1, 2 or 3")),
-    };
-    let (header, data) = rest
-        .split_at_checked(len)
-        .ok_or_else(|| format!("the header claims {len} bytes, {} are there", rest.len()))?;
-    let header = std::str::from_utf8(header).map_err(|_| "the header is no text")?;
-    let Header { descr, fortran, shape } = parse_header(header)?;
-    let (dtype, swap) = element_type(&descr)?;
-    let n = shape
-        .iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .and_then(|n| n.checked_mul(dtype.size()))
-        .ok_or_else(|| format!("shape {shape:?} is larger than memory"))?;
-    if n != data.len() {
-        return Err(format!(
-            "shape {shape:?} of {dtype} needs {n} bytes, {} are there",
-            data.len()
-        ));
-    }
+    let layout = Layout::parse(bytes)?;
+    let (data, dtype) = (&bytes[layout.data..], layout.dtype);
     let mut swapped;
-    let data = if swap {
+    let data = if layout.swap {
         swapped = data.to_vec();
         for e in swapped.chunks_exact_mut(dtype.size()) {
             e.reverse();
@@ -97,11 +71,101 @@ pub fn decode(bytes: &[u8]) -> Result<Array, String> {
     } else {
         data
     };
-    let order: Vec<usize> =
-        if fortran { shape.iter().rev().copied().collect() } else { shape.clone() };
-    let a = Array::from_bytes(data, &order, dtype).map_err(|e| e.to_string())?;
-    let perm: Vec<usize> = (0..shape.len()).rev().collect();
-    Ok(if fortran { a.permute(&perm) } else { a })
+    Ok(layout.order(Array::from_bytes(data, &layout.stored_shape(), dtype).map_err(text)?))
+}
+
+/// The array of an npy file, mapped: elements are read when they are used, and the
+/// file must not be changed or cut until then. Files in big-endian order or with
+/// misaligned elements are copied.
+///
+/// # Errors
+/// When the file cannot be read, with what was found and what was expected.
+#[allow(unsafe_code)]
+pub fn map(path: &Path) -> Result<Array, String> {
+    // Asked before opening: opening a pipe would wait for somebody to write.
+    if !std::fs::metadata(path).map_err(text)?.is_file() {
+        return Err("not a regular file".to_string());
+    }
+    let file = std::fs::File::open(path).map_err(text)?;
+    // SAFETY: the mapping is read-only and private; the documentation asks that the
+    // file stays as it is while it is used.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(text)?;
+    let layout = Layout::parse(&map)?;
+    let usable = cfg!(target_endian = "little")
+        && !layout.swap
+        && layout.data.is_multiple_of(layout.dtype.size())
+        // A byte that is no truth value must become one.
+        && layout.dtype != DType::Bool;
+    if !usable {
+        return decode(&map);
+    }
+    let shape = layout.stored_shape();
+    let block = Block::from_owner(map);
+    let a = Array::from_block(block, layout.data, shape.into(), layout.dtype).map_err(text)?;
+    Ok(layout.order(a))
+}
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+/// Where and how a file holds its elements.
+struct Layout {
+    dtype: DType,
+    shape: Vec<usize>,
+    /// Whether elements are big endian.
+    swap: bool,
+    /// Whether the first dimension is the innermost.
+    fortran: bool,
+    /// Where elements begin.
+    data: usize,
+}
+
+impl Layout {
+    fn stored_shape(&self) -> Vec<usize> {
+        if self.fortran { self.shape.iter().rev().copied().collect() } else { self.shape.clone() }
+    }
+
+    /// The array as the file means it, from one in the order of the file.
+    fn order(&self, stored: Array) -> Array {
+        let perm: Vec<usize> = (0..self.shape.len()).rev().collect();
+        if self.fortran { stored.permute(&perm) } else { stored }
+    }
+
+    /// Reads the preamble and checks that the elements are there.
+    fn parse(bytes: &[u8]) -> Result<Layout, String> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or("not an npy file: the magic bytes are missing")?;
+        let (version, rest) = rest.split_at_checked(2).ok_or("the file ends in its version")?;
+        let (len, rest) = match version[0] {
+            1 => {
+                let (n, r) = rest.split_first_chunk::<2>().ok_or("the file ends in its header length")?;
+                (u16::from_le_bytes(*n) as usize, r)
+            }
+            2 | 3 => {
+                let (n, r) = rest.split_first_chunk::<4>().ok_or("the file ends in its header length")?;
+                (u32::from_le_bytes(*n) as usize, r)
+            }
+            v => return Err(format!("npy version {v}, expected 1, 2 or 3")),
+        };
+        let (header, data) = rest
+            .split_at_checked(len)
+            .ok_or_else(|| format!("the header claims {len} bytes, {} are there", rest.len()))?;
+        let header = std::str::from_utf8(header).map_err(|_| "the header is no text")?;
+        let Header { descr, fortran, shape } = parse_header(header)?;
+        let (dtype, swap) = element_type(&descr)?;
+        let n = shape
+            .iter()
+            .try_fold(1usize, |n, &d| n.checked_mul(d))
+            .and_then(|n| n.checked_mul(dtype.size()))
+            .ok_or_else(|| format!("shape {shape:?} is larger than memory"))?;
+        if n != data.len() {
+            return Err(format!(
+                "shape {shape:?} of {dtype} needs {n} bytes, {} are there",
+                data.len()
+            ));
+        }
+        Ok(Layout { dtype, shape, swap, fortran, data: bytes.len() - data.len() })
+    }
 }
 
 /// The element type, and whether its bytes are big endian.
@@ -218,6 +282,24 @@ mod tests {
             let b = decode(&f).unwrap();
             assert_eq!((b.shape(), b.to_vec::<i32>()), (shape, v));
         }
+    }
+
+    #[test]
+    fn mapped_files_are_what_was_written() {
+        let path = std::env::temp_dir().join(format!("sinter-map-{}.npy", std::process::id()));
+        let a = Array::from_slice(&[1.5f32, -2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]).unwrap();
+        std::fs::write(&path, encode(&a)).unwrap();
+        let b = map(&path).unwrap();
+        assert!(b.block().is_read_only());
+        assert_eq!((b.shape(), b.to_vec::<f32>()), (a.shape(), a.to_vec()));
+        let h = "{'descr': '>i4', 'fortran_order': True, 'shape': (2, 1), }";
+        std::fs::write(&path, file(h, &[0, 0, 0, 1, 0, 0, 0, 2])).unwrap();
+        assert_eq!(map(&path).unwrap().to_vec::<i32>(), [1, 2]);
+        std::fs::write(&path, "").unwrap();
+        assert!(map(&path).is_err());
+        std::fs::remove_file(&path).unwrap();
+        assert!(map(&path).unwrap_err().contains("No such file"));
+        assert!(map(&std::env::temp_dir()).unwrap_err().contains("regular file"));
     }
 
     #[test]

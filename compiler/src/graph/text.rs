@@ -64,6 +64,16 @@ fn order(g: &Graph) -> Vec<NodeId> {
     g.inputs().iter().copied().chain(rest).collect()
 }
 
+/// The constants that print, by their places in [`Graph::constants`], in the order
+/// of the text.
+pub fn constants(g: &Graph) -> Vec<usize> {
+    let constant = |n: NodeId| match g.node(n).kind {
+        Kind::Constant(i) => Some(i),
+        _ => None,
+    };
+    order(g).into_iter().filter_map(constant).collect()
+}
+
 /// The number each node prints under.
 pub fn number(g: &Graph) -> FxHashMap<NodeId, usize> {
     order(g).into_iter().enumerate().map(|(i, n)| (n, i)).collect()

@@ -1,7 +1,6 @@
 //! A loader for the object files that the compiler emits: no linker, no symbols
 //! from outside, memory that is writable or executable but never both.
 
-use super::ArtifactError;
 use crate::program::{Code, MainFn};
 use object::elf;
 use object::read::elf::ElfFile64;
@@ -13,8 +12,8 @@ use object::{
 /// Name of the entry.
 const ENTRY: &str = "sinter_main";
 
-fn bad(why: impl std::fmt::Display) -> ArtifactError {
-    ArtifactError::format(format!("code section: {why}"))
+fn bad(why: impl std::fmt::Display) -> String {
+    why.to_string()
 }
 
 /// Where each section of code or data lies in the mapping.
@@ -27,7 +26,7 @@ fn place(places: &Places, s: SectionIndex) -> Option<(usize, usize)> {
 /// Copies the code into memory of its own, resolves what refers to other parts of
 /// it, and makes it executable.
 #[allow(unsafe_code)]
-pub(super) fn load(image: &[u8], name: &str) -> Result<Code, ArtifactError> {
+pub(super) fn load(image: &[u8]) -> Result<Code, String> {
     let file = ElfFile64::<Endianness>::parse(image).map_err(bad)?;
     let here = match std::env::consts::ARCH {
         "x86_64" => object::Architecture::X86_64,
@@ -54,6 +53,10 @@ pub(super) fn load(image: &[u8], name: &str) -> Result<Code, ArtifactError> {
     }
     if total == 0 {
         return Err(bad("it is empty"));
+    }
+    // Sections of an honest object lie side by side, each padded to a page at most.
+    if total > image.len() + places.len() * 4096 {
+        return Err(bad("its sections overlap"));
     }
     let system = |e: std::io::Error| bad(format!("no memory for code: {e}"));
     let mut memory = memmap2::MmapOptions::new().len(total).map_anon().map_err(system)?;
@@ -85,7 +88,7 @@ pub(super) fn load(image: &[u8], name: &str) -> Result<Code, ArtifactError> {
     let entry = file
         .symbols()
         .find(|s| s.name() == Ok(ENTRY))
-        .ok_or_else(|| bad(format!("`{name}` has no entry")))?;
+        .ok_or_else(|| bad("it has no entry"))?;
     let (at, size) = entry
         .section_index()
         .and_then(|i| place(&places, i))
@@ -110,7 +113,7 @@ fn relocate(
     value: u64,
     addend: i64,
     place: u64,
-) -> Result<(), ArtifactError> {
+) -> Result<(), String> {
     let x86 = cfg!(target_arch = "x86_64");
     let target = value.wrapping_add_signed(addend);
     let far = || bad("a reference is out of range");

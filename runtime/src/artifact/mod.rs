@@ -8,19 +8,24 @@
 //!       32   table: { u32 kind, u32 CRC-32, u64 offset, u64 length, u64 detail }
 //! ```
 //!
-//! Numbers are little endian; padding between sections is zero. Every byte of the
-//! file is covered by a checksum or known, so damage is always found. Constants
-//! start on a page, so that a mapped file is used in place.
+//! Numbers are little endian; padding before a section is zero, behind the last
+//! there is none. Every byte of the file is covered by a checksum or known, so
+//! damage is always found: the header's and the table's when the file is opened, a
+//! section's (with the padding before it) when it is first used. Loading uses the
+//! program, its code and its constants; [`Artifact::verify`] checks everything.
+//! Constants start on a page, so that a mapped file is used in place.
 //!
 //! An artifact holds machine code. The checksums find accidents, not malice: run
 //! only artifacts you would run as programs.
 
 mod elf;
 mod sections;
+mod verify;
 
 pub use sections::{Artifact, Sample, Section, SectionKind};
+pub use verify::{SampleCheck, Verification, relative_error};
 
-use crate::program::{Model, ModelError};
+use crate::program::{Model, ModelError, RunError};
 use sinter_kernels::isa::{self, Isa};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -41,11 +46,21 @@ pub enum ArtifactError {
         source: std::io::Error,
     },
     /// Not an artifact, or a damaged one.
-    #[error("not a valid artifact: {0}")]
-    Format(String),
+    #[error("{} is not a valid artifact: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// Made by a newer version.
-    #[error("the artifact has {what} version {got}, this program understands up to {known}; update it")]
+    #[error(
+        "{} has {what} version {got}, this program understands up to {known}; update it",
+        path.display()
+    )]
     Version {
+        /// The file.
+        path: PathBuf,
         /// `format` or `ABI`.
         what: &'static str,
         /// The artifact's version.
@@ -54,28 +69,47 @@ pub enum ArtifactError {
         known: u32,
     },
     /// No code for this machine.
-    #[error("the artifact has code for {available}, this machine has {machine}")]
+    #[error("{} has code for {available}, this machine has {machine}", path.display())]
     Machine {
+        /// The file.
+        path: PathBuf,
         /// Levels in the artifact.
         available: String,
         /// This machine's level.
         machine: String,
     },
     /// The parts do not fit each other.
-    #[error(transparent)]
-    Model(#[from] ModelError),
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What contradicts what.
+        source: ModelError,
+    },
+    /// The sample cannot be run.
+    #[error("{}: running the sample: {source}", path.display())]
+    Sample {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: RunError,
+    },
 }
 
-impl ArtifactError {
-    fn format(why: impl Into<String>) -> ArtifactError {
-        ArtifactError::Format(why.into())
-    }
-}
-
-/// Opens an artifact, validates all of it and makes it ready to run.
+/// Opens an artifact, validates what running it needs and makes it ready to run.
 ///
 /// The file is mapped, not copied: it must not be changed or cut while the model
 /// is in use.
+///
+/// ```no_run
+/// use sinter_runtime::{Array, artifact};
+///
+/// let model = artifact::load("mlp.sinter")?;
+/// let x = Array::from_slice(&[0f32; 784], &[1, 784])?;
+/// let y = model.run(&[&x])?;
+/// println!("{}: {:?}", model.program().signature(), y[0].to_vec::<f32>());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// When the file is missing, damaged, of a newer version, or has no code for this
@@ -88,30 +122,49 @@ impl Artifact {
     /// Makes the program ready to run, with the best code this machine can execute.
     ///
     /// # Errors
-    /// When there is no code for this machine, or the parts do not fit.
+    /// When a part is damaged, there is no code for this machine, or the parts do
+    /// not fit.
     pub fn model(&self) -> Result<Model, ArtifactError> {
-        let here = isa::active();
-        let mut levels: Vec<(Isa, &Section)> = self
-            .sections()
-            .iter()
-            .filter(|s| s.kind == SectionKind::Code)
-            .filter_map(|s| Some((level(s.detail)?, s)))
-            .collect();
-        levels.sort_by_key(|l| l.0);
-        let best = levels.iter().rev().find(|l| l.0 <= here);
-        let Some((_, section)) = best.filter(|_| self.architecture_fits()) else {
-            let names: Vec<&str> = levels.iter().map(|l| l.0.name()).collect();
+        self.model_at(isa::active())
+    }
+
+    /// Makes the program ready to run, with the best code up to `level`.
+    ///
+    /// # Errors
+    /// As [`Artifact::model`].
+    pub fn model_at(&self, level: Isa) -> Result<Model, ArtifactError> {
+        let here = level.min(isa::detect());
+        let best = self.levels().into_iter().rev().find(|l| l.0 <= here);
+        let architecture = self.architecture()?;
+        let Some((_, section)) = best.filter(|_| architecture == std::env::consts::ARCH) else {
+            let names: Vec<&str> = self.levels().iter().map(|l| l.0.name()).collect();
             return Err(ArtifactError::Machine {
-                available: format!("{} ({})", self.architecture(), names.join(", ")),
+                path: self.path().to_path_buf(),
+                available: format!("{architecture} ({})", names.join(", ")),
                 machine: format!("{} ({})", std::env::consts::ARCH, here.name()),
             });
         };
-        let code = elf::load(self.bytes(section), &self.program()?.name)?;
-        Ok(Model::new(self.program()?.clone(), code, self.constants()?)?)
+        let code = elf::load(self.bytes(section)?)
+            .map_err(|why| self.damaged(format!("code for {}: {why}", here.name())))?;
+        Model::new(self.program()?.clone(), code, self.constants()?)
+            .map_err(|source| ArtifactError::Model { path: self.path().to_path_buf(), source })
+    }
+
+    /// The instruction-set levels there is code for, lowest first.
+    pub fn levels(&self) -> Vec<(Isa, &Section)> {
+        let mut levels: Vec<(Isa, &Section)> =
+            self.sections().iter().filter_map(|s| Some((s.level()?, s))).collect();
+        levels.sort_by_key(|l| l.0);
+        levels
     }
 }
 
-/// The instruction-set level a code section is for.
-fn level(detail: u64) -> Option<Isa> {
-    [Isa::Baseline, Isa::Avx2, Isa::Avx512].into_iter().find(|i| *i as u64 == detail)
+impl Section {
+    /// Of code: the instruction-set level it is for.
+    pub fn level(&self) -> Option<Isa> {
+        let level = [Isa::Baseline, Isa::Avx2, Isa::Avx512]
+            .into_iter()
+            .find(|i| *i as u64 == self.detail)?;
+        (self.kind == SectionKind::Code).then_some(level)
+    }
 }

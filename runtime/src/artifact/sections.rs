@@ -2,11 +2,12 @@
 
 use super::{ArtifactError, FORMAT_VERSION};
 use crate::program::{ABI_VERSION, Program};
-use crate::{Array, npy};
+use crate::{Array, DType, OpError};
 use serde::{Deserialize, Serialize};
 use sinter_kernels::isa::Isa;
 use sinter_kernels::mem::Block;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 const MAGIC: &[u8; 8] = b"SINTER\r\n";
@@ -36,12 +37,15 @@ pub enum SectionKind {
     Graph = 6,
     /// The compiler's report, as JSON.
     Report = 7,
+    /// The constants of the source graph, in the order of its text, each at a
+    /// multiple of 64 bytes.
+    SourceConstants = 8,
 }
 
 impl SectionKind {
     fn from_number(n: u32) -> Option<SectionKind> {
         use SectionKind::*;
-        [Program, Code, Constants, Sample, Source, Graph, Report]
+        [Program, Code, Constants, Sample, Source, Graph, Report, SourceConstants]
             .into_iter()
             .find(|k| *k as u32 == n)
     }
@@ -56,12 +60,21 @@ impl SectionKind {
             SectionKind::Source => "source graph",
             SectionKind::Graph => "graph",
             SectionKind::Report => "report",
+            SectionKind::SourceConstants => "source constants",
+        }
+    }
+
+    /// Where its sections may start.
+    fn align(self) -> usize {
+        match self {
+            SectionKind::Constants | SectionKind::SourceConstants => PAGE,
+            _ => ALIGN,
         }
     }
 }
 
 /// One section of a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Section {
     /// What it holds.
     pub kind: SectionKind,
@@ -71,14 +84,27 @@ pub struct Section {
     pub offset: usize,
     /// Number of bytes.
     pub len: usize,
+    crc: u32,
+    /// Where the padding before it begins.
+    padding: usize,
+    /// Whether the padding and the checksum were found to be right.
+    intact: AtomicBool,
+}
+
+/// An array in a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Stored {
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
 }
 
 /// Inputs, the outputs that eager execution gave for them, and how far a machine
 /// may be off, relative to the largest output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sample {
-    inputs: Vec<Vec<u8>>,
-    outputs: Vec<Vec<u8>>,
+    inputs: Vec<Stored>,
+    outputs: Vec<Stored>,
     /// Largest allowed error, relative to the outputs' largest magnitude.
     pub tolerance: f64,
 }
@@ -86,24 +112,31 @@ pub struct Sample {
 impl Sample {
     /// A sample of these arrays.
     pub fn new(inputs: &[Array], outputs: &[Array], tolerance: f64) -> Sample {
-        let files = |a: &[Array]| a.iter().map(npy::encode).collect();
-        Sample { inputs: files(inputs), outputs: files(outputs), tolerance }
+        let stored = |arrays: &[Array]| {
+            let one = |a: &Array| Stored {
+                dtype: a.dtype(),
+                shape: a.shape().to_vec(),
+                bytes: a.to_bytes(),
+            };
+            arrays.iter().map(one).collect()
+        };
+        Sample { inputs: stored(inputs), outputs: stored(outputs), tolerance }
     }
 
     /// The inputs.
     ///
     /// # Errors
-    /// When they are damaged.
-    pub fn inputs(&self) -> Result<Vec<Array>, ArtifactError> {
-        self.inputs.iter().map(|f| npy::decode(f).map_err(ArtifactError::Format)).collect()
+    /// When one has another size than its shape says.
+    pub fn inputs(&self) -> Result<Vec<Array>, OpError> {
+        self.inputs.iter().map(|s| Array::from_bytes(&s.bytes, &s.shape, s.dtype)).collect()
     }
 
     /// The outputs.
     ///
     /// # Errors
-    /// When they are damaged.
-    pub fn outputs(&self) -> Result<Vec<Array>, ArtifactError> {
-        self.outputs.iter().map(|f| npy::decode(f).map_err(ArtifactError::Format)).collect()
+    /// When one has another size than its shape says.
+    pub fn outputs(&self) -> Result<Vec<Array>, OpError> {
+        self.outputs.iter().map(|s| Array::from_bytes(&s.bytes, &s.shape, s.dtype)).collect()
     }
 }
 
@@ -113,8 +146,22 @@ struct ProgramSection {
     program: Program,
 }
 
-/// A validated artifact file.
+/// An artifact file: its header is valid, its sections are checked when they are
+/// first used.
+///
+/// ```no_run
+/// use sinter_runtime::artifact::Artifact;
+///
+/// let artifact = Artifact::open("mlp.sinter")?;
+/// println!("{}", artifact.program()?.signature());
+/// for s in artifact.sections() {
+///     println!("{:>10} bytes of {}", s.len, s.kind.name());
+/// }
+/// artifact.verify()?;
+/// # Ok::<(), sinter_runtime::artifact::ArtifactError>(())
+/// ```
 pub struct Artifact {
+    path: PathBuf,
     bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
     sections: Vec<Section>,
     program: OnceLock<ProgramSection>,
@@ -122,7 +169,7 @@ pub struct Artifact {
 
 impl std::fmt::Debug for Artifact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Artifact({} sections)", self.sections.len())
+        write!(f, "Artifact({}, {} sections)", self.path.display(), self.sections.len())
     }
 }
 
@@ -154,96 +201,111 @@ fn header_crc(b: &[u8], end: usize) -> u32 {
     h.finalize()
 }
 
+/// The sections that a file's header describes.
+fn read_table(path: &Path, b: &[u8]) -> Result<Vec<Section>, ArtifactError> {
+    let fail = |reason: String| Err(ArtifactError::Format { path: path.to_path_buf(), reason });
+    if !b.starts_with(MAGIC) {
+        return fail("it does not start as one".into());
+    }
+    if b.len() < HEADER {
+        return fail(format!("it has {} bytes, a header has {HEADER}", b.len()));
+    }
+    let count = u32_at(b, 24) as usize;
+    let end = HEADER + count.min(MOST_SECTIONS) * ENTRY;
+    let intact = count <= MOST_SECTIONS && b.len() >= end && header_crc(b, end) == u32_at(b, 28);
+    if !intact {
+        return fail("the header is damaged (its checksum does not match)".into());
+    }
+    for (what, at, known) in [("format", 8, FORMAT_VERSION), ("ABI", 12, ABI_VERSION)] {
+        match u32_at(b, at) {
+            got if got > known => {
+                let path = path.to_path_buf();
+                return Err(ArtifactError::Version { path, what, got, known });
+            }
+            got if got < known => {
+                return fail(format!("{what} version {got} is no longer supported; compile again"));
+            }
+            _ => {}
+        }
+    }
+    if u64_at(b, 16) != b.len() as u64 {
+        return fail(format!("it should have {} bytes and has {}", u64_at(b, 16), b.len()));
+    }
+    let mut sections: Vec<Section> = Vec::with_capacity(count);
+    let mut at = end;
+    for i in 0..count {
+        let e = HEADER + i * ENTRY;
+        let Some(kind) = SectionKind::from_number(u32_at(b, e)) else {
+            return fail(format!("section {i} is of unknown kind {}", u32_at(b, e)));
+        };
+        let (offset, len, detail) = (u64_at(b, e + 8), u64_at(b, e + 16), u64_at(b, e + 24));
+        let inside =
+            offset >= at as u64 && offset.checked_add(len).is_some_and(|x| x <= b.len() as u64);
+        if !inside {
+            return fail(format!(
+                "section {i} lies at {offset} with {len} bytes: outside the file or out of order"
+            ));
+        }
+        if sections.iter().any(|s| s.kind == kind && s.detail == detail) {
+            return fail(format!("there are two sections with the {}", kind.name()));
+        }
+        let (offset, len) = (offset as usize, len as usize);
+        let (crc, intact) = (u32_at(b, e + 4), AtomicBool::new(false));
+        sections.push(Section { kind, detail, offset, len, crc, padding: at, intact });
+        at = offset + len;
+    }
+    if at != b.len() {
+        return fail("there is something behind the last section".into());
+    }
+    Ok(sections)
+}
+
 impl Artifact {
-    /// Maps a file and validates it.
+    /// Maps a file and validates its header.
     ///
     /// # Errors
-    /// When it is missing, damaged, or of a newer version.
+    /// When it is missing, not an artifact, damaged, or of a newer version.
     #[allow(unsafe_code)]
     pub fn open(path: impl AsRef<Path>) -> Result<Artifact, ArtifactError> {
         let path = path.as_ref();
         let system = |source| ArtifactError::System { path: path.to_path_buf(), source };
+        // Asked before opening: opening a pipe would wait for somebody to write.
+        if !std::fs::metadata(path).map_err(system)?.is_file() {
+            return Err(ArtifactError::Format {
+                path: path.to_path_buf(),
+                reason: "it is no regular file".to_string(),
+            });
+        }
         let file = std::fs::File::open(path).map_err(system)?;
-        let meta = file.metadata().map_err(system)?;
-        if !meta.is_file() {
-            return Err(ArtifactError::format(format!("{} is no regular file", path.display())));
-        }
-        if meta.len() < HEADER as u64 {
-            return Err(ArtifactError::format(format!(
-                "{} has {} bytes, a header has {HEADER}",
-                path.display(),
-                meta.len()
-            )));
-        }
         // SAFETY: the mapping is read-only and private; the documentation asks that
         // the file stays as it is while it is used.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(system)?;
-        Artifact::parse(Arc::new(map)).map_err(|e| match e {
-            ArtifactError::Format(why) => {
-                ArtifactError::Format(format!("{}: {why}", path.display()))
-            }
-            e => e,
-        })
+        Artifact::parse(path.to_path_buf(), Arc::new(map))
     }
 
-    /// Validates an artifact in memory.
+    /// Validates the header of an artifact in memory.
     ///
     /// # Errors
     /// As [`Artifact::open`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Artifact, ArtifactError> {
-        Artifact::parse(Arc::new(bytes))
+        Artifact::parse(PathBuf::from("(memory)"), Arc::new(bytes))
     }
 
-    fn parse(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<Artifact, ArtifactError> {
-        let b = (*bytes).as_ref();
-        let fail = |why: String| Err(ArtifactError::Format(why));
-        if b.len() < HEADER || &b[..8] != MAGIC {
-            return fail("the magic bytes are missing".into());
-        }
-        let version = |what, at, known| match u32_at(b, at) {
-            v if v > known => Err(ArtifactError::Version { what, got: v, known }),
-            0 => Err(ArtifactError::format(format!("{what} version 0"))),
-            _ => Ok(()),
-        };
-        let count = u32_at(b, 24) as usize;
-        let end = HEADER + count.min(MOST_SECTIONS + 1) * ENTRY;
-        // A newer version explains everything else, unless the bytes are damaged.
-        let intact = count <= MOST_SECTIONS && b.len() >= end && header_crc(b, end) == u32_at(b, 28);
-        if !intact {
-            return fail("the header is damaged (its checksum does not match)".into());
-        }
-        version("format", 8, FORMAT_VERSION)?;
-        version("ABI", 12, ABI_VERSION)?;
-        if u64_at(b, 16) != b.len() as u64 {
-            return fail(format!("it should have {} bytes and has {}", u64_at(b, 16), b.len()));
-        }
-        let mut sections: Vec<Section> = Vec::new();
-        let mut at = end;
-        for i in 0..count {
-            let e = HEADER + i * ENTRY;
-            let Some(kind) = SectionKind::from_number(u32_at(b, e)) else {
-                return fail(format!("section {i} is of unknown kind {}", u32_at(b, e)));
-            };
-            let (offset, len) = (u64_at(b, e + 8), u64_at(b, e + 16));
-            let inside = offset >= at as u64
-                && offset.checked_add(len).is_some_and(|x| x <= b.len() as u64);
-            if !inside {
-                return fail(format!("section {i} lies at {offset} with {len} bytes: outside the file or out of order"));
-            }
-            let (offset, len) = (offset as usize, len as usize);
-            if b[at..offset].iter().any(|&p| p != 0) {
-                return fail(format!("the padding before section {i} is not zero"));
-            }
-            if crc32fast::hash(&b[offset..offset + len]) != u32_at(b, e + 4) {
-                return fail(format!("section {i} ({}) is damaged", kind.name()));
-            }
-            sections.push(Section { kind, detail: u64_at(b, e + 24), offset, len });
-            at = offset + len;
-        }
-        if b[at..].iter().any(|&p| p != 0) {
-            return fail("there is something behind the last section".into());
-        }
-        Ok(Artifact { bytes, sections, program: OnceLock::new() })
+    fn parse(
+        path: PathBuf,
+        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    ) -> Result<Artifact, ArtifactError> {
+        let sections = read_table(&path, (*bytes).as_ref())?;
+        Ok(Artifact { path, bytes, sections, program: OnceLock::new() })
+    }
+
+    pub(super) fn damaged(&self, reason: impl Into<String>) -> ArtifactError {
+        ArtifactError::Format { path: self.path.clone(), reason: reason.into() }
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The sections, in the order of the file.
@@ -261,12 +323,34 @@ impl Artifact {
         self.len() == 0
     }
 
-    /// The bytes of a section.
-    pub fn bytes(&self, s: &Section) -> &[u8] {
-        &(*self.bytes).as_ref()[s.offset..s.offset + s.len]
+    /// The bytes of a section, which are checked when they are asked for the first
+    /// time.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    pub fn bytes(&self, s: &Section) -> Result<&[u8], ArtifactError> {
+        let all = (*self.bytes).as_ref();
+        let bytes = &all[s.offset..s.offset + s.len];
+        if !s.intact.load(Ordering::Relaxed) {
+            if all[s.padding..s.offset].iter().any(|&p| p != 0) {
+                return Err(self.damaged(format!(
+                    "the padding before the {} is not zero",
+                    s.kind.name()
+                )));
+            }
+            if crc32fast::hash(bytes) != s.crc {
+                return Err(self.damaged(format!(
+                    "the {} is damaged (its checksum does not match)",
+                    s.kind.name()
+                )));
+            }
+            s.intact.store(true, Ordering::Relaxed);
+        }
+        Ok(bytes)
     }
 
-    fn find(&self, kind: SectionKind) -> Option<&Section> {
+    /// The first section of a kind.
+    pub fn find(&self, kind: SectionKind) -> Option<&Section> {
         self.sections.iter().find(|s| s.kind == kind)
     }
 
@@ -274,11 +358,10 @@ impl Artifact {
         if let Some(p) = self.program.get() {
             return Ok(p);
         }
-        let s = self
-            .find(SectionKind::Program)
-            .ok_or_else(|| ArtifactError::format("there is no program"))?;
-        let p = postcard::from_bytes(self.bytes(s))
-            .map_err(|e| ArtifactError::format(format!("the program cannot be read: {e}")))?;
+        let s = self.find(SectionKind::Program);
+        let s = s.ok_or_else(|| self.damaged("there is no program"))?;
+        let p = postcard::from_bytes(self.bytes(s)?)
+            .map_err(|e| self.damaged(format!("the program cannot be read: {e}")))?;
         Ok(self.program.get_or_init(|| p))
     }
 
@@ -290,28 +373,33 @@ impl Artifact {
         Ok(&self.program_section()?.program)
     }
 
-    /// The processor architecture of the code.
-    pub fn architecture(&self) -> String {
-        self.program_section().map_or_else(|_| "unknown".to_string(), |p| p.architecture.clone())
-    }
-
-    pub(super) fn architecture_fits(&self) -> bool {
-        self.architecture() == std::env::consts::ARCH
-    }
-
-    /// The constants, shared with the file.
+    /// The processor architecture of the code, as [`std::env::consts::ARCH`].
     ///
     /// # Errors
-    /// When there are none.
+    /// When the program cannot be read.
+    pub fn architecture(&self) -> Result<&str, ArtifactError> {
+        Ok(&self.program_section()?.architecture)
+    }
+
+    /// The program's constants, shared with the file.
+    ///
+    /// # Errors
+    /// When there are none, or they are damaged.
     pub fn constants(&self) -> Result<Block, ArtifactError> {
-        let s = self
-            .find(SectionKind::Constants)
-            .ok_or_else(|| ArtifactError::format("there are no constants"))?;
-        let range = s.offset..s.offset + s.len;
-        let part = Part { whole: self.bytes.clone(), range };
-        if !part.as_ref().as_ptr().cast::<[u64; 8]>().cast::<u64>().is_aligned() {
+        let s = self.find(SectionKind::Constants);
+        self.block(s.ok_or_else(|| self.damaged("there are no constants"))?)
+    }
+
+    /// A section as memory that is shared with the file.
+    ///
+    /// # Errors
+    /// When it is damaged, or has to be copied and memory runs out.
+    pub fn block(&self, s: &Section) -> Result<Block, ArtifactError> {
+        self.bytes(s)?;
+        let part = Part { whole: self.bytes.clone(), range: s.offset..s.offset + s.len };
+        if part.as_ref().as_ptr() as usize % ALIGN != 0 {
             // A file in ordinary memory need not start on a page.
-            let copy = Block::try_new(s.len).map_err(|e| ArtifactError::format(e.to_string()))?;
+            let copy = Block::try_new(s.len).map_err(|e| self.damaged(e.to_string()))?;
             copy.write(part.as_ref());
             return Ok(copy);
         }
@@ -324,48 +412,52 @@ impl Artifact {
     /// When it cannot be read.
     pub fn sample(&self) -> Result<Option<Sample>, ArtifactError> {
         let Some(s) = self.find(SectionKind::Sample) else { return Ok(None) };
-        postcard::from_bytes(self.bytes(s))
+        postcard::from_bytes(self.bytes(s)?)
             .map(Some)
-            .map_err(|e| ArtifactError::format(format!("the sample cannot be read: {e}")))
+            .map_err(|e| self.damaged(format!("the sample cannot be read: {e}")))
     }
 
     /// A text section, if there is one.
-    pub fn text(&self, kind: SectionKind) -> Option<&str> {
-        std::str::from_utf8(self.bytes(self.find(kind)?)).ok()
-    }
-
-    /// Puts a file together.
     ///
     /// # Errors
-    /// When the plan cannot be written.
+    /// When it is damaged or no text.
+    pub fn text(&self, kind: SectionKind) -> Result<Option<&str>, ArtifactError> {
+        let Some(s) = self.find(kind) else { return Ok(None) };
+        std::str::from_utf8(self.bytes(s)?)
+            .map(Some)
+            .map_err(|_| self.damaged(format!("the {} is no text", kind.name())))
+    }
+
+    /// Puts a file together; `others` are sections that running does not need.
     pub fn assemble(
         program: &Program,
         code: &[(Isa, Vec<u8>)],
         constants: &[u8],
         sample: Option<&Sample>,
-        texts: &[(SectionKind, &str)],
-    ) -> Result<Vec<u8>, ArtifactError> {
-        let fail = |e: postcard::Error| ArtifactError::format(e.to_string());
+        others: &[(SectionKind, &[u8])],
+    ) -> Vec<u8> {
+        // Serialising into memory fails for maps and unsized lists, which these lack.
+        let written = "plans and samples can be written";
         let head = ProgramSection {
             architecture: std::env::consts::ARCH.to_string(),
             program: program.clone(),
         };
         let mut parts: Vec<(SectionKind, u64, std::borrow::Cow<'_, [u8]>)> =
-            vec![(SectionKind::Program, 0, postcard::to_stdvec(&head).map_err(fail)?.into())];
+            vec![(SectionKind::Program, 0, postcard::to_stdvec(&head).expect(written).into())];
         for (isa, object) in code {
             parts.push((SectionKind::Code, *isa as u64, object.as_slice().into()));
         }
         if let Some(s) = sample {
-            parts.push((SectionKind::Sample, 0, postcard::to_stdvec(s).map_err(fail)?.into()));
-        }
-        for (kind, text) in texts {
-            parts.push((*kind, 0, text.as_bytes().into()));
+            parts.push((SectionKind::Sample, 0, postcard::to_stdvec(s).expect(written).into()));
         }
         parts.push((SectionKind::Constants, 0, constants.into()));
+        for (kind, bytes) in others {
+            parts.push((*kind, 0, (*bytes).into()));
+        }
         let end = HEADER + parts.len() * ENTRY;
         let mut out = vec![0u8; end];
         for (i, (kind, detail, data)) in parts.iter().enumerate() {
-            let align = if *kind == SectionKind::Constants { PAGE } else { ALIGN };
+            let align = kind.align();
             out.resize(out.len().next_multiple_of(align), 0);
             let offset = out.len();
             out.extend_from_slice(data);
@@ -384,6 +476,6 @@ impl Artifact {
         out[24..28].copy_from_slice(&(parts.len() as u32).to_le_bytes());
         let crc = header_crc(&out, end);
         out[28..32].copy_from_slice(&crc.to_le_bytes());
-        Ok(out)
+        out
     }
 }

@@ -1,0 +1,148 @@
+//! What the compiler adds to an artifact beside the program: the graph it came
+//! from with its constants, the graph after fusion, the report. With these an
+//! artifact can be looked into and compiled again.
+
+use crate::codegen::cpu;
+use crate::graph::text::{self, ParseError};
+use crate::graph::{Graph, VerifyError, interpret, verify};
+use crate::pipeline::{CompileError, Compiled, Report};
+use crate::plan::PlanError;
+use sinter_kernels::isa::Isa;
+use sinter_runtime::artifact::{Artifact, ArtifactError, Sample, SectionKind};
+use sinter_runtime::{Array, DType};
+use thiserror::Error;
+
+/// How far a compiled program may be off from eager execution, relative to the
+/// largest magnitude of its outputs.
+pub const TOLERANCE: f64 = 1e-5;
+
+/// Constants of the source graph start at multiples of this many bytes.
+const ALIGN: usize = 64;
+
+/// Why what the compiler left in an artifact cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file is damaged.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// A part is missing: it was left out when the artifact was made.
+    #[error("the artifact holds no {0}")]
+    Missing(&'static str),
+    /// A graph that is none.
+    #[error("{section}: {source}")]
+    Parse {
+        /// The section.
+        section: &'static str,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// A graph that breaks an invariant.
+    #[error(transparent)]
+    Graph(#[from] VerifyError),
+    /// Constants that do not fit the graph.
+    #[error("source constants: {0}")]
+    Constants(String),
+    /// A report of another version.
+    #[error("report: {0}")]
+    Report(String),
+}
+
+impl Compiled {
+    /// The artifact: code for the given levels, constants, the graph it came from,
+    /// and a sample of these inputs with the outputs that eager execution gives for
+    /// them.
+    ///
+    /// # Errors
+    /// When code cannot be generated, or the sample cannot be run.
+    pub fn artifact(&mut self, levels: &[Isa], inputs: &[Array]) -> Result<Vec<u8>, CompileError> {
+        let source = &self.source;
+        let outputs = self.report.time("sample", || interpret(source, inputs))?;
+        let mut code = Vec::new();
+        for &isa in levels {
+            let plan = &self.plan;
+            let (bytes, kernels) = self.report.time("object", || cpu::object(plan, isa))?;
+            self.report.kernels = kernels;
+            code.push((isa, bytes));
+        }
+        let report = serde_json::to_string(&self.report).expect("reports are plain data");
+        let c = &self.plan.constants;
+        let constants = Array::from_block(c.clone(), 0, [c.len()].as_slice().into(), DType::U8)
+            .expect("a block holds its own bytes")
+            .to_bytes();
+        Ok(Artifact::assemble(
+            &self.plan.program,
+            &code,
+            &constants,
+            Some(&Sample::new(inputs, &outputs, TOLERANCE)),
+            &[
+                (SectionKind::Source, self.source.to_string().as_bytes()),
+                (SectionKind::Graph, self.plan.graph.to_string().as_bytes()),
+                (SectionKind::Report, report.as_bytes()),
+                (SectionKind::SourceConstants, &constant_bytes(&self.source)?),
+            ],
+        ))
+    }
+}
+
+/// The constants of a graph, in the order of its text.
+fn constant_bytes(g: &Graph) -> Result<Vec<u8>, CompileError> {
+    let mut out = Vec::new();
+    for c in text::constants(g).into_iter().map(|i| &g.constants[i]) {
+        let data = c.data.as_ref().ok_or_else(|| PlanError::NoData(c.name.clone()))?;
+        out.resize(out.len().next_multiple_of(ALIGN), 0);
+        out.extend(data.to_bytes());
+    }
+    Ok(out)
+}
+
+fn read_graph(a: &Artifact, kind: SectionKind) -> Result<Graph, ReadError> {
+    let section = kind.name();
+    let text = a.text(kind)?.ok_or(ReadError::Missing(section))?;
+    let g = text::parse(text).map_err(|source| ReadError::Parse { section, source })?;
+    verify(&g)?;
+    Ok(g)
+}
+
+/// The graph an artifact was compiled from, with its constants, whose memory is
+/// shared with the file.
+///
+/// # Errors
+/// When it was left out, or is damaged.
+pub fn source_graph(a: &Artifact) -> Result<Graph, ReadError> {
+    let mut g = read_graph(a, SectionKind::Source)?;
+    let section =
+        a.find(SectionKind::SourceConstants).ok_or(ReadError::Missing("source constants"))?;
+    let block = a.block(section)?;
+    let mut at = 0usize;
+    for c in &mut g.constants {
+        at = at.next_multiple_of(ALIGN);
+        let data = Array::from_block(block.clone(), at, c.ty.shape.clone(), c.ty.dtype)
+            .map_err(|e| ReadError::Constants(format!("`{}`: {e}", c.name)))?;
+        at += data.numel() * c.ty.dtype.size();
+        c.data = Some(data);
+    }
+    if at != block.len() {
+        let why = format!("{} bytes are there, the graph has {at}", block.len());
+        return Err(ReadError::Constants(why));
+    }
+    Ok(g)
+}
+
+/// The graph the program was made from, after rewriting, without the elements of
+/// its constants.
+///
+/// # Errors
+/// When it was left out, or is damaged.
+pub fn compiled_graph(a: &Artifact) -> Result<Graph, ReadError> {
+    read_graph(a, SectionKind::Graph)
+}
+
+/// What the compiler did.
+///
+/// # Errors
+/// When it was left out, or is damaged.
+pub fn report(a: &Artifact) -> Result<Report, ReadError> {
+    let text = a.text(SectionKind::Report)?.ok_or(ReadError::Missing("report"))?;
+    serde_json::from_str(text).map_err(|e| ReadError::Report(e.to_string()))
+}
