@@ -4,12 +4,13 @@
 
 use crate::codegen::cpu;
 use crate::graph::text::{self, ParseError};
-use crate::graph::{Graph, VerifyError, interpret, verify};
+use crate::graph::{Graph, NodeId, VerifyError, interpret, verify};
 use crate::pipeline::{CompileError, Compiled, Report};
 use crate::plan::PlanError;
 use sinter_kernels::isa::Isa;
 use sinter_runtime::artifact::{Artifact, ArtifactError, Sample, SectionKind};
-use sinter_runtime::{Array, DType};
+use sinter_runtime::op::RandomKind;
+use sinter_runtime::{Array, DType, Op, OpError, Scalar, eager};
 use thiserror::Error;
 
 /// How far a compiled program may be off from eager execution, relative to the
@@ -94,6 +95,29 @@ fn constant_bytes(g: &Graph) -> Result<Vec<u8>, CompileError> {
         out.extend(data.to_bytes());
     }
     Ok(out)
+}
+
+/// Inputs of the types a graph takes, for a sample: normally distributed numbers,
+/// and zeros where they are not real. Symbols have the sizes of their hints.
+///
+/// # Errors
+/// When an extent has no value or memory runs out.
+pub fn example_inputs(g: &Graph) -> Result<Vec<Array>, OpError> {
+    let one = |(i, n): (usize, &NodeId)| {
+        let ty = &g.node(*n).types[0];
+        let ty = ty.eval(&g.hints()).ok_or_else(|| OpError::Shape {
+            op: g.name.clone(),
+            reason: format!("input {i} has no size"),
+        })?;
+        let (dtype, shape) = (ty.dtype, ty.shape);
+        let op = if dtype.is_float() {
+            Op::Random { kind: RandomKind::Normal, dtype, seed: i as u64, offset: 0, shape }
+        } else {
+            Op::Full { value: Scalar::Int(0), dtype, shape }
+        };
+        eager::run1(&op, &[])
+    };
+    g.inputs().iter().enumerate().map(one).collect()
 }
 
 fn read_graph(a: &Artifact, kind: SectionKind) -> Result<Graph, ReadError> {

@@ -8,6 +8,7 @@
 pub mod artifact;
 pub mod codegen;
 pub mod cost;
+pub mod draw;
 pub mod graph;
 pub mod kernel;
 pub mod pipeline;

@@ -16,6 +16,9 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// Every level, lowest first.
+    pub const ALL: [Isa; 3] = [Isa::Baseline, Isa::Avx2, Isa::Avx512];
+
     /// The name used on command lines and in artifacts.
     pub fn name(self) -> &'static str {
         match self {
@@ -27,7 +30,7 @@ impl Isa {
 
     /// The level of that name.
     pub fn from_name(name: &str) -> Option<Isa> {
-        [Isa::Baseline, Isa::Avx2, Isa::Avx512].into_iter().find(|i| i.name() == name)
+        Isa::ALL.into_iter().find(|i| i.name() == name)
     }
 
     /// Width of one vector register in f32 lanes.

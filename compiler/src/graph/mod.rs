@@ -7,7 +7,6 @@
 //! makes it the oracle for everything the compiler does.
 
 mod build;
-mod dot;
 mod interpret;
 pub mod text;
 mod verify;

@@ -43,6 +43,8 @@ pub(super) struct Cluster {
 /// A fusion made or refused, for people.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Decision {
+    /// The op's number in the text of [`super::Plan::graph`].
+    pub node: usize,
     /// The op, as `name` and where it comes from.
     pub op: String,
     /// Number of the step it became part of.

@@ -10,6 +10,7 @@ mod prepare;
 
 pub use fuse::Decision;
 
+use crate::graph::text::number;
 use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
 use lower::{Lowering, Stored};
@@ -98,12 +99,13 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
     };
     lifetimes(&mut program, &generated);
     let mut decisions: Vec<Decision> = Vec::new();
+    let numbers = number(&g);
     for n in g.topological() {
         if let (Some(reason), Some(&step)) = (fusion.reasons.get(&n), step_of.get(&n)) {
             let op = g.op(n).map_or("", |o| o.name());
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
-            decisions.push(Decision { op, step, reason: reason.clone() });
+            decisions.push(Decision { node: numbers[&n], op, step, reason: reason.clone() });
         }
     }
     Ok(Plan { program, generated, constants, decisions, graph: g })

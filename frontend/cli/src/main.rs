@@ -4,6 +4,7 @@ mod commands;
 
 use clap::{Parser, Subcommand};
 use commands::{bench, compile, demo, inspect, run, verify};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Experiment eagerly, ship compiled.
@@ -28,6 +29,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Under that name this is the small program, which runs artifacts on the runtime
+    // alone.
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    if Path::new(&name).file_stem().is_some_and(|n| n == "sinter-run") {
+        return sinter_run::main(args);
+    }
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Demo(cli.demo)) {
         Command::Demo(args) => demo::run(&args),

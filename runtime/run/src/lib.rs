@@ -7,8 +7,8 @@ mod args;
 use args::{Action, Args};
 use sinter_kernels::{isa, par};
 use sinter_runtime::artifact::{Artifact, Verification};
-use sinter_runtime::program::{Model, Port, Program, bind_sizes};
-use sinter_runtime::{Array, DType, Scalar, file, npy};
+use sinter_runtime::program::{Port, Program, RunError};
+use sinter_runtime::{Array, Scalar, file, npy};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -112,16 +112,21 @@ fn run(args: &Args) -> Result<String, String> {
     let inputs = read_inputs(program, args)?;
     let files = output_files(program, args)?;
 
-    let began = Instant::now();
-    let outputs = allocate(&model, &inputs, args.batch)?;
-    feed(&model, &inputs, args.batch, &outputs)?;
-    let first = began.elapsed();
-    let mut times = Vec::with_capacity(args.repeat);
-    for _ in 1..args.repeat {
+    let inputs: Vec<&Array> = inputs.iter().collect();
+    let once = || {
         let began = Instant::now();
-        feed(&model, &inputs, args.batch, &outputs)?;
-        times.push(began.elapsed());
-    }
+        let outputs = match args.batch {
+            Some(rows) => model.run_rows(&inputs, rows),
+            None => model.run(&inputs),
+        };
+        let hint = |e: RunError| match e {
+            RunError::Range { .. } => format!("{e}; --batch N feeds the inputs N rows at a time"),
+            e => e.to_string(),
+        };
+        Ok::<_, String>((outputs.map_err(hint)?, began.elapsed()))
+    };
+    let (outputs, first) = once()?;
+    let mut times = (1..args.repeat).map(|_| Ok(once()?.1)).collect::<Result<Vec<_>, String>>()?;
 
     let mut out = String::new();
     for (i, (port, a)) in program.outputs.iter().zip(&outputs).enumerate() {
@@ -186,69 +191,6 @@ fn output_files(program: &Program, args: &Args) -> Result<Vec<PathBuf>, String> 
     }
     std::fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(program.outputs.iter().map(|p| path.join(format!("{}.npy", p.name))).collect())
-}
-
-/// Memory for the outputs of all rows.
-fn allocate(model: &Model, inputs: &[Array], batch: Option<usize>) -> Result<Vec<Array>, String> {
-    let program = model.program();
-    let all = batch.map_or(Ok(1), |_| rows(inputs))?;
-    let piece = match batch {
-        Some(b) => slices(inputs, 0, b.min(all)),
-        None => inputs.to_vec(),
-    };
-    let types: Vec<(DType, &[usize])> = piece.iter().map(|a| (a.dtype(), a.shape())).collect();
-    let sizes = bind_sizes(&program.inputs, &program.symbols, &types).map_err(text)?;
-    let output = |port: &Port| {
-        let ty = port.ty.eval(&sizes).ok_or_else(|| format!("`{}` has no size", port.name))?;
-        let mut shape = ty.shape;
-        if let Some(b) = batch {
-            if shape.first() != Some(&b.min(all)) {
-                return Err(format!(
-                    "output `{}` has shape {shape:?} for {} rows: it cannot be computed in pieces",
-                    port.name,
-                    b.min(all)
-                ));
-            }
-            shape[0] = all;
-        }
-        Array::empty(shape, ty.dtype).map_err(text)
-    };
-    program.outputs.iter().map(output).collect()
-}
-
-/// Runs the model on all rows of the inputs at once, or `batch` rows at a time.
-fn feed(
-    model: &Model,
-    inputs: &[Array],
-    batch: Option<usize>,
-    outputs: &[Array],
-) -> Result<(), String> {
-    let Some(batch) = batch else {
-        let (x, y): (Vec<&Array>, Vec<&Array>) = (inputs.iter().collect(), outputs.iter().collect());
-        return model.run_into(&x, &y).map_err(text);
-    };
-    let rows = rows(inputs)?;
-    for at in (0..rows).step_by(batch) {
-        let n = batch.min(rows - at);
-        feed(model, &slices(inputs, at, n), None, &slices(outputs, at, n))?;
-    }
-    Ok(())
-}
-
-/// The number of rows that all inputs have.
-fn rows(inputs: &[Array]) -> Result<usize, String> {
-    let mut rows = inputs.iter().map(|a| a.shape().first().copied());
-    let first = rows.next().flatten().filter(|&n| n > 0);
-    let first = first.ok_or("--batch needs inputs with at least one row")?;
-    if rows.all(|n| n == Some(first)) {
-        Ok(first)
-    } else {
-        Err("--batch needs inputs with equal numbers of rows".to_string())
-    }
-}
-
-fn slices(arrays: &[Array], at: usize, n: usize) -> Vec<Array> {
-    arrays.iter().map(|a| a.slice(0, at, n, 1)).collect()
 }
 
 /// `y: f32 [2, 10] = 0.5, -1, …`

@@ -162,9 +162,7 @@ impl Artifact {
 impl Section {
     /// Of code: the instruction-set level it is for.
     pub fn level(&self) -> Option<Isa> {
-        let level = [Isa::Baseline, Isa::Avx2, Isa::Avx512]
-            .into_iter()
-            .find(|i| *i as u64 == self.detail)?;
+        let level = Isa::ALL.into_iter().find(|i| *i as u64 == self.detail)?;
         (self.kind == SectionKind::Code).then_some(level)
     }
 }

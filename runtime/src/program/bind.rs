@@ -1,6 +1,6 @@
 //! Checking what a caller hands to a program.
 
-use super::Port;
+use super::{ModelError, Port};
 use crate::op::TensorType;
 use crate::{DType, Dim, Extent, OpError};
 use thiserror::Error;
@@ -67,6 +67,12 @@ pub enum RunError {
     /// An output overlaps an input or another output.
     #[error("output `{0}` overlaps an input or another output")]
     Overlap(String),
+    /// Inputs or outputs cannot be cut into rows.
+    #[error("cannot run by rows: {0}")]
+    Rows(&'static str),
+    /// The plan contradicts itself for these sizes.
+    #[error(transparent)]
+    Plan(#[from] ModelError),
     /// A kernel panicked; the program is still usable.
     #[error("step {step}: a kernel panicked: {message}")]
     Panic {
@@ -112,7 +118,7 @@ pub fn bind_sizes(
     let sizes: Vec<usize> =
         sizes.iter().zip(symbols).map(|(n, s)| n.unwrap_or(s.min)).collect();
     for (port, (dtype, shape)) in inputs.iter().zip(given) {
-        check(port, *dtype, shape, &sizes, symbols)?;
+        check_port(port, *dtype, shape, &sizes, symbols)?;
     }
     Ok(sizes)
 }
@@ -137,7 +143,7 @@ fn solve(d: &Dim, n: usize) -> Option<(usize, usize)> {
 }
 
 /// Checks one input or output against its port.
-pub(super) fn check(
+pub(super) fn check_port(
     port: &Port,
     dtype: DType,
     shape: &[usize],

@@ -8,6 +8,7 @@
 
 mod abi;
 mod bind;
+mod check;
 mod memory;
 mod model;
 mod steps;
@@ -153,6 +154,32 @@ impl Program {
     /// Names of its symbols.
     pub fn symbol_names(&self) -> Vec<String> {
         self.symbols.iter().map(|s| s.name.clone()).collect()
+    }
+
+    /// The temporaries, by buffer, with their lifetimes for these sizes of the
+    /// symbols.
+    ///
+    /// # Errors
+    /// When one has no size, or one beyond memory.
+    pub fn temporaries(&self, sizes: &[usize]) -> Result<Vec<(usize, Lifetime)>, RunError> {
+        let temporary = |(i, b): (usize, &Buffer)| {
+            let Place::Temp { first, last } = b.place else { return None };
+            let bytes = b.len.eval(sizes).and_then(|n| n.checked_mul(b.dtype.size()));
+            let bytes = bytes.filter(|&n| n <= isize::MAX as usize / 2);
+            let lifetime = |bytes| (i, Lifetime { bytes, first, last });
+            Some(bytes.map(lifetime).ok_or_else(|| model::unsized_extent(&self.name)))
+        };
+        self.buffers.iter().enumerate().filter_map(temporary).collect()
+    }
+
+    /// Where the temporaries lie for these sizes of the symbols.
+    ///
+    /// # Errors
+    /// As [`Program::temporaries`].
+    pub fn memory(&self, sizes: &[usize]) -> Result<MemoryPlan, RunError> {
+        let temporaries: Vec<Lifetime> =
+            self.temporaries(sizes)?.into_iter().map(|(_, l)| l).collect();
+        Ok(plan_memory(&temporaries))
     }
 
     /// `name(x: f32[N, 784]) -> (y: f32[N, 10])`

@@ -1,10 +1,10 @@
 //! A program ready to run.
 
 use super::abi::{Code, Frame};
-use super::bind::{RunError, bind_sizes, check};
-use super::memory::{Lifetime, plan_memory};
+use super::bind::{RunError, bind_sizes, check_port};
+use super::check;
 use super::steps::{Run, TABLE};
-use super::{Place, Program};
+use super::{Place, Port, Program};
 use crate::{Array, DType, Device, OpError};
 use sinter_kernels::mem::Block;
 use smallvec::SmallVec;
@@ -16,7 +16,8 @@ use thiserror::Error;
 #[error("invalid program: {0}")]
 pub struct ModelError(pub String);
 
-/// A program, its code and its constants. Any number of threads may run it at
+/// A program, its code and its constants, from [`crate::artifact::load`] or from
+/// the compiler. Any number of threads may run it at
 /// once; each run takes working memory from a pool, which after the first run of
 /// a size allocates nothing.
 pub struct Model {
@@ -47,7 +48,7 @@ impl Model {
     /// # Errors
     /// When the plan refers to something that does not exist.
     pub fn new(program: Program, code: Code, constants: Block) -> Result<Model, ModelError> {
-        validate(&program, &constants)?;
+        check::structure(&program, &constants)?;
         Ok(Model { program, code, constants, idle: Mutex::new(Vec::new()) })
     }
 
@@ -71,7 +72,7 @@ impl Model {
     /// # Errors
     /// When a size does not evaluate.
     pub fn arena_bytes(&self, sizes: &[usize]) -> Result<usize, RunError> {
-        Ok(plan_memory(&lifetimes(&self.program, sizes)?).total)
+        Ok(self.program.memory(sizes)?.total)
     }
 
     /// Runs the program; results are in fresh memory.
@@ -96,6 +97,44 @@ impl Model {
         Ok(outs)
     }
 
+    /// Runs the program on `rows` rows of the inputs (their first dimension) at a
+    /// time, the last time on what is left: inputs of any length go through a
+    /// program compiled for a range of lengths, in bounded working memory. The
+    /// outputs' rows must belong to the inputs' rows.
+    ///
+    /// # Errors
+    /// When inputs differ in their numbers of rows or outputs have other numbers of
+    /// rows than inputs, and as [`Model::run`].
+    pub fn run_rows(&self, inputs: &[&Array], rows: usize) -> Result<Vec<Array>, RunError> {
+        let all = inputs.first().and_then(|a| a.shape().first().copied()).unwrap_or(0);
+        let uneven = inputs.iter().any(|a| a.shape().first() != Some(&all));
+        let rows = rows.min(all);
+        if uneven || rows == 0 {
+            return Err(RunError::Rows("inputs need one number of rows, at least one"));
+        }
+        let cut = |arrays: &[&Array], at: usize, n: usize| -> Vec<Array> {
+            arrays.iter().map(|a| a.slice(0, at, n, 1)).collect()
+        };
+        let piece = cut(inputs, 0, rows);
+        let sizes = self.sizes(&piece.iter().collect::<Vec<_>>())?;
+        let output = |p: &Port| {
+            let mut t = p.ty.eval(&sizes).ok_or_else(|| unsized_extent(&p.name))?;
+            if t.shape.first() != Some(&rows) {
+                return Err(RunError::Rows("outputs have other numbers of rows than inputs"));
+            }
+            t.shape[0] = all;
+            Array::empty(t.shape, t.dtype).map_err(RunError::Memory)
+        };
+        let outs = self.program.outputs.iter().map(output).collect::<Result<Vec<_>, _>>()?;
+        let out_refs: Vec<&Array> = outs.iter().collect();
+        for at in (0..all).step_by(rows) {
+            let n = rows.min(all - at);
+            let (x, y) = (cut(inputs, at, n), cut(&out_refs, at, n));
+            self.run_into(&x.iter().collect::<Vec<_>>(), &y.iter().collect::<Vec<_>>())?;
+        }
+        Ok(outs)
+    }
+
     /// Runs the program into arrays that exist. After the first run of a size
     /// nothing is allocated, provided that inputs are dense.
     ///
@@ -111,7 +150,7 @@ impl Model {
             });
         }
         for (i, (p, o)) in self.program.outputs.iter().zip(outputs).enumerate() {
-            check(p, o.dtype(), o.shape(), &sizes, &self.program.symbols)?;
+            check_port(p, o.dtype(), o.shape(), &sizes, &self.program.symbols)?;
             if !o.is_contiguous() || o.block().is_read_only() {
                 let reason = "an output must be dense and writable".to_string();
                 return Err(RunError::Memory(OpError::Value { op: p.name.clone(), reason }));
@@ -184,7 +223,8 @@ impl Model {
     }
 
     fn workspace(&self, sizes: &[usize]) -> Result<Workspace, RunError> {
-        let plan = plan_memory(&lifetimes(&self.program, sizes)?);
+        check::extents(&self.program, sizes)?;
+        let plan = self.program.memory(sizes)?;
         let memory = |source| OpError::Memory { op: self.program.name.clone(), source };
         let arena = Block::try_new(plan.total).map_err(|e| RunError::Memory(memory(e)))?;
         let mut temps = plan.offsets.iter();
@@ -254,78 +294,11 @@ fn start(a: &Array) -> *mut u8 {
     a.block().as_ptr().wrapping_add(a.offset() * a.dtype().size())
 }
 
-fn unsized_extent(name: &str) -> RunError {
+pub(super) fn unsized_extent(name: &str) -> RunError {
     RunError::Memory(OpError::Shape {
         op: name.to_string(),
         reason: "an extent is negative or too large for these sizes".to_string(),
     })
-}
-
-fn lifetimes(p: &Program, sizes: &[usize]) -> Result<Vec<Lifetime>, RunError> {
-    p.buffers
-        .iter()
-        .filter_map(|b| match b.place {
-            Place::Temp { first, last } => Some((b, first, last)),
-            _ => None,
-        })
-        .map(|(b, first, last)| {
-            let n = b.len.eval(sizes).and_then(|n| n.checked_mul(b.dtype.size()));
-            let bytes = n.filter(|&n| n <= isize::MAX as usize / 2);
-            let bytes = bytes.ok_or_else(|| unsized_extent(&p.name))?;
-            Ok(Lifetime { bytes, first, last })
-        })
-        .collect()
-}
-
-/// Every reference of the plan must lead somewhere, so that running needs no
-/// further checks on its structure.
-fn validate(p: &Program, constants: &Block) -> Result<(), ModelError> {
-    let bad = |why: String| Err(ModelError(why));
-    let shape_len = |t: &[crate::Dim]| t.len();
-    for (i, b) in p.buffers.iter().enumerate() {
-        match b.place {
-            Place::Input(k) if k as usize >= p.inputs.len() => {
-                return bad(format!("buffer {i} is input {k} of {}", p.inputs.len()));
-            }
-            Place::Output(k) if k as usize >= p.outputs.len() => {
-                return bad(format!("buffer {i} is output {k} of {}", p.outputs.len()));
-            }
-            Place::Input(k) if p.inputs[k as usize].ty.dtype != b.dtype => {
-                return bad(format!("buffer {i} and input {k} differ in type"));
-            }
-            Place::Output(k) if p.outputs[k as usize].ty.dtype != b.dtype => {
-                return bad(format!("buffer {i} and output {k} differ in type"));
-            }
-            Place::Constant(at) => {
-                let bytes = b.len.eval(&[]).and_then(|n| n.checked_mul(b.dtype.size()));
-                let end = bytes.and_then(|n| n.checked_add(usize::try_from(at).ok()?));
-                if end.is_none_or(|e| e > constants.len()) || at % b.dtype.size() as u64 != 0 {
-                    return bad(format!("buffer {i} leaves the constants"));
-                }
-            }
-            Place::Temp { first, last } if first > last || last as usize >= p.steps.len() => {
-                return bad(format!("buffer {i} lives from step {first} to {last}"));
-            }
-            _ => {}
-        }
-    }
-    for (i, s) in p.steps.iter().enumerate() {
-        let views: Vec<&super::View> = match s {
-            super::Step::Generated { .. } => vec![],
-            super::Step::Contract { operands, bias, result, .. } => {
-                operands.iter().chain(bias).chain([result]).collect()
-            }
-            super::Step::Library { operands, results, .. } => {
-                operands.iter().chain(results).collect()
-            }
-        };
-        for v in views {
-            if v.buffer as usize >= p.buffers.len() || shape_len(&v.shape) != v.strides.len() {
-                return bad(format!("step {i} uses a view of buffer {} that is none", v.buffer));
-            }
-        }
-    }
-    Ok(())
 }
 
 impl std::fmt::Debug for Model {

@@ -6,6 +6,7 @@
 //! in the same module as plain bytes. The in-process path (JIT) and the file path
 //! (object) share everything up to the module, so they run the same code.
 
+mod disassemble;
 mod func;
 mod jit;
 mod micro;
@@ -13,6 +14,7 @@ mod object;
 mod scalar;
 mod wide;
 
+pub use disassemble::{Function, disassemble};
 pub use jit::jit;
 pub use object::object;
 pub use scalar::supports;
@@ -62,8 +64,6 @@ pub struct Listing {
     pub how: String,
     /// The kernel IR.
     pub ir: String,
-    /// The machine code of its rows (of the whole kernel, where it is not vectorised).
-    pub code: Vec<u8>,
 }
 
 /// The Cranelift target of an instruction-set level, the same on every machine.
@@ -164,7 +164,7 @@ impl<M: Module> Generator<'_, M> {
         linkage: Linkage,
         signature: Signature,
         body: impl FnOnce(&mut M, &mut Func<'_>, Vec<Value>),
-    ) -> Result<(FuncId, Vec<u8>), CodegenError> {
+    ) -> Result<FuncId, CodegenError> {
         let fail = |e: &dyn std::fmt::Display| Self::failed(name, e);
         let id = self.module.declare_function(name, linkage, &signature).map_err(|e| fail(&e))?;
         self.module.clear_context(&mut self.context);
@@ -180,8 +180,7 @@ impl<M: Module> Generator<'_, M> {
             // Cranelift's error shows the function; its message alone does not.
             Self::failed(name, format!("{e:?}"))
         })?;
-        let code = self.context.compiled_code().map_or(vec![], |c| c.code_buffer().to_vec());
-        Ok((id, code))
+        Ok(id)
     }
 
     /// Compiles one kernel: wide rows inside Cranelift loops where possible.
@@ -194,7 +193,7 @@ impl<M: Module> Generator<'_, M> {
         };
         let params = if k.hook { 6 } else { 3 };
         let signature = self.signature(params, &[]);
-        let (id, how, code) = match attempt {
+        let (id, how) = match attempt {
             Ok(w) => {
                 let row_name = format!("{}.rows", k.name);
                 let row_sig = self.signature(1, &[]);
@@ -205,7 +204,7 @@ impl<M: Module> Generator<'_, M> {
                 self.module
                     .define_function_bytes(rows, 64, &w.code, &[])
                     .map_err(|e| Self::failed(&row_name, e))?;
-                let (id, _) = self.define(&k.name, Linkage::Local, signature, |m, f, p| {
+                let id = self.define(&k.name, Linkage::Local, signature, |m, f, p| {
                     let rows = m.declare_func_in_func(rows, f.b.func);
                     let call = |f: &mut Func<'_>, slot: Value| {
                         f.b.ins().call(rows, &[slot]);
@@ -222,10 +221,10 @@ impl<M: Module> Generator<'_, M> {
                     self.isa.lanes_f32() * 32,
                     w.unroll.iter().map(usize::to_string).collect::<Vec<_>>().join("/")
                 );
-                (id, how, w.code)
+                (id, how)
             }
             Err(why) => {
-                let (id, code) = self.define(&k.name, Linkage::Local, signature, |_, f, p| {
+                let id = self.define(&k.name, Linkage::Local, signature, |_, f, p| {
                     if k.hook {
                         scalar_hook(f, k, &p)
                     } else {
@@ -233,7 +232,7 @@ impl<M: Module> Generator<'_, M> {
                     }
                     f.b.ins().return_(&[]);
                 })?;
-                (id, format!("element by element: {}", why.0), code)
+                (id, format!("element by element: {}", why.0))
             }
         };
         let listing = Listing {
@@ -241,7 +240,6 @@ impl<M: Module> Generator<'_, M> {
             step: gen_.step,
             how,
             ir: gen_.kernel.text(&self.symbols),
-            code,
         };
         Ok((id, listing))
     }
@@ -255,7 +253,7 @@ impl<M: Module> Generator<'_, M> {
         let signature = self.signature(1, &[types::I32]);
         let parallel_sig = self.signature(4, &[]);
         let call_sig = self.signature(3, &[types::I32]);
-        let (id, _) = self.define(ENTRY, Linkage::Export, signature, |m, f, _| {
+        let id = self.define(ENTRY, Linkage::Export, signature, |m, f, _| {
             let table = f.b.ins().load(types::I64, plain(), f.frame, 16);
             let parallel_sig = f.b.import_signature(parallel_sig);
             let call_sig = f.b.import_signature(call_sig);

@@ -1,8 +1,25 @@
-//! One module for each command.
+//! One module for each command, and what they share.
 
 pub mod bench;
 pub mod compile;
 pub mod demo;
+mod files;
 pub mod inspect;
 pub mod run;
 pub mod verify;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+/// A table with these column heads, borders only where they separate.
+pub fn table<const N: usize>(heads: [&str; N]) -> Table {
+    let mut t = Table::new();
+    t.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(heads);
+    t
+}
+
+/// Aligns a column.
+pub fn align(t: &mut Table, column: usize, how: CellAlignment) {
+    if let Some(c) = t.column_mut(column) {
+        c.set_cell_alignment(how);
+    }
+}

@@ -1,0 +1,76 @@
+//! The steps of a program as text.
+
+use sinter_runtime::Extent;
+use sinter_runtime::op::Act;
+use sinter_runtime::program::{Packing, Place, Program, Step, View};
+
+/// One line a buffer, one line a step.
+pub fn listing(p: &Program) -> String {
+    let names = p.symbol_names();
+    let mut out = String::new();
+    for (i, b) in p.buffers.iter().enumerate() {
+        let place = match b.place {
+            Place::Input(k) => format!("input {}", p.inputs[k as usize].name),
+            Place::Output(k) => format!("output {}", p.outputs[k as usize].name),
+            Place::Constant(at) => format!("constant at byte {at}"),
+            Place::Temp { first, last } => format!("temporary of steps {first}..={last}"),
+        };
+        out += &format!("b{i}: {}[{}] {place}\n", b.dtype, b.len.show(&names));
+    }
+    for (i, s) in p.steps.iter().enumerate() {
+        out += &format!("{i:>3}  {}\n", text(p, s, &names));
+    }
+    out
+}
+
+/// A step in one line.
+pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
+    let view = |v: &View| view(p, v, names);
+    let list = |vs: &[View]| vs.iter().map(view).collect::<Vec<_>>().join(", ");
+    match step {
+        Step::Generated { name } => format!("generated {name}"),
+        Step::Library { op, operands, results } => {
+            format!("{} = library {}({})", list(results), op.text(names), list(operands))
+        }
+        Step::Contract { op, operands: [x, w], packing, bias, act, hook, result } => {
+            let w = match packing {
+                Packing::None => view(w),
+                Packing::Panels => format!("{} in panels", view(w)),
+                Packing::Conv(kind) => format!("{} packed for kernel {kind}", view(w)),
+            };
+            let mut t = format!("{} = {}({}, {w})", view(result), op.text(names), view(x));
+            if let Some(b) = bias {
+                t += &format!(" + {}", view(b));
+            }
+            if *act != Act::None {
+                t += &format!(", {}", act.name());
+            }
+            if *hook {
+                t += ", each tile finished by generated code";
+            }
+            t
+        }
+    }
+}
+
+/// `b3[N, 10]`, with offset and strides where it is not the whole buffer in order.
+fn view(p: &Program, v: &View, names: &[String]) -> String {
+    let dims = |d: &[sinter_runtime::Dim]| {
+        d.iter().map(|d| d.show(names)).collect::<Vec<_>>().join(", ")
+    };
+    let mut t = format!("b{}[{}]", v.buffer, dims(&v.shape));
+    let whole = v.shape.iter().fold(sinter_runtime::Dim::of(1), |n, d| n.times(d));
+    let dense = v.strides.iter().zip(&v.shape).rev().try_fold(
+        sinter_runtime::Dim::of(1),
+        |expect, (s, d)| (d.is(1) || *s == expect).then(|| expect.times(d)),
+    );
+    if dense.is_none() {
+        t += &format!(" strides [{}]", dims(&v.strides));
+    }
+    if !v.offset.is(0) {
+        t += &format!(" from {}", v.offset.show(names));
+    } else if dense.is_some() && p.buffers[v.buffer as usize].len != whole {
+        t += " in part";
+    }
+    t
+}
