@@ -312,6 +312,20 @@ impl fmt::Debug for Dim {
     }
 }
 
+/// Highest power of a symbol in the number of elements of a shape that comes from
+/// text, so that what ops make of two such shapes is still an extent.
+const MOST_POWER: u8 = 7;
+
+/// The number of elements of a shape that comes from text; `None` where it is not
+/// known to be one that memory can hold.
+pub fn checked_count(shape: &[Dim]) -> Option<Dim> {
+    let n = shape.iter().try_fold(Dim::of(1), |n, d| n.checked_times(d))?;
+    let fits = n.terms().all(|(c, powers)| {
+        c.unsigned_abs() <= isize::MAX as u64 / 16 && powers.iter().all(|&p| p <= MOST_POWER)
+    });
+    fits.then_some(n)
+}
+
 /// The number of elements of a shape.
 pub fn count<D: Extent>(shape: &[D]) -> D {
     shape.iter().fold(D::of(1), |n, d| n.times(d))

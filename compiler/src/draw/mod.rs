@@ -14,7 +14,8 @@ pub use svg::{DrawError, svg};
 use crate::graph::{Graph, Kind, NodeId, Value, text};
 use crate::pipeline::Report;
 use rustc_hash::FxHashMap;
-use sinter_runtime::Op;
+use sinter_runtime::op::Act;
+use sinter_runtime::{Dim, Op};
 
 /// Which ops became one step, for [`dot`] and [`svg`].
 #[derive(Clone, Debug, Default)]
@@ -114,12 +115,14 @@ struct Picture {
 fn is_inline(g: &Graph, v: Value) -> bool {
     match &g.node(v.node).kind {
         Kind::Constant(_) => true,
-        Kind::Op(Op::Full { .. }) => !g.is_output(v),
-        _ => false,
+        Kind::Op(_) if g.is_output(v) => false,
+        Kind::Op(Op::Full { .. }) => true,
+        Kind::Op(op) => op.is_view() && is_inline(g, g.operands(v.node)[0]),
+        Kind::Input { .. } => false,
     }
 }
 
-/// `conv1.weight [32, 1, 3, 3]`, or the number of a filled array.
+/// `conv1.weight [32, 1, 3, 3]`, a view of it, or the number of a filled array.
 fn inline_text(g: &Graph, v: Value) -> String {
     match &g.node(v.node).kind {
         Kind::Constant(i) => {
@@ -127,14 +130,21 @@ fn inline_text(g: &Graph, v: Value) -> String {
             format!("{} {:?}", c.name, c.ty.shape.as_slice())
         }
         Kind::Op(Op::Full { value, .. }) => value.to_string(),
-        _ => String::new(),
+        Kind::Op(op) => {
+            let of = g.operands(v.node).first().map(|x| inline_text(g, *x));
+            format!("{} {}", op.name(), of.unwrap_or_default())
+        }
+        Kind::Input { name } => name.clone(),
     }
 }
 
-fn line(g: &Graph, n: NodeId, op: &Op<sinter_runtime::Dim>) -> Line {
+fn line(g: &Graph, n: NodeId, op: &Op<Dim>) -> Line {
     let name = match op {
-        Op::Reduce { kind, .. } => kind.name(),
-        op => op.name(),
+        Op::Reduce { kind, .. } => kind.name().to_string(),
+        Op::MatMul { act } | Op::Conv { act, .. } if *act != Act::None => {
+            format!("{} + {}", op.name(), act.name())
+        }
+        op => op.name().to_string(),
     };
     let notes =
         g.operands(n).into_iter().filter(|v| is_inline(g, *v)).map(|v| inline_text(g, v)).collect();
@@ -143,7 +153,7 @@ fn line(g: &Graph, n: NodeId, op: &Op<sinter_runtime::Dim>) -> Line {
     if !origin.is_empty() {
         tooltip += &format!("\n{origin}");
     }
-    Line { sort: Sort::of(op), name: name.to_string(), notes, tooltip }
+    Line { sort: Sort::of(op), name, notes, tooltip }
 }
 
 impl Picture {
@@ -179,11 +189,11 @@ impl Picture {
                 Kind::Op(_) if is_inline(g, Value { node: n, output: 0 }) => continue,
                 Kind::Input { name } => {
                     part_of.insert(n, parts.len());
-                    parts.push(port(name, "input"));
+                    parts.push(port(&format!("input {name}"), &node.types[0].text(&names)));
                 }
                 Kind::Constant(i) => {
                     part_of.insert(n, parts.len());
-                    parts.push(port(&g.constants[*i].name, "constant"));
+                    parts.push(port(&g.constants[*i].name, &node.types[0].text(&names)));
                 }
                 Kind::Op(op) => {
                     let step = steps.step_of.get(&n).copied();
@@ -214,7 +224,7 @@ impl Picture {
             if let Some(&from) = part_of.get(&v.node) {
                 connect(from, parts.len(), flow(*v));
             }
-            parts.push(port(&name, "output"));
+            parts.push(port(&name, &flow(*v)));
         }
         Picture { parts, arrows }
     }

@@ -98,7 +98,13 @@ fn size(p: &Part) -> Point {
     let widest = p.lines.iter().map(width).fold(title, f64::max);
     let title = if p.title.is_some() { SMALL_HEIGHT + 2.0 } else { 0.0 };
     let height: f64 = p.lines.iter().map(line_height).sum();
-    Point::new(widest + 4.0 * PAD, title + height + 2.0 * PAD)
+    let frame = frame(p);
+    Point::new(widest + 2.0 * PAD + 2.0 * frame, title + height + 2.0 * frame)
+}
+
+/// The space between a part's edge and its lines: an op alone is its own box.
+fn frame(p: &Part) -> f64 {
+    if p.title.is_some() { PAD } else { 0.0 }
 }
 
 fn line_height(l: &Line) -> f64 {
@@ -126,14 +132,14 @@ impl Canvas<'_> {
     /// A box with its lines, its top left corner at `at`.
     fn part(&mut self, p: &Part, at: Point, size: Point) {
         let out = &mut self.boxes;
-        let single = p.title.is_none();
-        if !single {
+        let frame = frame(p);
+        if p.title.is_some() {
             put(out, format_args!(
                 "<rect class=\"b\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"7\"/>",
                 at.x, at.y, size.x, size.y
             ));
         }
-        let mut y = at.y + PAD;
+        let mut y = at.y + frame;
         if let Some(t) = &p.title {
             y += SMALL_HEIGHT + 2.0;
             let (x, y) = (at.x + PAD, y - 5.0);
@@ -147,12 +153,12 @@ impl Canvas<'_> {
                 "<g><title>{}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
                  rx=\"{radius:.0}\" fill=\"{fill}\" stroke=\"{edge}\"/>",
                 escape(&l.tooltip),
-                at.x + PAD,
+                at.x + frame,
                 y + 1.0,
-                size.x - 2.0 * PAD,
+                size.x - 2.0 * frame,
                 height - 2.0
             ));
-            let x = at.x + 2.0 * PAD;
+            let x = at.x + frame + PAD;
             put(out, format_args!(
                 "<text class=\"n\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
                 y + NAME_HEIGHT - 4.0,

@@ -17,6 +17,7 @@
 use super::{Constant, Graph, Kind, NodeId, Origin, Symbol, Value};
 use rustc_hash::FxHashMap;
 use sinter_runtime::op::TensorType;
+use sinter_runtime::dim::checked_count;
 use sinter_runtime::{DType, Dim, Dims, Extent, Op};
 use std::fmt::{self, Write};
 use thiserror::Error;
@@ -237,6 +238,7 @@ pub fn parse_type(text: &str, names: &[String]) -> Result<TensorType<Dim>, Strin
         .filter(|d| !d.is_empty())
         .map(|d| Dim::parse(d, names))
         .collect::<Result<Dims<Dim>, String>>()?;
+    checked_count(&shape).ok_or_else(|| format!("`{text}` has more elements than memory"))?;
     Ok(TensorType { dtype, shape })
 }
 
@@ -377,6 +379,10 @@ mod tests {
             (
                 "graph \"x\" {\n  %0 = input \"a\": f32[2]\n  %1 = exp(%0): f32[3]\n",
                 "the results are",
+            ),
+            (
+                "graph \"x\" {\n  %0 = input \"a\": f32[99999999999, 99999999999]\n",
+                "more elements than memory",
             ),
             ("graph \"x\" {\n  return %0\n}", "not a value"),
             ("graph \"x\" {\n  return\n}\nx", "after the end"),

@@ -1,7 +1,7 @@
 //! Attributes of ops as text: what graphs print and parse back.
 
 use super::*;
-use crate::dim::{Dim, Dims, Extent};
+use crate::dim::{Dim, Dims, Extent, checked_count};
 
 /// A value that stands in an op's attribute list.
 pub trait Attr: Sized {
@@ -29,7 +29,10 @@ pub(super) fn print_dims<D: Extent>(dims: &[D], names: &[String]) -> String {
 }
 
 pub(super) fn parse_dims(text: &str, names: &[String]) -> Result<Dims<Dim>, String> {
-    items(text)?.into_iter().map(|t| Dim::parse(t, names)).collect()
+    let dims: Dims<Dim> =
+        items(text)?.into_iter().map(|t| Dim::parse(t, names)).collect::<Result<_, _>>()?;
+    checked_count(&dims).ok_or_else(|| format!("`{text}` has more elements than memory"))?;
+    Ok(dims)
 }
 
 macro_rules! attr_by_str {

@@ -193,3 +193,6 @@ impl Program {
         format!("{}({}) -> ({})", self.name, ports(&self.inputs), ports(&self.outputs))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ pub fn disassemble(object: &[u8]) -> Result<Vec<Function>, String> {
         .filter(|s| s.kind() == SymbolKind::Text)
         .filter_map(|s| Some((s.section_index()?, s.address(), s.size(), s.name().ok()?)))
         .collect();
-    symbols.sort_by_key(|s| (s.0, s.1));
+    symbols.sort_by_key(|s| (s.0.0, s.1));
     let mut out = Vec::with_capacity(symbols.len());
     for (section, address, size, name) in symbols {
         let section = file.section_by_index(section).map_err(|e| e.to_string())?;

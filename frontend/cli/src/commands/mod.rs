@@ -8,12 +8,14 @@ pub mod inspect;
 pub mod run;
 pub mod verify;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 
 /// A table with these column heads, borders only where they separate.
 pub fn table<const N: usize>(heads: [&str; N]) -> Table {
     let mut t = Table::new();
     t.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(heads);
+    t.remove_style(TableComponent::HorizontalLines);
+    t.remove_style(TableComponent::MiddleIntersections);
     t
 }
 

@@ -1,8 +1,8 @@
 //! The steps of a program as text.
 
-use sinter_runtime::Extent;
 use sinter_runtime::op::Act;
 use sinter_runtime::program::{Packing, Place, Program, Step, View};
+use sinter_runtime::{Dim, Extent};
 
 /// One line a buffer, one line a step.
 pub fn listing(p: &Program) -> String {
@@ -33,10 +33,11 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
             format!("{} = library {}({})", list(results), op.text(names), list(operands))
         }
         Step::Contract { op, operands: [x, w], packing, bias, act, hook, result } => {
+            let packed = || format!("b{}[{}]", w.buffer, dims(&w.shape, names));
             let w = match packing {
                 Packing::None => view(w),
-                Packing::Panels => format!("{} in panels", view(w)),
-                Packing::Conv(kind) => format!("{} packed for kernel {kind}", view(w)),
+                Packing::Panels => format!("{} in panels", packed()),
+                Packing::Conv(kind) => format!("{} packed for kernel {kind}", packed()),
             };
             let mut t = format!("{} = {}({}, {w})", view(result), op.text(names), view(x));
             if let Some(b) = bias {
@@ -55,22 +56,22 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
 
 /// `b3[N, 10]`, with offset and strides where it is not the whole buffer in order.
 fn view(p: &Program, v: &View, names: &[String]) -> String {
-    let dims = |d: &[sinter_runtime::Dim]| {
-        d.iter().map(|d| d.show(names)).collect::<Vec<_>>().join(", ")
-    };
-    let mut t = format!("b{}[{}]", v.buffer, dims(&v.shape));
-    let whole = v.shape.iter().fold(sinter_runtime::Dim::of(1), |n, d| n.times(d));
-    let dense = v.strides.iter().zip(&v.shape).rev().try_fold(
-        sinter_runtime::Dim::of(1),
-        |expect, (s, d)| (d.is(1) || *s == expect).then(|| expect.times(d)),
-    );
+    let mut t = format!("b{}[{}]", v.buffer, dims(&v.shape, names));
+    // The number of elements, where they lie in row-major order.
+    let dense = v.strides.iter().zip(&v.shape).rev().try_fold(Dim::of(1), |n, (s, d)| {
+        (d.is(1) || *s == n).then(|| n.times(d))
+    });
     if dense.is_none() {
-        t += &format!(" strides [{}]", dims(&v.strides));
+        t += &format!(" strides [{}]", dims(&v.strides, names));
     }
     if !v.offset.is(0) {
         t += &format!(" from {}", v.offset.show(names));
-    } else if dense.is_some() && p.buffers[v.buffer as usize].len != whole {
+    } else if dense.is_some_and(|n| p.buffers[v.buffer as usize].len != n) {
         t += " in part";
     }
     t
+}
+
+fn dims(d: &[Dim], names: &[String]) -> String {
+    d.iter().map(|d| d.show(names)).collect::<Vec<_>>().join(", ")
 }
