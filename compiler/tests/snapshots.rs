@@ -3,7 +3,7 @@
 
 mod common;
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+use sinter_compiler::codegen::cpu::disassemble;
 use sinter_compiler::graph::{Graph, text};
 use sinter_compiler::{Compiled, Options, compile};
 use sinter_kernels::isa::Isa;
@@ -77,21 +77,6 @@ fn overview(c: &Compiled) -> String {
     s
 }
 
-/// Machine code in text, without addresses that depend on where data lies.
-fn listing(code: &[u8]) -> String {
-    let mut out = String::new();
-    let mut formatter = IntelFormatter::new();
-    for i in Decoder::with_ip(64, code, 0, DecoderOptions::NONE) {
-        if i.is_invalid() {
-            break;
-        }
-        write!(out, "{:4x}  ", i.ip()).expect("strings take text");
-        formatter.format(&i, &mut out);
-        out.push('\n');
-    }
-    out
-}
-
 #[test]
 fn fused() {
     insta::assert_snapshot!("mlp_fused", overview(&compiled(MLP, true, Isa::Avx2)));
@@ -107,10 +92,18 @@ fn unfused() {
 #[test]
 fn code() {
     for (isa, name) in [(Isa::Avx2, "pointwise_avx2"), (Isa::Avx512, "pointwise_avx512")] {
-        let c = compiled(POINTWISE, false, isa);
+        let mut c = compiled(POINTWISE, false, isa);
+        let functions = disassemble(&c.object().expect("code is generated")).expect("it is code");
         let mut text = String::new();
         for k in &c.report.kernels {
-            write!(text, "{}\n{}\n", k.ir, listing(&k.code)).expect("strings take text");
+            writeln!(text, "{}", k.ir).expect("strings take text");
+            let rows = format!("{}.rows", k.name);
+            for f in functions.iter().filter(|f| f.name == rows) {
+                for (at, i) in &f.instructions {
+                    writeln!(text, "{at:4x}  {i}").expect("strings take text");
+                }
+            }
+            text.push('\n');
         }
         insta::assert_snapshot!(name, text);
     }
