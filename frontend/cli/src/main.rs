@@ -26,6 +26,8 @@ enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
+    #[command(hide = true)]
+    TimeEager(demo::measure::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,12 +46,14 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::TimeEager(args) => demo::measure::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {}", message(&e));
-            ExitCode::FAILURE
+            let code = if e.is::<demo::Interrupted>() { demo::EXIT_CODE } else { 1 };
+            ExitCode::from(code)
         }
     }
 }

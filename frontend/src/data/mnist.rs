@@ -126,6 +126,12 @@ impl Mnist {
         Ok(Mnist { images: images.data, size: [h, w], labels: labels.data })
     }
 
+    /// Keeps the first `n` images.
+    pub fn truncate(&mut self, n: usize) {
+        self.images.truncate(n.saturating_mul(self.size[0] * self.size[1]));
+        self.labels.truncate(n);
+    }
+
     /// Height and width of the images.
     pub fn size(&self) -> [usize; 2] {
         self.size

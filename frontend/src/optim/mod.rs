@@ -192,20 +192,24 @@ impl<O: Rule> Optimizer for Optim<O> {
 
     fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimStateError> {
         let bad = |why: String| OptimStateError(why);
+        let number = |key: String| match state.get(&key) {
+            Some(t) if t.numel() == 1 => Ok(t),
+            Some(t) => Err(bad(format!("`{key}` has shape {:?}, expected one number", t.shape()))),
+            None => Err(bad(format!("`{key}` is missing"))),
+        };
         let mut used = 0;
         let mut lrs = Vec::new();
         let mut loaded = self.state.clone();
         for (i, g) in self.groups.iter().enumerate() {
-            let lr = state
-                .get(&format!("{i}.lr"))
-                .ok_or_else(|| bad(format!("group {i} is missing")))?;
-            lrs.push(lr.item::<f64>());
+            lrs.push(number(format!("{i}.lr"))?.item::<f64>());
             used += 1;
             for (j, p) in g.params.iter().enumerate() {
-                let Some(step) = state.get(&format!("{i}.{j}.step")) else {
+                let key = format!("{i}.{j}.step");
+                if !state.contains_key(&key) {
                     loaded[i][j] = State::default();
                     continue;
-                };
+                }
+                let step = number(key)?;
                 used += 1;
                 let mut tensors = Vec::new();
                 for name in O::STATE {

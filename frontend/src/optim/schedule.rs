@@ -117,6 +117,11 @@ impl<S: Schedule> LrScheduler<S> {
         self.step
     }
 
+    /// The schedule.
+    pub fn schedule(&self) -> &S {
+        &self.schedule
+    }
+
     /// Takes one step: the optimizer's rates become those of the next.
     pub fn step(&mut self, optimizer: &mut dyn Optimizer) {
         self.seek(self.step + 1, optimizer);

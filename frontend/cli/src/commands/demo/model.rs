@@ -1,0 +1,44 @@
+//! The network of PyTorch's MNIST example.
+
+use sinter::Tensor;
+use sinter::nn::{Conv2d, Dropout, Layer, Linear, Module, functional as F};
+
+/// Two convolutions, pooling, two linear layers: images [N, 1, H, W] to
+/// log-probabilities [N, classes].
+#[derive(Module)]
+pub struct Net {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    dropout1: Dropout,
+    dropout2: Dropout,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Net {
+    /// For images of a height and width of at least 6.
+    pub fn new([height, width]: [usize; 2], classes: usize) -> Net {
+        // Each convolution takes off a border of one pixel, pooling halves.
+        let pooled = 64 * ((height - 4) / 2) * ((width - 4) / 2);
+        Net {
+            conv1: Conv2d::new(1, 32, 3),
+            conv2: Conv2d::new(32, 64, 3),
+            dropout1: Dropout::new(0.25),
+            dropout2: Dropout::new(0.5),
+            fc1: Linear::new(pooled, 128),
+            fc2: Linear::new(128, classes),
+        }
+    }
+}
+
+impl Layer for Net {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let x = self.conv1.forward(x).relu();
+        let x = self.conv2.forward(&x).relu();
+        let x = F::max_pool2d(&x, [2, 2]);
+        let x = self.dropout1.forward(&x).flatten(1, -1);
+        let x = self.fc1.forward(&x).relu();
+        let x = self.dropout2.forward(&x);
+        self.fc2.forward(&x).log_softmax(-1)
+    }
+}
