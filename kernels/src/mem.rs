@@ -581,5 +581,14 @@ pub fn reset_peak() {
     STATS.peak.store(STATS.in_use.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
+/// The most memory this process has had resident, in bytes; `None` where the
+/// system does not say.
+pub fn peak_resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 #[cfg(test)]
 mod tests;

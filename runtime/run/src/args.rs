@@ -19,7 +19,8 @@ Inputs are npy files, in the program's order or by name.
   -b, --batch N           feed the inputs N rows at a time
   -t, --threads N         use at most N threads
       --repeat N          run N times
-      --time              show how long loading and running took
+      --time              show how long loading and running took, and the peak of
+                          resident memory
       --verify            check every byte and run the sample
       --info              show what the artifact holds
   -h, --help              show this

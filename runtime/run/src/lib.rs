@@ -5,7 +5,7 @@
 mod args;
 
 use args::{Action, Args};
-use sinter_kernels::{isa, par};
+use sinter_kernels::{isa, mem, par};
 use sinter_runtime::artifact::{Artifact, Verification};
 use sinter_runtime::program::{Port, Program, RunError};
 use sinter_runtime::{Array, Scalar, file, npy};
@@ -146,12 +146,15 @@ fn run(args: &Args) -> Result<String, String> {
             let _ = writeln!(out, "min    {}", milliseconds(*min));
             let _ = writeln!(out, "median {}", milliseconds(*median));
         }
+        if let Some(bytes) = mem::peak_resident() {
+            let _ = writeln!(out, "peak   {bytes} bytes");
+        }
     }
     Ok(out)
 }
 
 fn milliseconds(t: Duration) -> String {
-    format!("{:.3} ms", t.as_secs_f64() * 1e3)
+    format!("{:.4} ms", t.as_secs_f64() * 1e3)
 }
 
 /// The inputs in the program's order, from the files given by name or in order.

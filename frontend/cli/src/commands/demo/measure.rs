@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use sinter::io::{npy, safetensors};
 use sinter::nn::{Layer, Module};
 use sinter::no_grad;
+use sinter_kernels::{mem, par};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -95,7 +96,7 @@ pub struct Args {
 
 /// Does it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    sinter_kernels::par::set_threads(args.threads);
+    par::set_threads(args.threads);
     let state = safetensors::load(&args.weights)?;
     let x = npy::load(&args.input)?;
     let classes = state.get("fc2.bias").map(|b| b.numel());
@@ -117,15 +118,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     times.sort_unstable();
     let median = times[times.len() / 2].as_secs_f64() * 1e3;
     println!("median {median:.4} ms");
-    println!("peak   {} bytes", peak_memory()?);
+    let peak = mem::peak_resident().context("this system does not tell the peak of memory")?;
+    println!("peak   {peak} bytes");
     Ok(())
-}
-
-/// The most resident memory this process has had, in bytes.
-fn peak_memory() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let kib: Option<u64> = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
-    Ok(kib.context("/proc/self/status has no VmHWM")? * 1024)
 }

@@ -9,7 +9,9 @@ use anyhow::{Context, bail};
 use sinter::data::Dataset;
 use sinter::io::npy;
 use sinter::nn::Module;
-use sinter::{CompiledModel, Compiler, Tensor, no_grad};
+use sinter::{CompiledModel, Compiler, Tensor};
+use sinter_compiler::artifact::TOLERANCE;
+use sinter_runtime::artifact::relative_error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -64,24 +66,16 @@ impl Shipped {
                 eager.shape()
             );
         }
-        let error = relative_error(&got, eager);
-        // Not `error > …`: NaN must not pass.
-        if !(error <= sinter_compiler::pipeline::TOLERANCE) {
+        let error = relative_error(got.array(), eager.array());
+        if error > TOLERANCE {
             bail!(
                 "{} and eager execution differ by {error:.1e} of the largest output; {:.0e} is allowed",
                 self.file.display(),
-                sinter_compiler::pipeline::TOLERANCE
+                TOLERANCE
             );
         }
         Ok(error)
     }
-}
-
-fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
-    no_grad(|| {
-        let difference: f64 = (got - want).abs().max().item();
-        difference / want.abs().max().item::<f64>().max(f64::MIN_POSITIVE)
-    })
 }
 
 /// Writes the first `n` test images as the compiled network takes them.
