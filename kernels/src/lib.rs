@@ -22,6 +22,7 @@ mod lines;
 pub mod math;
 pub mod mem;
 pub mod par;
+pub mod peak;
 mod scratch;
 mod simd;
 pub mod strided;

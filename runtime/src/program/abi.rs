@@ -9,7 +9,7 @@ use std::any::Any;
 use std::ffi::c_void;
 
 /// Version of this contract.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// What generated code is given.
 #[repr(C)]
@@ -22,6 +22,8 @@ pub struct Frame {
     pub table: *const Table,
     /// The runtime's own.
     pub context: *const c_void,
+    /// Not 0 where [`Table::done`] is to be called after every step.
+    pub profiled: u64,
 }
 
 /// The entry of a program: runs every step. Returns 0, or not 0 when a step failed.
@@ -32,14 +34,8 @@ pub type LoopFn = unsafe extern "C" fn(frame: *const Frame, begin: u64, end: u64
 
 /// Generated code that finishes a region of a contraction's result: rows
 /// `row..row + rows` and columns `col..col + cols` of matrix `batch`.
-pub type HookFn = unsafe extern "C" fn(
-    frame: *const Frame,
-    batch: u64,
-    row: u64,
-    col: u64,
-    rows: u64,
-    cols: u64,
-);
+pub type HookFn =
+    unsafe extern "C" fn(frame: *const Frame, batch: u64, row: u64, col: u64, rows: u64, cols: u64);
 
 /// The runtime's services, for generated code.
 #[repr(C)]
@@ -56,6 +52,8 @@ pub struct Table {
     pub binary: unsafe extern "C" fn(op: u64, a: f64, b: f64) -> f64,
     /// A scalar function: [`crate::op::BinaryOp::ALL`]`[op]` on integers.
     pub binary_int: unsafe extern "C" fn(op: u64, a: i64, b: i64) -> i64,
+    /// Takes note of the time: a step is done.
+    pub done: unsafe extern "C" fn(frame: *const Frame),
 }
 
 /// Executable code and whatever keeps it alive.

@@ -9,6 +9,7 @@ use crate::{Array, DType, Device, OpError};
 use sinter_kernels::mem::Block;
 use smallvec::SmallVec;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// A plan that contradicts itself or its constants.
@@ -92,7 +93,7 @@ impl Model {
             .collect::<Result<Vec<Array>, RunError>>()?;
         {
             let refs: SmallVec<[&Array; 4]> = outs.iter().collect();
-            self.execute(sizes, inputs, &refs)?;
+            self.execute(sizes, inputs, &refs, None)?;
         }
         Ok(outs)
     }
@@ -135,12 +136,35 @@ impl Model {
         Ok(outs)
     }
 
+    /// Runs the program into arrays that exist, and says how long each step took.
+    ///
+    /// # Errors
+    /// As [`Model::run_into`].
+    pub fn profile(
+        &self,
+        inputs: &[&Array],
+        outputs: &[&Array],
+    ) -> Result<Vec<Duration>, RunError> {
+        let mut times = Vec::with_capacity(self.program.steps.len());
+        self.checked(inputs, outputs, Some(&mut times))?;
+        Ok(times)
+    }
+
     /// Runs the program into arrays that exist. After the first run of a size
     /// nothing is allocated, provided that inputs are dense.
     ///
     /// # Errors
     /// When inputs or outputs do not fit or overlap, or a step fails.
     pub fn run_into(&self, inputs: &[&Array], outputs: &[&Array]) -> Result<(), RunError> {
+        self.checked(inputs, outputs, None)
+    }
+
+    fn checked(
+        &self,
+        inputs: &[&Array],
+        outputs: &[&Array],
+        times: Option<&mut Vec<Duration>>,
+    ) -> Result<(), RunError> {
         let sizes = self.sizes(inputs)?;
         if outputs.len() != self.program.outputs.len() {
             return Err(RunError::Count {
@@ -161,7 +185,7 @@ impl Model {
                 return Err(RunError::Overlap(p.name.clone()));
             }
         }
-        self.execute(sizes, inputs, outputs)
+        self.execute(sizes, inputs, outputs, times)
     }
 
     fn sizes(&self, inputs: &[&Array]) -> Result<SmallVec<[usize; 4]>, RunError> {
@@ -184,6 +208,7 @@ impl Model {
         sizes: SmallVec<[usize; 4]>,
         inputs: &[&Array],
         outputs: &[&Array],
+        times: Option<&mut Vec<Duration>>,
     ) -> Result<(), RunError> {
         // Generated code reads inputs densely.
         let dense: SmallVec<[std::borrow::Cow<'_, Array>; 4]> = inputs
@@ -217,7 +242,7 @@ impl Model {
             };
             space.addresses[i] = address;
         }
-        let result = self.call(&space, &dense, outputs);
+        let result = self.call(&space, &dense, outputs, times);
         self.idle().push(space);
         result
     }
@@ -257,7 +282,10 @@ impl Model {
         space: &Workspace,
         inputs: &[std::borrow::Cow<'_, Array>],
         outputs: &[&Array],
+        times: Option<&mut Vec<Duration>>,
     ) -> Result<(), RunError> {
+        // Room for every step: nothing is allocated between them.
+        let steps = if times.is_some() { self.program.steps.len() } else { 0 };
         let run = Run {
             program: &self.program,
             constants: &self.constants,
@@ -267,17 +295,25 @@ impl Model {
             inputs,
             outputs,
             error: Mutex::new(None),
+            done: Mutex::new(Vec::with_capacity(steps)),
         };
         let frame = Frame {
             buffers: space.addresses.as_ptr(),
             sizes: space.sizes_i64.as_ptr(),
             table: &TABLE,
             context: std::ptr::from_ref(&run).cast(),
+            profiled: times.is_some().into(),
         };
+        let start = Instant::now();
         // SAFETY: the code was generated for this program (`Code::new`); every
         // buffer has the length the plan gives it for these sizes, as checked on
         // binding, and lives until this returns.
         let status = unsafe { (self.code.main)(&frame) };
+        if let Some(times) = times {
+            let done = run.done.into_inner().unwrap_or_else(|e| e.into_inner());
+            let before = std::iter::once(&start).chain(&done);
+            times.extend(before.zip(&done).map(|(a, b)| b.duration_since(*a)));
+        }
         match (status, run.error.into_inner().unwrap_or_else(|e| e.into_inner())) {
             (0, None) => Ok(()),
             (_, Some(e)) => Err(e),

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// One run in progress: what [`Frame::context`] points to.
 pub(super) struct Run<'a> {
@@ -28,10 +29,11 @@ pub(super) struct Run<'a> {
     pub(super) inputs: &'a [Cow<'a, Array>],
     pub(super) outputs: &'a [&'a Array],
     pub(super) error: Mutex<Option<RunError>>,
+    /// When each step was done, where somebody asked.
+    pub(super) done: Mutex<Vec<Instant>>,
 }
 
-pub(super) static TABLE: Table =
-    Table { parallel, call, unary, binary, binary_int };
+pub(super) static TABLE: Table = Table { parallel, call, unary, binary, binary_int, done };
 
 /// A frame that several threads read.
 #[derive(Clone, Copy)]
@@ -95,6 +97,13 @@ unsafe extern "C" fn binary(op: u64, a: f64, b: f64) -> f64 {
 #[allow(unsafe_code)]
 unsafe extern "C" fn binary_int(op: u64, a: i64, b: i64) -> i64 {
     BinaryOp::ALL.get(op as usize).map_or(0, |o| o.eval_int(a, b))
+}
+
+#[allow(unsafe_code)]
+unsafe extern "C" fn done(frame: *const Frame) {
+    // SAFETY: as in `call`.
+    let run = unsafe { &*(*frame).context.cast::<Run<'_>>() };
+    run.done.lock().unwrap_or_else(|e| e.into_inner()).push(Instant::now());
 }
 
 /// A view with the sizes of this run.
@@ -163,12 +172,7 @@ impl<'a> Run<'a> {
         Ok(Resolved { block, dtype: buffer.dtype, offset: base + offset, shape, strides })
     }
 
-    fn step(
-        &self,
-        i: usize,
-        frame: *const Frame,
-        hook: Option<HookFn>,
-    ) -> Result<(), OpError> {
+    fn step(&self, i: usize, frame: *const Frame, hook: Option<HookFn>) -> Result<(), OpError> {
         let Some(step) = self.program.steps.get(i) else {
             return Err(OpError::shape("program", format!("there is no step {i}")));
         };

@@ -140,6 +140,9 @@ struct Generator<'m, M: Module> {
 /// Offsets in [`sinter_runtime::program::Table`].
 const PARALLEL: i32 = 0;
 const CALL: i32 = 8;
+const DONE: i32 = 40;
+/// Offset in [`sinter_runtime::program::Frame`].
+const PROFILED: i32 = 32;
 
 impl<M: Module> Generator<'_, M> {
     fn failed(name: &str, e: impl std::fmt::Display) -> CodegenError {
@@ -253,8 +256,11 @@ impl<M: Module> Generator<'_, M> {
         let signature = self.signature(1, &[types::I32]);
         let parallel_sig = self.signature(4, &[]);
         let call_sig = self.signature(3, &[types::I32]);
+        let done_sig = self.signature(1, &[]);
         let id = self.define(ENTRY, Linkage::Export, signature, |m, f, _| {
             let table = f.b.ins().load(types::I64, plain(), f.frame, 16);
+            let profiled = f.b.ins().load(types::I64, plain(), f.frame, PROFILED);
+            let done_sig = f.b.import_signature(done_sig);
             let parallel_sig = f.b.import_signature(parallel_sig);
             let call_sig = f.b.import_signature(call_sig);
             for (i, step) in plan.program.steps.iter().enumerate() {
@@ -278,6 +284,7 @@ impl<M: Module> Generator<'_, M> {
                         f.when_return(status);
                     }
                 }
+                note_done(f, profiled, table, done_sig);
             }
             let ok = f.b.ins().iconst(types::I32, 0);
             f.b.ins().return_(&[ok]);
@@ -373,6 +380,21 @@ fn launch(
     f.b.ins().jump(after, &[]);
     f.b.switch_to_block(after);
     f.b.seal_block(after);
+}
+
+/// Tells the runtime that a step is done, where it asked.
+fn note_done(f: &mut Func<'_>, asked: Value, table: Value, sig: codegen::ir::SigRef) {
+    let tell = f.b.create_block();
+    let on = f.b.create_block();
+    f.b.set_cold_block(tell);
+    f.b.ins().brif(asked, tell, &[], on, &[]);
+    f.b.switch_to_block(tell);
+    f.b.seal_block(tell);
+    let callee = f.b.ins().load(types::I64, plain(), table, DONE);
+    f.b.ins().call_indirect(sig, callee, &[f.frame]);
+    f.b.ins().jump(on, &[]);
+    f.b.switch_to_block(on);
+    f.b.seal_block(on);
 }
 
 /// Fills the structure that wide rows read, and calls them: rows of `n` elements,

@@ -1,0 +1,262 @@
+//! `sinter bench`. Measuring artifacts: fused, unfused, eager; end to end and step
+//! by step.
+
+mod machine;
+mod show;
+mod stats;
+mod work;
+
+use anyhow::{Context, bail};
+use machine::Machine;
+use sinter_compiler::artifact::source_graph;
+use sinter_compiler::graph::{Graph, interpret};
+use sinter_compiler::plan::Plan;
+use sinter_compiler::{Options, compile};
+use sinter_kernels::par;
+use sinter_runtime::Array;
+use sinter_runtime::artifact::{Artifact, Sample};
+use sinter_runtime::program::{Model, Port};
+use stats::{Estimate, estimate, ratio};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use work::Work;
+
+/// Measure an artifact: fused, unfused, eager.
+///
+/// The graph it came from is compiled anew for this machine, with and without
+/// fusion, and run by the eager kernels, op by op.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The artifact.
+    model: PathBuf,
+    /// Sizes of its open dimensions to measure, such as 1,64; those of its sample if
+    /// not given.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    batch: Vec<NonZeroUsize>,
+    /// Threads of the kernels; as many as there are processors if not given.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Rounds; in each, every form has its turn.
+    #[arg(long, value_name = "N", default_value = "25")]
+    repeat: NonZeroUsize,
+    /// Write everything measured to this file, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// A turn lasts about as long, so that the clock's grain does not count.
+const TURN: Duration = Duration::from_millis(3);
+
+/// Everything measured.
+#[derive(Debug, serde::Serialize)]
+struct Results {
+    program: String,
+    machine: Machine,
+    sizes: Vec<AtSize>,
+}
+
+/// What was measured with one size of the open dimensions.
+#[derive(Debug, serde::Serialize)]
+struct AtSize {
+    /// Size of each open dimension.
+    sizes: Vec<(String, usize)>,
+    /// Seconds of a run in each form.
+    forms: Vec<(&'static str, Estimate)>,
+    /// How many times as long the second form takes as the first.
+    ratios: Vec<Ratio>,
+    /// Steps of the fused and of the unfused program.
+    steps: Vec<(&'static str, Vec<StepResult>)>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Ratio {
+    fast: &'static str,
+    slow: &'static str,
+    ratio: Estimate,
+    /// Whether it is more than noise.
+    certain: bool,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct StepResult {
+    name: String,
+    /// Seconds.
+    time: Estimate,
+    work: Work,
+    /// The least time this machine could take, of the time taken.
+    of_limit: f64,
+}
+
+/// Does it.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(n) = args.threads {
+        par::set_threads(n.get());
+    }
+    let artifact = Artifact::open(&args.model)?;
+    let graph = source_graph(&artifact).with_context(|| args.model.display().to_string())?;
+    let sample = artifact.sample()?;
+    let forms = Forms::new(graph)?;
+    let machine = Machine::measure();
+    show::machine(&machine);
+    let symbols = &forms.fused.plan.program.symbols;
+    let choices: Vec<Vec<usize>> = if symbols.is_empty() {
+        vec![vec![]]
+    } else if args.batch.is_empty() {
+        vec![symbols.iter().map(|s| s.hint).collect()]
+    } else {
+        args.batch.iter().map(|n| vec![n.get(); symbols.len()]).collect()
+    };
+    let mut results =
+        Results { program: forms.fused.plan.program.signature(), machine, sizes: vec![] };
+    println!("{}", results.program);
+    for sizes in choices {
+        for (s, &n) in symbols.iter().zip(&sizes) {
+            if !(s.min..=s.max).contains(&n) {
+                bail!("{} = {n} is outside {}..={}", s.name, s.min, s.max);
+            }
+        }
+        let inputs = inputs(&forms.fused.plan.program.inputs, &sizes, sample.as_ref())?;
+        let measured = forms.measure(&results.machine, &sizes, &inputs, args.repeat.get())?;
+        show::at_size(&measured);
+        results.sizes.push(measured);
+    }
+    if let Some(file) = &args.json {
+        let text = serde_json::to_string_pretty(&results)?;
+        sinter_runtime::file::write_atomic(file, |f| std::io::Write::write_all(f, text.as_bytes()))
+            .with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// A compiled form.
+struct Form {
+    plan: Plan,
+    model: Model,
+}
+
+/// The three forms of a graph.
+struct Forms {
+    graph: Graph,
+    fused: Form,
+    unfused: Form,
+}
+
+impl Forms {
+    fn new(graph: Graph) -> anyhow::Result<Forms> {
+        let form = |fusion: bool| -> anyhow::Result<Form> {
+            let mut compiled = compile(&graph, &Options { fusion, ..Options::default() })?;
+            let model = compiled.load()?;
+            Ok(Form { plan: compiled.plan, model })
+        };
+        let (fused, unfused) = (form(true)?, form(false)?);
+        Ok(Forms { graph, fused, unfused })
+    }
+
+    fn measure(
+        &self,
+        machine: &Machine,
+        sizes: &[usize],
+        inputs: &[Array],
+        rounds: usize,
+    ) -> anyhow::Result<AtSize> {
+        let refs: Vec<&Array> = inputs.iter().collect();
+        let outputs = self.fused.model.run(&refs)?;
+        let outputs: Vec<&Array> = outputs.iter().collect();
+        let compiled = |f: &Form| -> anyhow::Result<()> { Ok(f.model.run_into(&refs, &outputs)?) };
+        let once: [(&'static str, &dyn Fn() -> anyhow::Result<()>); 3] = [
+            ("fused", &|| compiled(&self.fused)),
+            ("unfused", &|| compiled(&self.unfused)),
+            ("eager", &|| {
+                std::hint::black_box(interpret(&self.graph, inputs)?);
+                Ok(())
+            }),
+        ];
+        let turns = once.map(|(_, f)| turn(f));
+        let mut times: [Vec<f64>; 3] = Default::default();
+        let both = [("fused", &self.fused), ("unfused", &self.unfused)];
+        let mut steps = both.map(|(_, f)| vec![vec![]; f.plan.program.steps.len()]);
+        for _ in 0..rounds {
+            for (((_, f), n), times) in once.iter().zip(&turns).zip(&mut times) {
+                let n = *n.as_ref().map_err(|e| anyhow::anyhow!("{e:#}"))?;
+                let start = Instant::now();
+                for _ in 0..n {
+                    f()?;
+                }
+                times.push(start.elapsed().as_secs_f64() / f64::from(n));
+            }
+            for ((_, form), steps) in both.iter().zip(&mut steps) {
+                let done = form.model.profile(&refs, &outputs)?;
+                for (times, t) in steps.iter_mut().zip(done) {
+                    times.push(t.as_secs_f64());
+                }
+            }
+        }
+        let names = once.map(|o| o.0);
+        let ratios = [(0, 1), (0, 2), (1, 2)]
+            .map(|(fast, slow)| {
+                let ratio = ratio(&times[slow], &times[fast]);
+                let (fast, slow) = (names[fast], names[slow]);
+                Ratio { fast, slow, ratio, certain: ratio.differs() }
+            })
+            .into();
+        let steps = both
+            .iter()
+            .zip(&steps)
+            .map(|((name, form), times)| (*name, step_results(form, machine, sizes, times)))
+            .collect();
+        let symbols = &self.fused.plan.program.symbols;
+        Ok(AtSize {
+            sizes: symbols.iter().map(|s| s.name.clone()).zip(sizes.iter().copied()).collect(),
+            forms: names.into_iter().zip(times.each_ref().map(|t| estimate(t))).collect(),
+            ratios,
+            steps,
+        })
+    }
+}
+
+/// How often `f` runs in a turn; found by running it, which warms it up.
+fn turn(f: &dyn Fn() -> anyhow::Result<()>) -> anyhow::Result<u32> {
+    f()?;
+    let start = Instant::now();
+    f()?;
+    let each = start.elapsed().as_secs_f64().max(1e-9);
+    Ok((TURN.as_secs_f64() / each).clamp(1.0, 1e5) as u32)
+}
+
+fn step_results(
+    form: &Form,
+    machine: &Machine,
+    sizes: &[usize],
+    times: &[Vec<f64>],
+) -> Vec<StepResult> {
+    let work = work::steps(&form.plan, sizes);
+    let steps = form.plan.program.steps.iter().zip(work).zip(times);
+    steps
+        .map(|((step, work), times)| {
+            let time = estimate(times);
+            let of_limit = machine.least_time(work.bytes, work.flops) / time.value;
+            StepResult { name: work::name(step).to_string(), time, work, of_limit }
+        })
+        .collect()
+}
+
+/// Inputs of these sizes, with the elements of the sample over and over: values
+/// that the program can be expected to take.
+fn inputs(ports: &[Port], sizes: &[usize], sample: Option<&Sample>) -> anyhow::Result<Vec<Array>> {
+    let sample = sample.context("the artifact holds no sample to take inputs from")?.inputs()?;
+    if sample.len() != ports.len() {
+        bail!("the sample has {} inputs, the program {}", sample.len(), ports.len());
+    }
+    let input = |(port, from): (&Port, Array)| -> anyhow::Result<Array> {
+        let ty = port.ty.eval(sizes).with_context(|| format!("`{}` has no size", port.name))?;
+        let bytes = from.to_bytes();
+        let n = ty.shape.iter().product::<usize>() * ty.dtype.size();
+        if from.dtype() != ty.dtype || (bytes.is_empty() && n > 0) {
+            bail!("the sample has no elements for `{}`", port.name);
+        }
+        let bytes: Vec<u8> = bytes.into_iter().cycle().take(n).collect();
+        Ok(Array::from_bytes(&bytes, &ty.shape, ty.dtype)?)
+    };
+    ports.iter().zip(sample).map(input).collect()
+}
