@@ -23,6 +23,7 @@ use sinter::Tensor;
 use sinter::data::Dataset;
 use sinter::io::safetensors;
 use sinter::nn::Module;
+use sinter_compiler::draw;
 use sinter_kernels::{isa, par};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -145,6 +146,10 @@ fn compare(
         compiled("compiled, fused", c, &fused),
     ];
     println!("{}", table::text(&rows));
+    let compiled = fused.model.compiled();
+    let graph = &compiled.plan.graph;
+    let before = draw::svg(&compiled.source, &draw::Steps::default())?;
+    let after = draw::svg(graph, &draw::Steps::of(graph, &compiled.report))?;
     let report = args.out.join("report.html");
     Report {
         data,
@@ -152,7 +157,7 @@ fn compare(
         log_probs: &log_probs.to_vec::<f32>(),
         rows: &rows,
         errors: &errors,
-        graphs: ["", ""],
+        graphs: [&before, &after],
         settings: &settings(args, data, run, threads),
     }
     .write(&report)?;
