@@ -89,13 +89,13 @@ impl Block {
             return Err(out_of_memory(len));
         }
         let class = class_of(len + HEADER);
-        let header = match take_local(class) {
-            Some(h) => h,
+        let (header, class) = match take_local(class) {
+            Some(h) => (h, class),
             None => {
-                let h = take_shared(class).or_else(|| fresh(class));
-                let h = h.ok_or_else(|| out_of_memory(len))?;
+                let found = take_shared(class).or_else(|| Some((fresh(class)?, class)));
+                let (h, class) = found.ok_or_else(|| out_of_memory(len))?;
                 STATS.on_alloc(class_bytes(class));
-                h
+                (h, class)
             }
         };
         // SAFETY: `header` points to at least `HEADER + len` bytes that nobody else
@@ -337,10 +337,14 @@ fn take_local(class: usize) -> Option<NonNull<Header>> {
     CACHE.try_with(|c| c.borrow_mut().0.pop(class)).ok().flatten()
 }
 
-fn take_shared(class: usize) -> Option<NonNull<Header>> {
-    let h = shared().pop(class)?;
+/// A block of this class or, if it is large, one of less than twice the size: to
+/// give that back and have another from the system costs more than it wastes.
+fn take_shared(class: usize) -> Option<(NonNull<Header>, usize)> {
+    let last = if class_bytes(class) >= LARGE { class + 3 } else { class };
+    let mut lists = shared();
+    let (h, class) = (class..=last).find_map(|c| Some((lists.pop(c)?, c)))?;
     STATS.cached.fetch_sub(class_bytes(class), Ordering::Relaxed);
-    Some(h)
+    Some((h, class))
 }
 
 #[inline]

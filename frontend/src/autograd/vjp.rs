@@ -535,7 +535,14 @@ fn matmul(c: &Context, g: &Tensor) -> Grads {
         c.needs[1].then(|| {
             if b.rank() == 2 && a.numel() > 0 && g.numel() > 0 {
                 // One product over all rows of all batches, instead of a sum of products.
-                mm(&transposed(&rows(a)), &rows(g))
+                let (a, g) = (rows(a), rows(g));
+                // The gradient lies in memory as the operand does: that of a transposed
+                // weight is the transpose of what its owner will keep.
+                if !b.is_traced() && b.strides()[0] == 1 {
+                    transposed(&mm(&transposed(&g), &a))
+                } else {
+                    mm(&transposed(&a), &g)
+                }
             } else {
                 super::sum_to(&mm(&transposed(a), g), b.shape())
             }
