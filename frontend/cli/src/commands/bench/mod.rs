@@ -35,11 +35,11 @@ pub struct Args {
     #[arg(long, value_name = "N", value_delimiter = ',')]
     batch: Vec<NonZeroUsize>,
     /// Threads of the kernels; as many as there are processors if not given.
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Rounds; in each, every form has its turn.
-    #[arg(long, value_name = "N", default_value = "25")]
-    repeat: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u16).range(2..))]
+    repeat: u16,
     /// Write everything measured to this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -91,7 +91,7 @@ struct StepResult {
 /// Does it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(n) = args.threads {
-        par::set_threads(n.get());
+        par::set_threads(n.into());
     }
     let artifact = Artifact::open(&args.model)?;
     let graph = source_graph(&artifact).with_context(|| args.model.display().to_string())?;
@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
         }
         let inputs = inputs(&forms.fused.plan.program.inputs, &sizes, sample.as_ref())?;
-        let measured = forms.measure(&results.machine, &sizes, &inputs, args.repeat.get())?;
+        let measured = forms.measure(&results.machine, &sizes, &inputs, args.repeat.into())?;
         show::at_size(&measured);
         results.sizes.push(measured);
     }

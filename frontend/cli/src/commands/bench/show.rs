@@ -34,6 +34,10 @@ pub fn at_size(r: &AtSize) {
         println!("\n{name}, step by step");
         println!("{}", step_table(steps));
     }
+    println!(
+        "of limit: the least time this machine could take for the bytes and operations, of the time\n\
+         taken; above 100 % where an algorithm needs fewer operations than the op's definition"
+    );
 }
 
 fn sentence(r: &Ratio) -> String {

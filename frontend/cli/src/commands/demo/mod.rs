@@ -26,7 +26,7 @@ use sinter::nn::Module;
 use sinter_compiler::draw;
 use sinter_kernels::{isa, par};
 use std::collections::BTreeMap;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use table::Row;
 use train::{Settings, Test, Trainer, classify, score};
@@ -35,8 +35,8 @@ use train::{Settings, Test, Trainer, classify, score};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Passes over the training images.
-    #[arg(long, default_value = "1")]
-    epochs: NonZeroU64,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    epochs: u64,
     /// Decides initial weights, order of images and dropout.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -56,15 +56,15 @@ pub struct Args {
     #[arg(long)]
     resume: bool,
     /// Threads of the kernels; as many as there are processors if not given.
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 /// Does it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     interrupt::listen()?;
     if let Some(n) = args.threads {
-        par::set_threads(n.get());
+        par::set_threads(n.into());
     }
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("creating {}", args.out.display()))?;
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// Trains, or goes on training.
 fn train(args: &Args, data: &Data) -> anyhow::Result<Trainer> {
     let settings =
-        Settings { epochs: args.epochs.get(), batch_size: args.batch_size.get(), seed: args.seed };
+        Settings { epochs: args.epochs, batch_size: args.batch_size.get(), seed: args.seed };
     let fingerprint = data.fingerprint();
     let checkpoint = args.out.join("checkpoint.safetensors");
     let mut run = Trainer::new(settings, data);

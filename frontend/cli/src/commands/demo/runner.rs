@@ -19,23 +19,22 @@ pub struct Timing {
 }
 
 impl Runner {
-    /// Finds it beside this program. Under `cargo run`, cargo builds it where it is
-    /// not there.
+    /// Finds it beside this program. Under `cargo run`, cargo builds it first, unless
+    /// it is there and up to date.
     pub fn find() -> anyhow::Result<Runner> {
         let own = std::env::current_exe().context("finding this program's own file")?;
         let name = format!("sinter-run{}", std::env::consts::EXE_SUFFIX);
         let beside = own.with_file_name(&name);
-        if beside.is_file() {
-            return Ok(Runner(beside));
-        }
         let Some(cargo) = std::env::var_os("CARGO") else {
+            if beside.is_file() {
+                return Ok(Runner(beside));
+            }
             bail!(
                 "{name} is missing: it belongs beside {} and is built by \
                  `cargo build --release -p sinter-run`",
                 own.display()
             );
         };
-        println!("building {name}");
         let folder = own.parent().context("this program lies in no folder")?;
         let profile = match folder.file_name().and_then(OsStr::to_str) {
             Some("debug") | None => "dev",
