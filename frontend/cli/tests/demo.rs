@@ -36,17 +36,25 @@ fn write_data(dir: &Path) {
     }
 }
 
+/// A folder with a tiny data set, the command, and beside it its small sister, as
+/// which it goes by that name.
+fn scene() -> tempfile::TempDir {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    write_data(dir.path());
+    for name in ["sinter", "sinter-run"] {
+        let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        fs::hard_link(env!("CARGO_BIN_EXE_sinter"), dir.path().join(file)).unwrap();
+    }
+    dir
+}
+
 /// `sinter demo` on the data in `dir`, with results in `dir/NAME`.
 fn demo(dir: &Path, name: &str, more: &[&str]) -> Command {
-    let sinter = env!("CARGO_BIN_EXE_sinter");
-    let mut c = Command::new(sinter);
+    let mut c = Command::new(dir.join("sinter"));
     c.arg("demo").arg("--data").arg(dir).arg("--out").arg(dir.join(name));
     c.args(["--batch-size", "8", "--threads", "1", "--seed", "3"]).args(more);
-    let runner = format!("sinter-run{}", std::env::consts::EXE_SUFFIX);
-    if Path::new(sinter).with_file_name(runner).is_file() {
-        // Built along with this test: cargo has nothing to do.
-        c.env_remove("CARGO");
-    }
+    // Nothing is left to build.
+    c.env_remove("CARGO");
     c
 }
 
@@ -71,10 +79,10 @@ fn fails(mut c: Command) -> String {
 
 #[test]
 fn everything_from_training_to_the_report() {
-    let dir = tempfile::tempdir().unwrap();
-    write_data(dir.path());
+    let dir = scene();
     let shown = succeeds(demo(dir.path(), "a", &["--epochs", "3"]));
-    for part in ["epoch 3/3", "test accuracy", "all outputs match", "images/s", "compiled, unfused"] {
+    for part in ["epoch 3/3", "test accuracy", "all outputs match", "images/s", "compiled, unfused"]
+    {
         assert!(shown.contains(part), "no {part} in {shown}");
     }
     let out = dir.path().join("a");
@@ -104,8 +112,7 @@ fn everything_from_training_to_the_report() {
 #[test]
 #[cfg(unix)]
 fn a_run_that_was_broken_off_goes_on_to_the_same_numbers() {
-    let dir = tempfile::tempdir().unwrap();
-    write_data(dir.path());
+    let dir = scene();
     let long = ["--epochs", "40"];
     succeeds(demo(dir.path(), "whole", &long));
 
@@ -128,14 +135,14 @@ fn a_run_that_was_broken_off_goes_on_to_the_same_numbers() {
     let more = ["--epochs", "40", "--resume"];
     let shown = succeeds(demo(dir.path(), "parts", &more));
     assert!(shown.contains("going on after step"), "{shown}");
-    let weights = |name: &str| fs::read(dir.path().join(name).join("mnist-cnn.safetensors")).unwrap();
+    let weights =
+        |name: &str| fs::read(dir.path().join(name).join("mnist-cnn.safetensors")).unwrap();
     assert!(weights("whole") == weights("parts"), "the weights differ");
 }
 
 #[test]
 fn mistakes_and_damage_are_told_in_one_line() {
-    let dir = tempfile::tempdir().unwrap();
-    write_data(dir.path());
+    let dir = scene();
     let at = |name: &str| dir.path().join(name);
 
     fs::write(at("file"), "in the way").unwrap();
@@ -145,7 +152,8 @@ fn mistakes_and_damage_are_told_in_one_line() {
     succeeds(demo(dir.path(), "a", &["--limit", "16"]));
     let checkpoint = at("a").join("checkpoint.safetensors");
     let whole = fs::read(&checkpoint).unwrap();
-    let resume = |more: &[&str]| demo(dir.path(), "a", &[&["--resume", "--limit", "16"], more].concat());
+    let resume =
+        |more: &[&str]| demo(dir.path(), "a", &[&["--resume", "--limit", "16"], more].concat());
     assert!(fails(resume(&["--epochs", "2"])).contains("--epochs 1"));
     assert!(fails(demo(dir.path(), "a", &["--resume"])).contains("other data"));
     let mut bytes = whole.clone();

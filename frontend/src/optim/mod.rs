@@ -27,7 +27,8 @@ mod schedule;
 
 pub use rules::{Adadelta, Adagrad, Adam, AdamW, RmsProp, Sgd};
 pub use schedule::{
-    ConstantLr, CosineAnnealing, Exponential, LambdaLr, LrScheduler, MultiStep, Schedule, StepLr,
+    ConstantLr, CosineAnnealing, Exponential, LambdaLr, LrScheduler, MultiStep, OneCycle, Schedule,
+    StepLr,
 };
 
 use crate::nn::{Param, StateDict};

@@ -77,6 +77,26 @@ impl Schedule for CosineAnnealing {
     }
 }
 
+/// Up along a line from a tenth to 1 over the first `warmup` of `steps`, then half a
+/// cosine down to 0 (after Smith and Topin, 2018).
+#[derive(Clone, Copy, Debug)]
+pub struct OneCycle {
+    /// Steps to the end.
+    pub steps: u64,
+    /// Steps to the top.
+    pub warmup: u64,
+}
+
+impl Schedule for OneCycle {
+    fn factor(&self, n: u64) -> f64 {
+        if n < self.warmup {
+            return 0.1 + 0.9 * n as f64 / self.warmup as f64;
+        }
+        let steps = self.steps.saturating_sub(self.warmup);
+        CosineAnnealing { steps, floor: 0.0 }.factor(n - self.warmup)
+    }
+}
+
 /// Any function of the step.
 pub struct LambdaLr<F: Fn(u64) -> f64>(pub F);
 
@@ -147,6 +167,8 @@ mod tests {
         assert!((c.factor(5) - 0.55).abs() < 1e-12);
         assert!((c.factor(10) - 0.1).abs() < 1e-12);
         assert!((c.factor(99) - 0.1).abs() < 1e-12);
+        let o = OneCycle { steps: 110, warmup: 10 };
+        assert_eq!([0, 5, 10, 60, 110].map(|n| o.factor(n)), [0.1, 0.55, 1.0, 0.5, 0.0]);
         let m = MultiStep { milestones: vec![2, 4], gamma: 0.5 };
         assert_eq!([0, 2, 3, 4].map(|n| m.factor(n)), [1.0, 0.5, 0.5, 0.25]);
         assert_eq!(Exponential { gamma: 0.5 }.factor(3), 0.125);

@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::stats::Estimate;
 use super::{AtSize, Ratio, StepResult};
-use comfy_table::presets::UTF8_BORDERS_ONLY;
+use crate::commands::{align, table};
 use comfy_table::{CellAlignment, Table};
 
 /// The machine's limits.
@@ -22,7 +22,7 @@ pub fn machine(m: &Machine) {
 pub fn at_size(r: &AtSize) {
     let sizes: Vec<String> = r.sizes.iter().map(|(s, n)| format!("{s} = {n}")).collect();
     println!("\n{}", if sizes.is_empty() { "fixed sizes".to_string() } else { sizes.join(", ") });
-    let mut t = table(&["", "median", "between (95 %)"]);
+    let mut t = table(["", "median", "between (95 %)"]);
     for (name, e) in &r.forms {
         t.add_row([(*name).to_string(), time(e.value), between(e)]);
     }
@@ -59,8 +59,11 @@ fn sentence(r: &Ratio) -> String {
     )
 }
 
+/// Of the table of steps.
+const COLUMNS: usize = 10;
+
 fn step_table(steps: &[StepResult]) -> Table {
-    let mut t = table(&[
+    let mut t = table::<COLUMNS>([
         "step",
         "",
         "time",
@@ -89,16 +92,9 @@ fn step_table(steps: &[StepResult]) -> Table {
             format!("{:.0} %", s.of_limit * 100.0),
         ]);
     }
-    for column in t.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for column in 2..COLUMNS {
+        align(&mut t, column, CellAlignment::Right);
     }
-    t
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut t = Table::new();
-    t.load_preset(UTF8_BORDERS_ONLY);
-    t.set_header(header.to_vec());
     t
 }
 

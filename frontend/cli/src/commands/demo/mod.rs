@@ -188,7 +188,7 @@ fn settings(
         ("image", format!("{height} × {width}, {} classes", data.classes())),
         ("network", "conv 3×3×32, relu, conv 3×3×64, relu, max-pool 2, dropout 0.25, linear 128, relu, dropout 0.5, linear, log-softmax".into()),
         ("parameters", run.net.num_parameters().to_string()),
-        ("optimizer", "Adadelta, learning rate 1 falling to 0 along a cosine".into()),
+        ("optimizer", "Adadelta, learning rate up to 4 and down to 0 in one cycle".into()),
         ("epochs", epochs.to_string()),
         ("batch size", batch_size.to_string()),
         ("seed", seed.to_string()),

@@ -1,8 +1,8 @@
 //! The comparison: eager, compiled unfused, compiled fused.
 
 use super::measure::Figures;
-use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{CellAlignment, Table};
+use crate::commands::{align, table};
+use comfy_table::CellAlignment;
 use std::time::Duration;
 
 /// A form of the network with everything known about it.
@@ -81,15 +81,17 @@ impl Column {
 
 /// The table for a terminal.
 pub fn text(rows: &[Row]) -> String {
-    let mut t = Table::new();
-    t.load_preset(UTF8_BORDERS_ONLY);
-    t.set_header(std::iter::once("").chain(COLUMNS.iter().map(|c| c.name)));
+    let mut heads = [""; COLUMNS.len() + 1];
+    for (head, c) in heads[1..].iter_mut().zip(&COLUMNS) {
+        *head = c.name;
+    }
+    let mut t = table(heads);
     for r in rows {
         let numbers = COLUMNS.iter().map(|c| c.text(r));
         t.add_row(std::iter::once(r.name.to_string()).chain(numbers));
     }
-    for column in t.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for column in 1..heads.len() {
+        align(&mut t, column, CellAlignment::Right);
     }
     t.to_string()
 }
