@@ -29,11 +29,8 @@ impl Steps {
     pub fn of(g: &Graph, report: &Report) -> Steps {
         let nodes: FxHashMap<usize, NodeId> =
             text::number(g).into_iter().map(|(n, i)| (i, n)).collect();
-        let step_of = report
-            .decisions
-            .iter()
-            .filter_map(|d| Some((*nodes.get(&d.node)?, d.step)))
-            .collect();
+        let step_of =
+            report.decisions.iter().filter_map(|d| Some((*nodes.get(&d.node)?, d.step))).collect();
         let titles = report.kernels.iter().map(|k| (k.step, k.how.clone())).collect();
         Steps { step_of, titles }
     }

@@ -134,42 +134,57 @@ impl Canvas<'_> {
         let out = &mut self.boxes;
         let frame = frame(p);
         if p.title.is_some() {
-            put(out, format_args!(
-                "<rect class=\"b\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"7\"/>",
-                at.x, at.y, size.x, size.y
-            ));
+            put(
+                out,
+                format_args!(
+                    "<rect class=\"b\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"7\"/>",
+                    at.x, at.y, size.x, size.y
+                ),
+            );
         }
         let mut y = at.y + frame;
         if let Some(t) = &p.title {
             y += SMALL_HEIGHT + 2.0;
             let (x, y) = (at.x + PAD, y - 5.0);
-            put(out, format_args!("<text class=\"t\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(t)));
+            put(
+                out,
+                format_args!("<text class=\"t\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(t)),
+            );
         }
         for l in &p.lines {
             let (fill, edge) = l.sort.colours();
             let height = line_height(l);
             let radius = if l.sort == Sort::Port { height / 2.0 } else { 4.0 };
-            put(out, format_args!(
-                "<g><title>{}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
+            put(
+                out,
+                format_args!(
+                    "<g><title>{}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
                  rx=\"{radius:.0}\" fill=\"{fill}\" stroke=\"{edge}\"/>",
-                escape(&l.tooltip),
-                at.x + frame,
-                y + 1.0,
-                size.x - 2.0 * frame,
-                height - 2.0
-            ));
+                    escape(&l.tooltip),
+                    at.x + frame,
+                    y + 1.0,
+                    size.x - 2.0 * frame,
+                    height - 2.0
+                ),
+            );
             let x = at.x + frame + PAD;
-            put(out, format_args!(
-                "<text class=\"n\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
-                y + NAME_HEIGHT - 4.0,
-                escape(&l.name)
-            ));
+            put(
+                out,
+                format_args!(
+                    "<text class=\"n\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
+                    y + NAME_HEIGHT - 4.0,
+                    escape(&l.name)
+                ),
+            );
             for (i, n) in l.notes.iter().enumerate() {
-                put(out, format_args!(
-                    "<text x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
-                    y + NAME_HEIGHT + (i as f64 + 0.7) * SMALL_HEIGHT,
-                    escape(n)
-                ));
+                put(
+                    out,
+                    format_args!(
+                        "<text x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
+                        y + NAME_HEIGHT + (i as f64 + 0.7) * SMALL_HEIGHT,
+                        escape(n)
+                    ),
+                );
             }
             out.push_str("</g>\n");
             y += height;
@@ -221,11 +236,14 @@ impl RenderBackend for Canvas<'_> {
             let y = xy.y + (i as f64 - (lines.len() as f64 - 1.0) / 2.0) * 12.0 + 3.5;
             self.cover(Point::new(xy.x - half, y - 10.0));
             self.cover(Point::new(xy.x + half, y));
-            put(&mut self.labels, format_args!(
-                "<text class=\"l\" x=\"{:.1}\" y=\"{y:.1}\">{}</text>\n",
-                xy.x,
-                escape(l)
-            ));
+            put(
+                &mut self.labels,
+                format_args!(
+                    "<text class=\"l\" x=\"{:.1}\" y=\"{y:.1}\">{}</text>\n",
+                    xy.x,
+                    escape(l)
+                ),
+            );
         }
     }
 
@@ -250,9 +268,10 @@ impl RenderBackend for Canvas<'_> {
             self.cover(p.0);
             self.cover(p.1);
         }
-        put(&mut self.arrows, format_args!(
-            "<path class=\"e\" d=\"{d}\" marker-end=\"url(#sg-head)\"/>\n"
-        ));
+        put(
+            &mut self.arrows,
+            format_args!("<path class=\"e\" d=\"{d}\" marker-end=\"url(#sg-head)\"/>\n"),
+        );
     }
 
     // Boxes and arrows are all there is.

@@ -16,8 +16,8 @@
 
 use super::{Constant, Graph, Kind, NodeId, Origin, Symbol, Value};
 use rustc_hash::FxHashMap;
-use sinter_runtime::op::TensorType;
 use sinter_runtime::dim::checked_count;
+use sinter_runtime::op::TensorType;
 use sinter_runtime::{DType, Dim, Dims, Extent, Op};
 use std::fmt::{self, Write};
 use thiserror::Error;

@@ -1,7 +1,5 @@
 //! Each op of the vocabulary, compiled alone: fused, unfused and eager agree.
 
-mod common;
-
 use sinter_compiler::graph::text::parse_type;
 use sinter_compiler::graph::{Graph, Origin, Symbol, Value};
 use sinter_runtime::Op;
@@ -37,7 +35,7 @@ fn graph(case: &str) -> Graph {
             let ty = parse_type(ty, &names).unwrap_or_else(|e| panic!("{case}: {e}"));
             if name.starts_with(|c: char| c.is_uppercase()) {
                 let shape = ty.eval(&[]).expect("constants have a size").shape;
-                let data = common::sample(&shape, ty.dtype, None, 7 + i as u64);
+                let data = crate::common::sample(&shape, ty.dtype, None, 7 + i as u64);
                 return g.add_constant(name, data);
             }
             g.add_input(name, ty)
@@ -59,7 +57,7 @@ fn check_all(cases: &[String]) {
             let g = graph(c);
             // Nothing has no largest element.
             let sizes = if c.contains("max") || c.contains("min") { &sizes[..3] } else { sizes };
-            common::check(&g, sizes, 100 + i as u64).err().map(|e| format!("{c}: {e}"))
+            crate::common::check(&g, sizes, 100 + i as u64).err().map(|e| format!("{c}: {e}"))
         })
         .collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
@@ -138,7 +136,13 @@ fn along_axes() {
         "dropout[p=0.25, seed=1, offset=64](f32[N, 10])",
     ]);
     for kind in ["sum", "prod", "max", "min", "any", "all"] {
-        for (axes, ty) in [("(1)", "[N, 37]"), ("(0)", "[N, 5]"), ("(0, 2)", "[N, 3, 20]"), ("(0, 1)", "[N, 130]"), ("(1)", "[2, N, 3]")] {
+        for (axes, ty) in [
+            ("(1)", "[N, 37]"),
+            ("(0)", "[N, 5]"),
+            ("(0, 2)", "[N, 3, 20]"),
+            ("(0, 1)", "[N, 130]"),
+            ("(1)", "[2, N, 3]"),
+        ] {
             for keep in [true, false] {
                 cases.extend(typed(|t| {
                     format!("reduce[kind={kind}, axes={axes}, keep={keep}]({t}{ty})")
@@ -265,7 +269,7 @@ fn convolutions_and_windows() {
 #[test]
 fn the_list_is_complete() {
     let source = include_str!("every_op.rs");
-    let vocabulary = include_str!("../../runtime/src/op/mod.rs");
+    let vocabulary = include_str!("../../../runtime/src/op/mod.rs");
     let ops = vocabulary.split("ops! {").nth(1).expect("the vocabulary");
     let names: Vec<&str> = ops
         .lines()

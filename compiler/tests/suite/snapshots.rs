@@ -1,8 +1,6 @@
 //! What the compiler makes of small graphs, for people to read: the graph after
 //! rewriting, which ops share a kernel and why, the kernels, and their code.
 
-mod common;
-
 use sinter_compiler::codegen::cpu::disassemble;
 use sinter_compiler::graph::{Graph, text};
 use sinter_compiler::{Compiled, Options, compile};
@@ -53,7 +51,7 @@ const POINTWISE: &str = r#"graph "pointwise" {
 fn parse(source: &str) -> Graph {
     let mut g = text::parse(source).expect("the graph parses");
     for (i, c) in g.constants.iter_mut().enumerate() {
-        c.data = Some(common::sample(&c.ty.shape, c.ty.dtype, None, i as u64));
+        c.data = Some(crate::common::sample(&c.ty.shape, c.ty.dtype, None, i as u64));
     }
     g
 }

@@ -136,8 +136,7 @@ pub fn check(g: &Graph, sizes: &[&[usize]], seed: u64) -> Result<(), String> {
         for fusion in [true, false] {
             let how = format!("{isa:?}, {}", if fusion { "fused" } else { "unfused" });
             let options = Options { fusion, isa, ..Options::default() };
-            let mut compiled =
-                compile(g, &options).map_err(|e| format!("{how}: {e}\n{g}"))?;
+            let mut compiled = compile(g, &options).map_err(|e| format!("{how}: {e}\n{g}"))?;
             let model = compiled.load().map_err(|e| format!("{how}: {e}\n{g}"))?;
             for (k, sizes) in sizes.iter().enumerate() {
                 let xs = inputs(g, sizes, seed + k as u64);

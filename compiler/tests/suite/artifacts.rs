@@ -146,10 +146,13 @@ fn files_that_are_none() {
     let dir = std::env::temp_dir().join(format!("sinter-artifacts-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let missing = Artifact::open(dir.join("missing")).unwrap_err();
-    assert!(matches!(missing, ArtifactError::System { .. }) && missing.to_string().contains("missing"));
+    assert!(
+        matches!(missing, ArtifactError::System { .. }) && missing.to_string().contains("missing")
+    );
     let folder = Artifact::open(&dir).unwrap_err();
     assert!(folder.to_string().contains("no regular file"), "{folder}");
-    for (name, content) in [("empty", ""), ("text", "hello, this is certainly no artifact at all")] {
+    for (name, content) in [("empty", ""), ("text", "hello, this is certainly no artifact at all")]
+    {
         std::fs::write(dir.join(name), content).unwrap();
         let e = Artifact::open(dir.join(name)).unwrap_err().to_string();
         assert!(e.contains(name) && e.contains("not a valid artifact"), "{e}");
@@ -162,9 +165,8 @@ fn files_that_are_none() {
 #[test]
 fn inputs_that_do_not_fit_are_named() {
     let model = open(bytes()).unwrap().model().unwrap();
-    let of = |shape: &[usize]| {
-        Array::from_slice(&vec![0f32; shape.iter().product()], shape).unwrap()
-    };
+    let of =
+        |shape: &[usize]| Array::from_slice(&vec![0f32; shape.iter().product()], shape).unwrap();
     let fails = |inputs: &[&Array], want: &str| {
         let e = model.run(inputs).unwrap_err().to_string();
         assert!(e.contains(want), "{e}");

@@ -1,7 +1,5 @@
 //! Random small graphs: compiled fused, compiled unfused and eager agree.
 
-mod common;
-
 use proptest::prelude::*;
 use sinter_compiler::graph::{Graph, Origin, Symbol, Value, text, verify};
 use sinter_runtime::{DType, Dim, Op};
@@ -76,11 +74,11 @@ fn build(choices: &[Choice]) -> Graph {
                 'c' => condition,
                 'w' => {
                     let Some(k) = last_extent(&g, x) else { break };
-                    let w = common::sample(&[k, columns], DType::F32, None, (a + b) as u64);
+                    let w = crate::common::sample(&[k, columns], DType::F32, None, (a + b) as u64);
                     g.add_constant("w", w)
                 }
                 _ => {
-                    let bias = common::sample(&[columns], DType::F32, None, b as u64);
+                    let bias = crate::common::sample(&[columns], DType::F32, None, b as u64);
                     g.add_constant("b", bias)
                 }
             });
@@ -111,7 +109,7 @@ proptest! {
     #[test]
     fn every_way_of_running_agrees(choices in choices()) {
         let g = build(&choices);
-        if let Err(e) = common::check(&g, &[&[5], &[1], &[33]], choices.len() as u64) {
+        if let Err(e) = crate::common::check(&g, &[&[5], &[1], &[33]], choices.len() as u64) {
             return Err(TestCaseError::fail(e));
         }
     }

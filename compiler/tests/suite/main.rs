@@ -1,0 +1,8 @@
+//! The compiler, tested as a whole: every op and random graphs, compiled every way
+//! there is, and what becomes of small graphs, for people to read.
+
+mod artifacts;
+mod common;
+mod every_op;
+mod random_graphs;
+mod snapshots;
