@@ -18,5 +18,5 @@ pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load}
 pub use random::manual_seed;
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;
-pub use sinter_runtime::{DType, Device, DeviceError, OpError, Scalar};
+pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar};
 pub use tensor::*;

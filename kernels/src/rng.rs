@@ -222,9 +222,11 @@ fn below(v: u64, range: u64) -> u64 {
     ((u128::from(v) * u128::from(range)) >> 64) as u64
 }
 
-/// A 32-bit word is below this with probability `p`.
+/// A 32-bit word is below this with probability `p`, and exactly where the uniform
+/// `f32` of that word is below `p`.
 fn threshold(p: f64) -> u64 {
-    (p.clamp(0.0, 1.0) * 4_294_967_296.0).round() as u64
+    let p = p.clamp(0.0, 1.0) as f32;
+    (p * 16_777_216.0).ceil() as u64 * 256
 }
 
 /// `rows` rows of a batch, turned so that the numbers of one counter lie together.

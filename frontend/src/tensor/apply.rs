@@ -60,6 +60,24 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
     if op.is_view() { Tensor::view_from_array(out) } else { Tensor::from_array(out) }
 }
 
+/// Applies any op of the vocabulary, as the methods of [`Tensor`] do: the way of
+/// importers and other programs that hold ops as values.
+///
+/// ```
+/// use sinter::{Op, apply_op, tensor};
+/// let x = tensor([[3i64, 1, 2]]);
+/// let sorted = apply_op(Op::Sort { axis: 1, descending: false }, &[&x]);
+/// assert_eq!(sorted[0].to_vec::<i64>(), [1, 2, 3]);
+/// assert_eq!(sorted[1].to_vec::<i64>(), [1, 2, 0]);
+/// ```
+///
+/// # Panics
+/// If the operands break the op's rule.
+#[track_caller]
+pub fn apply_op(op: Op, inputs: &[&Tensor]) -> Vec<Tensor> {
+    apply_all(op, inputs).into_vec()
+}
+
 /// Applies an op with any number of results.
 #[track_caller]
 pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {

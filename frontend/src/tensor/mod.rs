@@ -10,6 +10,7 @@ mod layout;
 mod print;
 mod reduce;
 
+pub use apply::apply_op;
 pub(crate) use apply::{apply, apply_all, fail};
 pub use arith::Operand;
 pub use create::{

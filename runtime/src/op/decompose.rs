@@ -123,6 +123,10 @@ fn conv<B: Build>(b: &mut B, op: &Op<B::Dim>, act: Act, xs: &[B::Value]) -> R<B>
 
 /// Shifted by the maximum, so that nothing overflows.
 fn softmax<B: Build>(b: &mut B, axis: usize, log: bool, x: &B::Value) -> R<B> {
+    // Nothing has no maximum; its softmax is nothing.
+    if b.type_of(x).shape[axis].is(0) {
+        return Ok(x.clone());
+    }
     let max = b.reduce(ReduceKind::Max, &[axis], x)?;
     let d = b.binary(BinaryOp::Sub, x, &max)?;
     let e = b.unary(UnaryOp::Exp, &d)?;
@@ -247,14 +251,13 @@ fn attention<B: Build>(b: &mut B, scale: f64, causal: bool, xs: &[B::Value]) -> 
     b.op(Op::MatMul { act: Act::None }, &[p, v.clone()])
 }
 
+/// The mask is drawn in f32 whatever the operand's type: its numbers are those the
+/// kernel draws.
 fn dropout<B: Build>(b: &mut B, p: f64, seed: u64, offset: u64, x: &B::Value) -> R<B> {
-    let t = b.type_of(x);
-    let u = b.op(
-        Op::Random { kind: RandomKind::Uniform, dtype: t.dtype, shape: t.shape, seed, offset },
-        &[],
-    )?;
-    let p_ = b.constant(p, x)?;
-    let keep = b.op(Op::Compare(CompareOp::Ge), &[u, p_])?;
+    let (kind, dtype, shape) = (RandomKind::Uniform, DType::F32, b.type_of(x).shape);
+    let u = b.op(Op::Random { kind, dtype, shape, seed, offset }, &[])?;
+    let limit = b.constant(p, &u)?;
+    let keep = b.op(Op::Compare(CompareOp::Ge), &[u, limit])?;
     let scale = b.constant(if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 }, x)?;
     let y = b.binary(BinaryOp::Mul, x, &scale)?;
     let zero = b.constant(0.0, x)?;

@@ -113,7 +113,8 @@ named_enum! {
     PoolKind {
         /// Largest; padding never wins.
         Max = "max",
-        /// Mean over the window, padding counted as zeros.
+        /// Mean over the window, padding counted as zeros; what hangs out beyond the
+        /// padding is not counted.
         Avg = "avg",
         /// Mean over the part of the window inside the input.
         AvgInside = "avg_inside",
@@ -195,6 +196,14 @@ macro_rules! ops {
         }
 
         impl<D> Op<D> {
+            /// The name of every op.
+            pub fn names() -> impl Iterator<Item = &'static str> {
+                let unary = UnaryOp::ALL.iter().map(|o| o.name());
+                let binary = BinaryOp::ALL.iter().map(|o| o.name());
+                let compare = CompareOp::ALL.iter().map(|o| o.name());
+                unary.chain(binary).chain(compare).chain([$($name),*])
+            }
+
             /// The op's name in messages and graphs.
             pub fn name(&self) -> &'static str {
                 match self {

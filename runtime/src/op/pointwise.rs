@@ -154,7 +154,7 @@ unary_ops! {
     /// Inverse hyperbolic cosine
     Acosh = "acosh", Float, lane: None, f32: LIB, f64: f64::acosh;
     /// Inverse hyperbolic tangent
-    Atanh = "atanh", Float, lane: None, f32: LIB, f64: f64::atanh;
+    Atanh = "atanh", Float, lane: None, f32: LIB, f64: libm::atanh;
     /// Logistic function
     Sigmoid = "sigmoid", Float, lane: Some(math::sigmoid), f32: k(&f32s::SIGMOID), f64: |x| 1.0 / (1.0 + (-x).exp());
     /// Error function

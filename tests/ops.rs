@@ -1,0 +1,204 @@
+//! Every op of the vocabulary against PyTorch, on memory laid out in every way.
+
+use sinter_runtime::op::{
+    Act, ArgKind, BinaryOp, CompareOp, Domain, PoolKind, RandomKind, ReduceKind, ScanKind,
+    ScatterKind, TypeRef, UnaryOp, infer,
+};
+use sinter_runtime::{Array, DType, Op, eager};
+use sinter_tests::{Case, Table, Tolerance, compare};
+use std::collections::BTreeSet;
+
+const TABLES: &[&str] = &[
+    "unary",
+    "binary",
+    "sources",
+    "reductions",
+    "layout",
+    "matmul",
+    "convolution",
+    "pooling",
+    "normalisation",
+];
+
+fn cases() -> Vec<(Op, Case)> {
+    TABLES
+        .iter()
+        .flat_map(|name| Table::load(name).cases)
+        .map(|case| {
+            let op = Op::parse(&case.what, &[]).unwrap_or_else(|e| panic!("{}: {e}", case.what));
+            (op.eval(&[]).expect("extents are numbers"), case)
+        })
+        .collect()
+}
+
+/// The accuracy an op promises on a type.
+fn tolerance(op: &Op, dtype: DType) -> Tolerance {
+    if dtype.is_half() {
+        // Computed in f32 and rounded once; where that falls near the middle of two
+        // numbers, to the other one.
+        return match op {
+            Op::Select {} | Op::Cast { .. } | Op::Gather { .. } => Tolerance::EXACT,
+            Op::Unary(_) | Op::Binary(_) => Tolerance::units(1.0),
+            _ => Tolerance { largest: 0.01, ..Tolerance::units(1.0) },
+        };
+    }
+    match op {
+        // 1 + erf(x / √2) cancels for negative x, as it does in PyTorch.
+        Op::Unary(UnaryOp::Gelu | UnaryOp::GeluTanh) => Tolerance { one: 1.0, ..Tolerance::units(4.0) },
+        Op::Unary(u) if u.domain() == Domain::Float => Tolerance::units(4.0),
+        Op::Unary(_) => Tolerance::EXACT,
+        Op::Binary(BinaryOp::Pow | BinaryOp::Atan2) => Tolerance::units(4.0),
+        Op::Binary(_) => Tolerance::EQUAL,
+        Op::Random { kind: RandomKind::Normal, .. } => Tolerance::of_largest(8.0),
+        Op::Dropout { .. } => Tolerance::units(1.0),
+        Op::Reduce { .. } | Op::Scan { .. } | Op::Scatter { kind: ScatterKind::Add, .. } | Op::IndexAdd { .. } => {
+            Tolerance { largest: 2.0, ..Tolerance::units(8.0) }
+        }
+        Op::MatMul { .. }
+        | Op::Conv { .. }
+        | Op::ConvInputGrad { .. }
+        | Op::ConvWeightGrad { .. }
+        | Op::Pool { .. }
+        | Op::PoolGrad { .. }
+        | Op::Softmax { .. }
+        | Op::SoftmaxGrad { .. }
+        | Op::LayerNorm { .. }
+        | Op::LayerNormGrad { .. }
+        | Op::Attention { .. } => Tolerance { largest: 16.0, ..Tolerance::units(8.0) },
+        _ => Tolerance::EXACT,
+    }
+}
+
+/// The same elements on memory that is not dense: every dimension in reverse order,
+/// backwards and with gaps.
+fn scattered(a: &Array) -> Array {
+    let rank = a.rank();
+    let back: Vec<usize> = (0..rank).rev().collect();
+    let mut x = a.permute(&back);
+    for axis in 0..rank {
+        let n = x.shape()[axis];
+        let mut wide = x.shape().to_vec();
+        wide[axis] = 2 * n + 1;
+        let gaps = Array::empty(wide.as_slice().into(), a.dtype()).unwrap();
+        let view = gaps.slice(axis, 1, n, 2);
+        eager::copy_into(&x, &view);
+        x = view;
+    }
+    let mut x = x.permute(&back);
+    for axis in 0..rank {
+        let flipped = x.flip(&[axis]);
+        let dense = Array::empty(x.shape().into(), a.dtype()).unwrap();
+        eager::copy_into(&x, &dense.flip(&[axis]));
+        x = if axis % 2 == 0 { dense.flip(&[axis]) } else { flipped.flip(&[axis]) };
+    }
+    x
+}
+
+#[test]
+fn results_are_those_of_pytorch() {
+    let mut wrong = Vec::new();
+    for (op, case) in cases() {
+        let layouts = [
+            ("dense", case.inputs.clone()),
+            ("scattered", case.inputs.iter().map(scattered).collect()),
+        ];
+        for (layout, inputs) in layouts {
+            let got = match eager::run(&op, &inputs.iter().collect::<Vec<_>>()) {
+                Ok(got) => got,
+                Err(e) => {
+                    wrong.push(format!("{} ({layout}): {e}", case.describe()));
+                    continue;
+                }
+            };
+            assert_eq!(got.len(), case.outputs.len(), "{}", case.describe());
+            for (i, (g, w)) in got.iter().zip(&case.outputs).enumerate() {
+                if let Some(e) = compare(g, w, tolerance(&op, w.dtype())) {
+                    wrong.push(format!("{} result {i} ({layout}): {e}", case.describe()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A composite's kernel and its decomposition are two ways to one result. (In half
+/// precision the parts round, one by one.)
+#[test]
+fn composites_equal_their_decomposition() {
+    let mut wrong = Vec::new();
+    for (op, case) in cases().into_iter().filter(|(_, c)| !c.outputs[0].dtype().is_half()) {
+        let refs: Vec<&Array> = case.inputs.iter().collect();
+        let Some(got) = eager::run_decomposed(&op, &refs) else { continue };
+        let error = match &got {
+            Ok(got) => compare(got, &case.outputs[0], tolerance(&op, got.dtype())),
+            Err(e) => Some(e.to_string()),
+        };
+        if let Some(e) = error {
+            wrong.push(format!("{}: {e}", case.describe()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Every op, every kind of it, and every element type it takes has a case.
+#[test]
+fn the_tables_cover_the_vocabulary() {
+    let mut seen = BTreeSet::new();
+    for (op, case) in cases() {
+        let text = case.what.split(['[', ',', ']']).take(2).collect::<Vec<_>>().join(" ");
+        for name in [op.name().to_string(), text] {
+            for a in case.inputs.iter().chain(&case.outputs) {
+                seen.insert(format!("{name} {}", a.dtype()));
+            }
+            seen.insert(name);
+        }
+    }
+    let mut missing: Vec<String> = Vec::new();
+    let mut need = |name: String| {
+        if !seen.contains(&name) {
+            missing.push(name);
+        }
+    };
+    Op::<usize>::names().for_each(|n| need(n.to_string()));
+    let kinds = |op: &str, names: Vec<&str>| -> Vec<String> {
+        names.into_iter().map(|k| format!("{op} kind={k}")).collect()
+    };
+    macro_rules! every {
+        ($op:literal, $kind:ty) => {
+            kinds($op, <$kind>::ALL.iter().map(|k| k.name()).collect())
+        };
+    }
+    for name in [
+        every!("reduce", ReduceKind),
+        every!("arg_reduce", ArgKind),
+        every!("scan", ScanKind),
+        every!("random", RandomKind),
+        every!("pool2d", PoolKind),
+        every!("pool2d_grad", PoolKind),
+    ]
+    .concat()
+    {
+        need(name);
+    }
+    for k in Act::ALL {
+        need(format!("matmul act={}", k.name()));
+    }
+    let takes = |op: Op, operands: usize, d: DType| {
+        infer(&op, &vec![TypeRef { dtype: d, shape: &[2] }; operands]).is_ok()
+    };
+    for d in DType::ALL {
+        for &u in UnaryOp::ALL.iter().filter(|&&u| takes(Op::Unary(u), 1, d)) {
+            need(format!("{} {d}", u.name()));
+        }
+        for &b in BinaryOp::ALL.iter().filter(|&&b| takes(Op::Binary(b), 2, d)) {
+            need(format!("{} {d}", b.name()));
+        }
+        for &c in CompareOp::ALL.iter().filter(|&&c| takes(Op::Compare(c), 2, d)) {
+            need(format!("{} {d}", c.name()));
+        }
+        for op in ["full", "iota", "cast", "select", "reduce", "arg_reduce", "scan", "sort", "topk"] {
+            need(format!("{op} {d}"));
+        }
+    }
+    assert!(missing.is_empty(), "no reference case for: {}", missing.join(", "));
+}

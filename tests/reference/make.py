@@ -1,0 +1,10 @@
+"""Makes the reference tables beside this script with PyTorch, an implementation
+that shares no code with Sinter.
+
+    pip install torch==2.15.0 numpy safetensors
+    python tests/reference/make.py
+"""
+
+import ops
+
+ops.make()
