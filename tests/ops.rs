@@ -44,16 +44,19 @@ fn tolerance(op: &Op, dtype: DType) -> Tolerance {
     }
     match op {
         // 1 + erf(x / √2) cancels for negative x, as it does in PyTorch.
-        Op::Unary(UnaryOp::Gelu | UnaryOp::GeluTanh) => Tolerance { one: 1.0, ..Tolerance::units(4.0) },
+        Op::Unary(UnaryOp::Gelu | UnaryOp::GeluTanh) => {
+            Tolerance { one: 1.0, ..Tolerance::units(4.0) }
+        }
         Op::Unary(u) if u.domain() == Domain::Float => Tolerance::units(4.0),
         Op::Unary(_) => Tolerance::EXACT,
         Op::Binary(BinaryOp::Pow | BinaryOp::Atan2) => Tolerance::units(4.0),
         Op::Binary(_) => Tolerance::EQUAL,
         Op::Random { kind: RandomKind::Normal, .. } => Tolerance::of_largest(8.0),
         Op::Dropout { .. } => Tolerance::units(1.0),
-        Op::Reduce { .. } | Op::Scan { .. } | Op::Scatter { kind: ScatterKind::Add, .. } | Op::IndexAdd { .. } => {
-            Tolerance { largest: 2.0, ..Tolerance::units(8.0) }
-        }
+        Op::Reduce { .. }
+        | Op::Scan { .. }
+        | Op::Scatter { kind: ScatterKind::Add, .. }
+        | Op::IndexAdd { .. } => Tolerance { largest: 2.0, ..Tolerance::units(8.0) },
         Op::MatMul { .. }
         | Op::Conv { .. }
         | Op::ConvInputGrad { .. }
@@ -196,7 +199,8 @@ fn the_tables_cover_the_vocabulary() {
         for &c in CompareOp::ALL.iter().filter(|&&c| takes(Op::Compare(c), 2, d)) {
             need(format!("{} {d}", c.name()));
         }
-        for op in ["full", "iota", "cast", "select", "reduce", "arg_reduce", "scan", "sort", "topk"] {
+        for op in ["full", "iota", "cast", "select", "reduce", "arg_reduce", "scan", "sort", "topk"]
+        {
             need(format!("{op} {d}"));
         }
     }

@@ -69,7 +69,8 @@ pub fn compare(got: &Array, want: &Array, tolerance: Tolerance) -> Option<String
     let flushes = tolerance.own > 0.5;
     let largest = w.iter().copied().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, (&g, &w)) in g.iter().zip(&w).enumerate() {
-        let allowed = unit * (tolerance.own * w.abs() + tolerance.largest * largest + tolerance.one);
+        let allowed =
+            unit * (tolerance.own * w.abs() + tolerance.largest * largest + tolerance.one);
         let same = g.to_bits() == w.to_bits() || (g.is_nan() && w.is_nan());
         let near = tolerance != Tolerance::EXACT
             && (g == w || (g - w).abs() <= allowed || flushes && g.abs().max(w.abs()) <= tiny);

@@ -46,7 +46,8 @@ impl Table {
             .join("reference")
             .join(format!("{name}.safetensors"));
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let (_, header) = SafeTensors::read_metadata(&bytes).expect("a table is a safetensors file");
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).expect("a table is a safetensors file");
         let file = SafeTensors::deserialize(&bytes).expect("a table is a safetensors file");
         let arrays: HashMap<String, Array> = file
             .tensors()
