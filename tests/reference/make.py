@@ -5,6 +5,8 @@ that shares no code with Sinter.
     python tests/reference/make.py
 """
 
+import nn
 import ops
 
 ops.make()
+nn.make()

@@ -109,7 +109,8 @@ COMPARE = {"eq": torch.eq, "ne": torch.ne, "lt": torch.lt, "le": torch.le, "gt":
 
 def pairs(name, d):
     """Every pair by broadcasting, then equal shapes, a row, and no elements."""
-    a, b = few(d), few(d)
+    n = 7 if d in (torch.float16, torch.bfloat16) else None
+    a, b = few(d)[:n], few(d)[:n]
     if name in ("remainder", "floor_divide") and not d.is_floating_point:
         b = b[b != 0]  # an error
         if d != torch.uint8:
@@ -117,7 +118,7 @@ def pairs(name, d):
     if name.endswith("_shift"):
         b = torch.tensor([0, 1, 3, 7], dtype=d)
     yield a.reshape(-1, 1), b
-    x, y = random((3, 1, 17), d), random((2, 1), d)
+    x, y = random((2, 1, 17), d), random((2, 1), d)
     if name in ("remainder", "floor_divide") and not d.is_floating_point:
         y = y + (y == 0).to(d)
     if name.endswith("_shift"):
@@ -253,9 +254,10 @@ def reductions():
             if d.is_floating_point:
                 n = torch.tensor([[1, NAN, 2], [INF, -INF, 1], [INF, 1, 2], [-INF, -INF, -INF], [0.0, -0.0, 0.0]], dtype=d)
                 t.case(f"reduce[kind={kind}, axes=(1), keep=false]", [n], [reduction(kind, n, (1,), False)])
-        long = random((1031,), d)
-        t.case("reduce[kind=sum, axes=(0), keep=false]", [long], [reduction("sum", long, (0,), False)])
-        t.case("reduce[kind=max, axes=(0), keep=true]", [long], [reduction("max", long, (0,), True)])
+        if d in (torch.float32, torch.float64):
+            long = random((1031,), d)
+            t.case("reduce[kind=sum, axes=(0), keep=false]", [long], [reduction("sum", long, (0,), False)])
+            t.case("reduce[kind=max, axes=(0), keep=true]", [long], [reduction("max", long, (0,), True)])
 
         for kind in ["max", "min"]:
             for axis, keep in [(0, False), (1, True), (2, False)]:
@@ -357,7 +359,7 @@ ACTS = {"none": lambda x: x, "relu": torch.relu, "gelu": F.gelu, "gelu_tanh": ge
 def matmul():
     t = Table("matmul")
     shapes = [((5, 1, 2, 3), (4, 3, 6)), ((2, 0), (0, 3)), ((2, 3, 4), (4, 5)), ((13, 17), (17, 11)), ((2, 3), (3, 4)),
-              ((1, 7), (7, 1)), ((0, 3), (3, 2)), ((2, 1, 3, 2), (1, 3, 2, 2)), ((21, 64), (64, 50))]
+              ((1, 7), (7, 1)), ((0, 3), (3, 2)), ((2, 1, 3, 2), (1, 3, 2, 2)), ((9, 40), (40, 33))]
     for d in FLOATS + INTS:
         for sa, sb in thin(d, shapes):
             a, b = random(sa, d), random(sb, d)

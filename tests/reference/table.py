@@ -1,14 +1,15 @@
 """Writing tables of reference cases.
 
-A table is a safetensors file. Its metadata holds, under `cases`, one line a case:
+A table is a safetensors file, gzipped. Its metadata holds, under `cases`, one line a case:
 what is computed, the names of the operands and those of the results, separated by
 tabs. Equal tensors are stored once.
 """
 
+import gzip
 import pathlib
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 HERE = pathlib.Path(__file__).parent
 NAMES = {
@@ -40,5 +41,5 @@ class Table:
         self.cases.append("\t".join([what, *names]))
 
     def save(self):
-        # The format wants unique names; they are ordered by number for the reader.
-        save_file(self.tensors, HERE / f"{self.name}.safetensors", {"cases": "\n".join(self.cases)})
+        data = save(self.tensors, {"cases": "\n".join(self.cases)})
+        (HERE / f"{self.name}.safetensors.gz").write_bytes(gzip.compress(data, mtime=0))

@@ -1,9 +1,12 @@
 //! The tables that `reference/make.py` writes.
 
+use flate2::read::GzDecoder;
 use safetensors::SafeTensors;
 use sinter::Tensor;
 use sinter_runtime::{Array, DType};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
 /// One reference case.
@@ -37,15 +40,17 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads `reference/<name>.safetensors`.
+    /// Reads `reference/<name>.safetensors.gz`.
     ///
     /// # Panics
     /// If the table is not there or not in order.
     pub fn load(name: &str) -> Table {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("reference")
-            .join(format!("{name}.safetensors"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            .join(format!("{name}.safetensors.gz"));
+        let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut bytes = Vec::new();
+        GzDecoder::new(file).read_to_end(&mut bytes).expect("a table is gzipped");
         let (_, header) =
             SafeTensors::read_metadata(&bytes).expect("a table is a safetensors file");
         let file = SafeTensors::deserialize(&bytes).expect("a table is a safetensors file");

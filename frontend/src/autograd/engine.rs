@@ -339,12 +339,8 @@ impl Pass {
                 t.set_grad(None);
                 // A gradient is dense memory of its own: not a broadcast view,
                 // and not shared with another leaf's.
-                let fresh = slot.is_none() && !self.create;
-                let g = if fresh && (!g.is_contiguous() || g.array().block().handles() > 1) {
-                    g.copy()
-                } else {
-                    g
-                };
+                let shared = !g.is_unique() || g.array().block().handles() > 1;
+                let g = if slot.is_none() && (shared || !g.is_contiguous()) { g.copy() } else { g };
                 accumulate(&mut slot, g);
                 t.set_grad(slot);
                 for h in after {

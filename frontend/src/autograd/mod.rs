@@ -113,7 +113,7 @@ pub(crate) fn record(
     outs: SmallVec<[Array; 1]>,
     location: &'static Location<'static>,
 ) -> SmallVec<[Tensor; 1]> {
-    let view = op.is_view();
+    let view = op.is_view() && outs[0].block().same(inputs[0].array().block());
     let node = node_for(op, inputs, &outs[0], outs.len(), 0, location);
     outs.into_iter()
         .enumerate()
@@ -169,7 +169,8 @@ fn node_for(
     location: &'static Location<'static>,
 ) -> Arc<Node> {
     let location = LINE.get().unwrap_or(location);
-    let needs = vjp::saves(&op, inputs.len());
+    let wanted = |(i, t): (usize, &&Tensor)| u32::from(t.requires_grad()) << i;
+    let needs = vjp::saves(&op, inputs.len(), inputs.iter().enumerate().map(wanted).sum());
     let operand = |t: &&Tensor| {
         let edge = t.edge();
         let spread = op.is_pointwise() && !matches!(edge, Edge::None) && t.shape() != out.shape();
@@ -249,22 +250,22 @@ impl Node {
 
     /// What the derivative needs, checked: freed buffers and values changed in
     /// place since are errors, never wrong gradients.
+    #[track_caller]
     fn unpack(self: &Arc<Node>, graph: bool) -> vjp::Context {
         let saved = self.saved();
         if saved.freed {
-            drop(saved);
             panic!(
                 "backward: the values kept for {} were freed by an earlier backward pass; \
                  call the first one with `retain_graph` to go through the graph again",
                 self.describe()
             );
         }
-        let restore = |k: &Kept| {
+        for k in saved.inputs.iter().flatten().chain(&saved.output) {
             let block = k.array().block();
             if block.version() != k.version {
                 panic!(
                     "backward: {} needs the values of a {} {:?} tensor that was modified in place since{}: \
-                     it is at version {}, expected {}; use the out-of-place op or `clone` before it",
+                     it is at version {}, expected {}; use the out-of-place op, or `copy` the tensor before it",
                     self.describe(),
                     k.array().dtype(),
                     k.array().shape(),
@@ -273,13 +274,11 @@ impl Node {
                     k.version,
                 );
             }
-            match &k.value {
-                KeptValue::Input(t) => t.clone(),
-                KeptValue::Output(a) if graph => {
-                    Tensor::recorded(a.clone(), self.clone(), 0, false)
-                }
-                KeptValue::Output(a) => Tensor::from_array(a.clone()),
-            }
+        }
+        let restore = |k: &Kept| match &k.value {
+            KeptValue::Input(t) => t.clone(),
+            KeptValue::Output(a) if graph => Tensor::recorded(a.clone(), self.clone(), 0, false),
+            KeptValue::Output(a) => Tensor::from_array(a.clone()),
         };
         vjp::Context {
             inputs: saved.inputs.iter().map(|k| k.as_ref().map(restore)).collect(),

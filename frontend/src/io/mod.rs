@@ -4,9 +4,12 @@
 //! error that names the file, and executes nothing. Every writer leaves either the
 //! whole file or none.
 
+mod checkpoint;
 pub mod idx;
 pub mod npy;
 pub mod safetensors;
+
+pub use checkpoint::Checkpoint;
 
 use std::path::PathBuf;
 use thiserror::Error;

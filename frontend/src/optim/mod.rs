@@ -39,11 +39,9 @@ use thiserror::Error;
 
 /// Parameters that share options.
 #[derive(Clone, Debug)]
-pub struct Group<O> {
-    /// The parameters.
-    pub params: Vec<Param>,
-    /// Their options.
-    pub options: O,
+struct Group<O> {
+    params: Vec<Param>,
+    options: O,
 }
 
 /// What an optimizer keeps for each parameter.
@@ -51,7 +49,7 @@ pub struct Group<O> {
 pub struct State {
     /// Steps taken.
     pub step: u64,
-    /// Running tensors, by the names of [`Rule::STATE`].
+    /// Running tensors, by the names of [`Rule::state`].
     pub tensors: Vec<Tensor>,
 }
 
@@ -60,7 +58,7 @@ pub trait Rule: Clone {
     /// Name, for errors.
     const NAME: &'static str;
     /// Names of the running tensors kept for a parameter.
-    const STATE: &'static [&'static str];
+    fn state(&self) -> &'static [&'static str];
 
     /// The learning rate.
     fn lr(&self) -> f64;
@@ -80,8 +78,7 @@ pub trait Rule: Clone {
 /// An optimizer by the rule `O`.
 #[derive(Clone, Debug)]
 pub struct Optim<O> {
-    /// The groups.
-    pub groups: Vec<Group<O>>,
+    groups: Vec<Group<O>>,
     state: Vec<Vec<State>>,
 }
 
@@ -92,20 +89,26 @@ pub struct OptimStateError(String);
 
 impl<O: Rule> Optim<O> {
     /// All parameters in one group.
-    pub fn with_options(params: Vec<Param>, options: O) -> Optim<O> {
-        Optim::with_groups(vec![Group { params, options }])
+    fn with_options(params: Vec<Param>, options: O) -> Optim<O> {
+        let state = vec![vec![State::default(); params.len()]];
+        Optim { groups: vec![Group { params, options }], state }
     }
 
-    /// Several groups.
-    pub fn with_groups(groups: Vec<Group<O>>) -> Optim<O> {
-        let state = groups.iter().map(|g| vec![State::default(); g.params.len()]).collect();
-        Optim { groups, state }
-    }
-
-    /// Adds a group.
-    pub fn add_group(&mut self, group: Group<O>) {
-        self.state.push(vec![State::default(); group.params.len()]);
-        self.groups.push(group);
+    /// Takes over the parameter groups of another optimizer, with their options.
+    ///
+    /// ```
+    /// use sinter::nn::{Linear, Module};
+    /// use sinter::optim::{Optimizer, Sgd};
+    /// let (body, head) = (Linear::new(4, 8), Linear::new(8, 2));
+    /// let opt = Sgd::new(body.parameters(), 0.01)
+    ///     .momentum(0.9)
+    ///     .join(Sgd::new(head.parameters(), 0.1).weight_decay(1e-4));
+    /// assert_eq!(opt.lrs(), [0.01, 0.1]);
+    /// ```
+    pub fn join(mut self, other: Optim<O>) -> Optim<O> {
+        self.groups.extend(other.groups);
+        self.state.extend(other.state);
+        self
     }
 }
 
@@ -144,7 +147,7 @@ impl<O: Rule> Optimizer for Optim<O> {
             for (p, s) in g.params.iter().zip(states) {
                 let Some(grad) = p.grad() else { continue };
                 if s.tensors.is_empty() {
-                    s.tensors = O::STATE.iter().map(|_| zeros_like(p)).collect();
+                    s.tensors = g.options.state().iter().map(|_| zeros_like(p)).collect();
                 }
                 s.step += 1;
                 if let Err(e) = g.options.update(p, &grad, s) {
@@ -183,7 +186,7 @@ impl<O: Rule> Optimizer for Optim<O> {
             out.insert(format!("{i}.lr"), scalar(self.groups[i].options.lr(), DType::F64));
             for (j, s) in states.iter().enumerate().filter(|(_, s)| s.step > 0) {
                 out.insert(format!("{i}.{j}.step"), scalar(s.step as i64, DType::I64));
-                for (name, t) in O::STATE.iter().zip(&s.tensors) {
+                for (name, t) in self.groups[i].options.state().iter().zip(&s.tensors) {
                     out.insert(format!("{i}.{j}.{name}"), t.detach());
                 }
             }
@@ -213,7 +216,7 @@ impl<O: Rule> Optimizer for Optim<O> {
                 let step = number(key)?;
                 used += 1;
                 let mut tensors = Vec::new();
-                for name in O::STATE {
+                for name in g.options.state() {
                     let key = format!("{i}.{j}.{name}");
                     let t = state.get(&key).ok_or_else(|| bad(format!("`{key}` is missing")))?;
                     if t.shape() != p.shape() {

@@ -16,6 +16,21 @@ macro_rules! lr_field {
     };
 }
 
+/// Methods that set an option of every group.
+macro_rules! options {
+    ($optimizer:ident { $($(#[$doc:meta])* $option:ident: $t:ty,)* }) => {
+        impl $optimizer {
+            $($(#[$doc])*
+            pub fn $option(mut self, $option: $t) -> Self {
+                for g in &mut self.groups {
+                    g.options.0.$option = $option;
+                }
+                self
+            })*
+        }
+    };
+}
+
 /// Options of stochastic gradient descent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SgdRule(pub update::Sgd);
@@ -26,16 +41,11 @@ pub type Sgd = Optim<SgdRule>;
 impl Sgd {
     /// Plain descent.
     pub fn new(params: Vec<Param>, lr: f64) -> Sgd {
-        Sgd::with_momentum(params, lr, 0.0)
-    }
-
-    /// With momentum.
-    pub fn with_momentum(params: Vec<Param>, lr: f64, momentum: f64) -> Sgd {
         Optim::with_options(
             params,
             SgdRule(update::Sgd {
                 lr,
-                momentum,
+                momentum: 0.0,
                 dampening: 0.0,
                 weight_decay: 0.0,
                 nesterov: false,
@@ -43,14 +53,34 @@ impl Sgd {
             }),
         )
     }
+
+    /// With momentum.
+    pub fn with_momentum(params: Vec<Param>, lr: f64, momentum: f64) -> Sgd {
+        Sgd::new(params, lr).momentum(momentum)
+    }
 }
+
+options!(Sgd {
+    /// How much of the running gradient is kept.
+    momentum: f64,
+    /// How much of the new gradient the running one leaves out.
+    dampening: f64,
+    /// Adds this times the parameter to the gradient.
+    weight_decay: f64,
+    /// Looks ahead along the running gradient (Nesterov, 1983).
+    nesterov: bool,
+    /// Goes up instead of down.
+    maximize: bool,
+});
 
 impl Rule for SgdRule {
     const NAME: &'static str = "sgd";
-    const STATE: &'static [&'static str] = &["momentum_buffer"];
+    fn state(&self) -> &'static [&'static str] {
+        if self.0.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
+    }
     lr_field!();
     fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
-        let buffer = (self.0.momentum != 0.0).then(|| state.tensors[0].array());
+        let buffer = state.tensors.first().map(Tensor::array);
         update::sgd(&self.0, grad.array(), param.array(), buffer, state.step == 1)
     }
 }
@@ -80,6 +110,18 @@ impl Adam {
     }
 }
 
+options!(Adam {
+    /// How much of the running means of the gradient and of its square is kept.
+    betas: [f64; 2],
+    /// Added to the root of the mean square.
+    eps: f64,
+    /// Adds this times the parameter to the gradient; of AdamW, takes this times the
+    /// learning rate off the parameter itself.
+    weight_decay: f64,
+    /// Goes up instead of down.
+    maximize: bool,
+});
+
 /// Makes AdamW optimizers (Loshchilov and Hutter, 2019): [`Adam`] with weight decay
 /// taken off the parameter itself.
 pub struct AdamW;
@@ -94,7 +136,9 @@ impl AdamW {
 
 impl Rule for AdamRule {
     const NAME: &'static str = "adam";
-    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
+    fn state(&self) -> &'static [&'static str] {
+        &["exp_avg", "exp_avg_sq"]
+    }
     lr_field!();
     fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
         update::adam(
@@ -131,9 +175,22 @@ impl Adadelta {
     }
 }
 
+options!(Adadelta {
+    /// How much of the running mean squares is kept.
+    rho: f64,
+    /// Added to the mean squares.
+    eps: f64,
+    /// Adds this times the parameter to the gradient.
+    weight_decay: f64,
+    /// Goes up instead of down.
+    maximize: bool,
+});
+
 impl Rule for AdadeltaRule {
     const NAME: &'static str = "adadelta";
-    const STATE: &'static [&'static str] = &["square_avg", "acc_delta"];
+    fn state(&self) -> &'static [&'static str] {
+        &["square_avg", "acc_delta"]
+    }
     lr_field!();
     fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
         update::adadelta(
@@ -170,12 +227,27 @@ impl RmsProp {
     }
 }
 
+options!(RmsProp {
+    /// How much of the running mean square is kept.
+    alpha: f64,
+    /// Added to the root of the mean square.
+    eps: f64,
+    /// How much of the running step is kept.
+    momentum: f64,
+    /// Adds this times the parameter to the gradient.
+    weight_decay: f64,
+    /// Goes up instead of down.
+    maximize: bool,
+});
+
 impl Rule for RmsPropRule {
     const NAME: &'static str = "rms_prop";
-    const STATE: &'static [&'static str] = &["square_avg", "momentum_buffer"];
+    fn state(&self) -> &'static [&'static str] {
+        if self.0.momentum == 0.0 { &["square_avg"] } else { &["square_avg", "momentum_buffer"] }
+    }
     lr_field!();
     fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
-        let buffer = (self.0.momentum != 0.0).then(|| state.tensors[1].array());
+        let buffer = state.tensors.get(1).map(Tensor::array);
         let square = state.tensors[0].array();
         update::rms_prop(&self.0, grad.array(), param.array(), square, buffer)
     }
@@ -204,9 +276,22 @@ impl Adagrad {
     }
 }
 
+options!(Adagrad {
+    /// The rate falls as 1 / (1 + steps × this).
+    lr_decay: f64,
+    /// Added to the root of the sum of squares.
+    eps: f64,
+    /// Adds this times the parameter to the gradient.
+    weight_decay: f64,
+    /// Goes up instead of down.
+    maximize: bool,
+});
+
 impl Rule for AdagradRule {
     const NAME: &'static str = "adagrad";
-    const STATE: &'static [&'static str] = &["sum"];
+    fn state(&self) -> &'static [&'static str] {
+        &["sum"]
+    }
     lr_field!();
     fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
         update::adagrad(&self.0, state.step, grad.array(), param.array(), state.tensors[0].array())

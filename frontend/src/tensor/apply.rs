@@ -57,7 +57,12 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         let outs = smallvec::smallvec![out];
         return autograd::record(op, inputs, outs, Location::caller()).swap_remove(0);
     }
-    if op.is_view() { Tensor::view_from_array(out) } else { Tensor::from_array(out) }
+    // A reshape that strides cannot express is a copy.
+    if op.is_view() && out.block().same(arrays[0].block()) {
+        Tensor::view_from_array(out)
+    } else {
+        Tensor::from_array(out)
+    }
 }
 
 /// Applies any op of the vocabulary, as the methods of [`Tensor`] do: the way of

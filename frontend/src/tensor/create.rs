@@ -214,6 +214,33 @@ pub fn eye(n: usize) -> Tensor {
     apply(iota(0), &[]).eq(&apply(iota(1), &[])).to_dtype(default_dtype())
 }
 
+/// Where the column less the row of a matrix element is at most `diagonal`.
+#[track_caller]
+fn below_diagonal(x: &Tensor, diagonal: i64) -> Tensor {
+    if x.rank() < 2 {
+        panic!("tril/triu: needs a matrix, the shape is {:?}", x.shape());
+    }
+    let shape: Shape = x.shape()[x.rank() - 2..].into();
+    let iota = |axis| apply(Op::Iota { dtype: DType::I64, axis, shape: shape.clone() }, &[]);
+    iota(1).le(&(iota(0) + diagonal))
+}
+
+impl Tensor {
+    /// The lower triangle of the last two dimensions, zeros elsewhere; `diagonal`
+    /// moves its edge to the right.
+    #[track_caller]
+    pub fn tril(&self, diagonal: i64) -> Tensor {
+        below_diagonal(self, diagonal).where_(self, &zeros_like(self))
+    }
+
+    /// The upper triangle of the last two dimensions, zeros elsewhere; `diagonal`
+    /// moves its edge to the right.
+    #[track_caller]
+    pub fn triu(&self, diagonal: i64) -> Tensor {
+        below_diagonal(self, diagonal - 1).where_(&zeros_like(self), self)
+    }
+}
+
 /// `start, start + step, …` below `end`, of type i64 for integers, else of the
 /// default float type.
 ///

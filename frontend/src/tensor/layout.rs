@@ -59,12 +59,11 @@ impl IntoDims for Shape {
 #[track_caller]
 pub(crate) fn sizes(op: &str, dims: impl IntoDims) -> Shape {
     let dims = dims.into_dims();
-    dims.iter()
-        .map(|&d| match usize::try_from(d) {
-            Ok(d) => d,
-            Err(_) => panic!("{op}: extent {d} of {dims:?} is negative"),
-        })
-        .collect()
+    // A loop: a panic in a closure would name its line, not the caller's.
+    if let Some(d) = dims.iter().find(|d| **d < 0) {
+        panic!("{op}: extent {d} of {dims:?} is negative");
+    }
+    dims.iter().map(|&d| d as usize).collect()
 }
 
 /// The axis that `dim` names in `rank` dimensions.
@@ -78,6 +77,16 @@ pub(crate) fn resolve(op: &str, dim: i64, rank: usize) -> usize {
 }
 
 impl Tensor {
+    /// The axes that `dims` name.
+    #[track_caller]
+    pub(crate) fn axes(&self, op: &str, dims: impl IntoDims) -> Axes {
+        let mut axes = Axes::new();
+        for d in dims.into_dims() {
+            axes.push(self.axis(op, d));
+        }
+        axes
+    }
+
     /// The same elements in another shape; one extent may be -1 and is found out.
     /// Shares memory where strides can express it.
     ///
@@ -123,8 +132,7 @@ impl Tensor {
     /// Dimensions in another order.
     #[track_caller]
     pub fn permute(&self, dims: impl IntoDims) -> Tensor {
-        let dims = dims.into_dims();
-        let perm: Axes = dims.iter().map(|&d| self.axis("permute", d)).collect();
+        let perm = self.axes("permute", dims);
         apply(Op::Permute { perm }, &[self])
     }
 
@@ -134,6 +142,16 @@ impl Tensor {
         let (a, b) = (self.axis("transpose", a), self.axis("transpose", b));
         let mut perm: Axes = (0..self.rank()).collect();
         perm.swap(a, b);
+        apply(Op::Permute { perm }, &[self])
+    }
+
+    /// Dimension `from` moved to place `to`; the others keep their order.
+    #[track_caller]
+    pub fn movedim(&self, from: i64, to: i64) -> Tensor {
+        let (from, to) = (self.axis("movedim", from), self.axis("movedim", to));
+        let mut perm: Axes = (0..self.rank()).collect();
+        perm.remove(from);
+        perm.insert(to, from);
         apply(Op::Permute { perm }, &[self])
     }
 
@@ -174,15 +192,14 @@ impl Tensor {
         let dims = shape.into_dims();
         let lead = dims.len().saturating_sub(self.rank());
         let keep = |i: usize| i.checked_sub(lead).map(|j| self.shape()[j]);
-        let shape: Shape = dims
-            .iter()
-            .enumerate()
-            .map(|(i, &d)| match (usize::try_from(d), keep(i)) {
+        let mut shape = Shape::new();
+        for (i, &d) in dims.iter().enumerate() {
+            shape.push(match (usize::try_from(d), keep(i)) {
                 (Ok(d), _) => d,
-                (Err(_), Some(d)) if dims[i] == -1 => d,
+                (Err(_), Some(own)) if d == -1 => own,
                 _ => panic!("broadcast_to: bad extent {d} in {dims:?}"),
-            })
-            .collect();
+            });
+        }
         if shape.as_slice() == self.shape() {
             return self.clone();
         }
@@ -221,7 +238,7 @@ impl Tensor {
     /// Reversed along dimensions.
     #[track_caller]
     pub fn flip(&self, dims: impl IntoDims) -> Tensor {
-        let axes: Axes = dims.into_dims().iter().map(|&d| self.axis("flip", d)).collect();
+        let axes = self.axes("flip", dims);
         apply(Op::Flip { axes }, &[self])
     }
 

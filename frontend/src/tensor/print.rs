@@ -1,7 +1,7 @@
 //! Printing tensors as NumPy and PyTorch do.
 
 use super::{Tensor, default_dtype};
-use sinter_runtime::{Array, Category, DType};
+use sinter_runtime::{Array, Category, DType, Scalar};
 use std::fmt;
 use std::sync::Mutex;
 
@@ -38,7 +38,6 @@ pub fn set_print_options(options: PrintOptions) -> PrintOptions {
 /// One format for every number shown, so that columns line up.
 struct Style {
     options: PrintOptions,
-    category: Category,
     sci: bool,
     /// All floats are whole numbers: print `1.`
     whole: bool,
@@ -46,11 +45,10 @@ struct Style {
 }
 
 impl Style {
-    fn new(values: &[f64], dtype: DType, options: PrintOptions) -> Style {
-        let mut style =
-            Style { options, category: dtype.category(), sci: false, whole: true, width: 0 };
-        let finite = || values.iter().copied().filter(|v| v.is_finite());
-        if style.category == Category::Float {
+    fn new(values: &[Scalar], dtype: DType, options: PrintOptions) -> Style {
+        let mut style = Style { options, sci: false, whole: true, width: 0 };
+        let finite = || values.iter().map(|v| v.as_f64()).filter(|v| v.is_finite());
+        if dtype.category() == Category::Float {
             style.whole = finite().all(|v| v == v.trunc());
             let magnitude = finite().filter(|v| *v != 0.0).map(f64::abs);
             let (low, high) = magnitude.fold((f64::MAX, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
@@ -65,28 +63,33 @@ impl Style {
         style
     }
 
-    fn format(&self, v: f64) -> String {
-        match self.category {
-            Category::Bool => if v == 0.0 { "false" } else { "true" }.to_string(),
-            Category::Int => format!("{v:.0}"),
-            Category::Float if v.is_nan() => "nan".to_string(),
-            Category::Float if v.is_infinite() => if v > 0.0 { "inf" } else { "-inf" }.to_string(),
-            Category::Float if self.sci => {
-                let s = format!("{v:.*e}", self.options.precision);
-                // Rust writes 1.0e5; the field writes 1.0e+05.
-                match s.split_once('e') {
-                    Some((m, e)) => {
-                        let (sign, digits) = match e.strip_prefix('-') {
-                            Some(d) => ('-', d),
-                            None => ('+', e),
-                        };
-                        format!("{m}e{sign}{digits:0>2}")
-                    }
-                    None => s,
+    fn format(&self, v: Scalar) -> String {
+        let v = match v {
+            Scalar::Bool(b) => return b.to_string(),
+            Scalar::Int(i) => return i.to_string(),
+            Scalar::Float(v) => v,
+        };
+        if v.is_nan() {
+            "nan".to_string()
+        } else if v.is_infinite() {
+            if v > 0.0 { "inf" } else { "-inf" }.to_string()
+        } else if self.sci {
+            let s = format!("{v:.*e}", self.options.precision);
+            // Rust writes 1.0e5; the field writes 1.0e+05.
+            match s.split_once('e') {
+                Some((m, e)) => {
+                    let (sign, digits) = match e.strip_prefix('-') {
+                        Some(d) => ('-', d),
+                        None => ('+', e),
+                    };
+                    format!("{m}e{sign}{digits:0>2}")
                 }
+                None => s,
             }
-            Category::Float if self.whole => format!("{v:.0}."),
-            Category::Float => format!("{v:.*}", self.options.precision),
+        } else if self.whole {
+            format!("{v:.0}.")
+        } else {
+            format!("{v:.*}", self.options.precision)
         }
     }
 }
@@ -100,9 +103,9 @@ fn shown(n: usize, summarise: bool, edge: usize) -> Vec<Option<usize>> {
     }
 }
 
-fn collect(a: &Array, axis: usize, summarise: bool, edge: usize, out: &mut Vec<f64>) {
+fn collect(a: &Array, axis: usize, summarise: bool, edge: usize, out: &mut Vec<Scalar>) {
     if axis == a.rank() {
-        out.push(a.item().as_f64());
+        out.push(a.item());
         return;
     }
     for i in shown(a.shape()[axis], summarise, edge).into_iter().flatten() {
@@ -116,10 +119,10 @@ fn write_level(
     indent: usize,
     summarise: bool,
     style: &Style,
-    values: &mut impl Iterator<Item = f64>,
+    values: &mut impl Iterator<Item = Scalar>,
 ) -> fmt::Result {
     let Some((&n, inner)) = shape.split_first() else {
-        let v = values.next().unwrap_or(f64::NAN);
+        let v = values.next().expect("a value for each place");
         return write!(f, "{}", style.format(v));
     };
     write!(f, "[")?;
@@ -138,7 +141,8 @@ fn write_level(
             }
             match i {
                 Some(_) => {
-                    let s = style.format(values.next().unwrap_or(f64::NAN));
+                    let v = values.next().expect("a value for each place");
+                    let s = style.format(v);
                     write!(f, "{s:>width$}", width = style.width)?;
                 }
                 None => write!(f, "...")?,

@@ -2,7 +2,7 @@
 
 use super::layout::IntoDims;
 use super::{Tensor, apply};
-use sinter_runtime::op::{Act, ArgKind, Axes, ReduceKind, ScanKind};
+use sinter_runtime::op::{Act, ArgKind, ReduceKind, ScanKind};
 use sinter_runtime::{DType, Op};
 
 /// Dimensions to reduce: one number or several; negative counts from the end.
@@ -12,7 +12,7 @@ impl<T: IntoDims> IntoAxes for T {}
 impl Tensor {
     #[track_caller]
     fn reduce(&self, op: &str, kind: ReduceKind, dims: impl IntoAxes, keep: bool) -> Tensor {
-        let axes: Axes = dims.into_dims().iter().map(|&d| self.axis(op, d)).collect();
+        let axes = self.axes(op, dims);
         apply(Op::Reduce { kind, axes, keep }, &[self])
     }
 
@@ -22,7 +22,7 @@ impl Tensor {
     }
 
     /// Sum of all elements. Integers and bool add up in i64; f32 sums are
-    /// compensated pairwise.
+    /// pairwise: the error grows with the logarithm of their number.
     #[track_caller]
     pub fn sum(&self) -> Tensor {
         self.reduce_all(ReduceKind::Sum)
@@ -55,9 +55,9 @@ impl Tensor {
     /// Mean over dimensions.
     #[track_caller]
     pub fn mean_dim(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
-        let dims = dims.into_dims();
-        let n: usize = dims.iter().map(|&d| self.size(d)).product();
-        self.as_float("mean").sum_dim(dims.as_slice(), keep) * (1.0 / n as f64)
+        let axes = self.axes("mean", dims);
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        self.as_float("mean").sum_dim(axes.as_slice(), keep) * (1.0 / n as f64)
     }
 
     #[track_caller]
@@ -75,10 +75,16 @@ impl Tensor {
     /// for the unbiased estimate).
     #[track_caller]
     pub fn var_dim(&self, dims: impl IntoAxes, correction: usize, keep: bool) -> Tensor {
-        let dims = dims.into_dims();
-        let n: usize = dims.iter().map(|&d| self.size(d)).product();
-        let d = self - self.mean_dim(dims.as_slice(), true);
-        d.square().sum_dim(dims.as_slice(), keep) * (1.0 / (n as f64 - correction as f64).max(0.0))
+        let axes = self.axes("var", dims);
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let d = self - self.mean_dim(axes.as_slice(), true);
+        d.square().sum_dim(axes.as_slice(), keep) * (1.0 / (n as f64 - correction as f64).max(0.0))
+    }
+
+    /// Standard deviation over dimensions, the root of [`var_dim`](Tensor::var_dim).
+    #[track_caller]
+    pub fn std_dim(&self, dims: impl IntoAxes, correction: usize, keep: bool) -> Tensor {
+        self.var_dim(dims, correction, keep).sqrt()
     }
 
     /// Unbiased variance of all elements.
@@ -168,6 +174,26 @@ impl Tensor {
         apply(Op::ArgReduce { kind: ArgKind::Min, axis, keep }, &[self])
     }
 
+    /// Largest along `dim`, and its i64 index: the first of equals, to which the
+    /// gradient goes.
+    #[track_caller]
+    pub fn max_dim(&self, dim: i64, keep: bool) -> (Tensor, Tensor) {
+        self.picked(dim, keep, self.argmax_dim(dim, true))
+    }
+
+    /// Smallest along `dim`, and its i64 index: the first of equals, to which the
+    /// gradient goes.
+    #[track_caller]
+    pub fn min_dim(&self, dim: i64, keep: bool) -> (Tensor, Tensor) {
+        self.picked(dim, keep, self.argmin_dim(dim, true))
+    }
+
+    #[track_caller]
+    fn picked(&self, dim: i64, keep: bool, index: Tensor) -> (Tensor, Tensor) {
+        let value = self.gather(dim, &index);
+        if keep { (value, index) } else { (value.squeeze(dim), index.squeeze(dim)) }
+    }
+
     /// Euclidean norm of all elements.
     #[track_caller]
     pub fn norm(&self) -> Tensor {
@@ -232,6 +258,66 @@ impl Tensor {
             panic!("dot: needs two vectors, got {:?} and {:?}", self.shape(), other.shape());
         }
         self.matmul(other)
+    }
+
+    /// Every product of an element of one vector and one of the other: [n, m].
+    #[track_caller]
+    pub fn outer(&self, other: &Tensor) -> Tensor {
+        if self.rank() != 1 || other.rank() != 1 {
+            panic!("outer: needs two vectors, got {:?} and {:?}", self.shape(), other.shape());
+        }
+        self.unsqueeze(1) * other.unsqueeze(0)
+    }
+
+    /// The indices of elements that are not zero: [number, rank], in row-major order.
+    ///
+    /// # Panics
+    /// While tracing: how many there are depends on values.
+    #[track_caller]
+    pub fn nonzero(&self) -> Tensor {
+        let truth = self.to_dtype(DType::Bool).to_vec::<u8>();
+        let rank = self.rank();
+        let mut found: Vec<i64> = Vec::new();
+        for (mut at, _) in truth.iter().enumerate().filter(|(_, t)| **t != 0) {
+            let start = found.len();
+            found.resize(start + rank, 0);
+            for (index, &n) in found[start..].iter_mut().zip(self.shape()).rev() {
+                *index = (at % n) as i64;
+                at /= n;
+            }
+        }
+        let number = truth.iter().filter(|t| **t != 0).count();
+        super::from_slice(&found, [number, rank])
+    }
+
+    /// The elements where `mask` is true, in row-major order, as a vector. The mask
+    /// has the shape of the tensor.
+    ///
+    /// # Panics
+    /// If the shapes differ; and while tracing: how many there are depends on values.
+    #[track_caller]
+    pub fn masked_select(&self, mask: &Tensor) -> Tensor {
+        if mask.shape() != self.shape() || mask.dtype() != DType::Bool {
+            panic!(
+                "masked_select: the mask is {} {:?}, expected bool {:?}",
+                mask.dtype(),
+                mask.shape(),
+                self.shape()
+            );
+        }
+        let at = mask.reshape([-1]).nonzero().reshape([-1]);
+        self.reshape([-1]).index_select(0, &at)
+    }
+
+    /// Whether shapes are equal and elements within `atol + rtol |other|`; NaN is
+    /// close to nothing.
+    #[track_caller]
+    pub fn allclose(&self, other: &Tensor, rtol: f64, atol: f64) -> bool {
+        if self.shape() != other.shape() {
+            return false;
+        }
+        let (a, b) = (self.to_vec::<f64>(), other.to_vec::<f64>());
+        a.iter().zip(&b).all(|(a, b)| a == b || (a - b).abs() <= atol + rtol * b.abs())
     }
 
     /// Slabs of dimension `dim` picked by a 1-d i64 index.

@@ -13,7 +13,7 @@ mod source;
 
 use crate::dim::Dims;
 use crate::op::{Build, TensorType, TypeRef, decompose, infer};
-use crate::{Array, Device, OpError, Op};
+use crate::{Array, Device, Op, OpError};
 use smallvec::SmallVec;
 
 /// The results of an op.
@@ -91,7 +91,7 @@ pub fn run_into(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpErr
         if o.overlaps_itself() {
             return Err(OpError::value(
                 op.name(),
-                "several elements of the output share one place in memory (an expanded view?); clone it first",
+                "several elements of the output share one place in memory (a broadcast view?); copy it first",
             ));
         }
     }
@@ -189,10 +189,9 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::SliceAssign { .. } | Op::Pad { .. } | Op::Concat { .. } => {
             layout::exec(op, inputs, outs[0])
         }
-        Op::Gather { .. }
-        | Op::Scatter { .. }
-        | Op::IndexSelect { .. }
-        | Op::IndexAdd { .. } => index::exec(op, inputs, outs[0]),
+        Op::Gather { .. } | Op::Scatter { .. } | Op::IndexSelect { .. } | Op::IndexAdd { .. } => {
+            index::exec(op, inputs, outs[0])
+        }
         Op::MatMul { .. }
         | Op::Conv { .. }
         | Op::ConvInputGrad { .. }
