@@ -134,15 +134,18 @@ impl Layout {
 
     /// Reads the preamble and checks that the elements are there.
     fn parse(bytes: &[u8]) -> Result<Layout, String> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or("not an npy file: the magic bytes are missing")?;
+        let rest =
+            bytes.strip_prefix(MAGIC).ok_or("not an npy file: the magic bytes are missing")?;
         let (version, rest) = rest.split_at_checked(2).ok_or("the file ends in its version")?;
         let (len, rest) = match version[0] {
             1 => {
-                let (n, r) = rest.split_first_chunk::<2>().ok_or("the file ends in its header length")?;
+                let (n, r) =
+                    rest.split_first_chunk::<2>().ok_or("the file ends in its header length")?;
                 (u16::from_le_bytes(*n) as usize, r)
             }
             2 | 3 => {
-                let (n, r) = rest.split_first_chunk::<4>().ok_or("the file ends in its header length")?;
+                let (n, r) =
+                    rest.split_first_chunk::<4>().ok_or("the file ends in its header length")?;
                 (u32::from_le_bytes(*n) as usize, r)
             }
             v => return Err(format!("npy version {v}, expected 1, 2 or 3")),
@@ -210,7 +213,8 @@ fn parse_header(text: &str) -> Result<Header, String> {
         let value = after.trim_start();
         let used = match key {
             "descr" => {
-                let (v, r) = quoted(value).ok_or_else(|| bad("structured types are not supported"))?;
+                let (v, r) =
+                    quoted(value).ok_or_else(|| bad("structured types are not supported"))?;
                 descr = Some(v.to_string());
                 r
             }

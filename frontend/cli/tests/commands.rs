@@ -85,10 +85,11 @@ fn inspect_shows_everything() {
     assert_eq!(source, std::fs::read_to_string(place.path("tiny.graph")).unwrap());
     place.sinter("inspect tiny.sinter --plan --memory").succeeds().says(&["b0: f32[4*N] input x"]);
     place.sinter("inspect tiny.sinter --decisions").succeeds().says(&["matmul-tanh", "why"]);
-    place
-        .sinter("inspect tiny.sinter --kernels --asm")
-        .succeeds()
-        .says(&["element:", "tanh %0", "sinter_main"]);
+    place.sinter("inspect tiny.sinter --kernels --asm").succeeds().says(&[
+        "element:",
+        "tanh %0",
+        "sinter_main",
+    ]);
     if cfg!(target_arch = "x86_64") {
         place.sinter("inspect tiny.sinter --kernels --asm").succeeds().says(&["ret"]);
     }
@@ -142,9 +143,11 @@ fn bytes_become_inputs() {
     idx[11] = 3;
     idx.extend([0; 3]);
     place.write("images.idx", &idx);
-    place
-        .sinter("run id.sinter images.idx")
-        .fails(&["images.idx", "[1, 3, 3]", "rows of [1, 2, 3]"]);
+    place.sinter("run id.sinter images.idx").fails(&[
+        "images.idx",
+        "[1, 3, 3]",
+        "rows of [1, 2, 3]",
+    ]);
     place.write("broken.png", &b"\x89PNG\r\n\x1a\nnothing"[..]);
     place.sinter("run id.sinter broken.png").fails(&["broken.png"]);
 }
@@ -196,7 +199,9 @@ fn damaged_files_are_refused() {
     place.sinter("verify bent").fails(&["bent", "source constants is damaged"]);
     place.sinter("compile bent -o out").fails(&["bent", "source constants is damaged"]);
     place.sinter("run bent x.npy").succeeds();
-    for command in ["run missing x.npy", "verify missing", "inspect missing", "compile missing -o out"] {
+    for command in
+        ["run missing x.npy", "verify missing", "inspect missing", "compile missing -o out"]
+    {
         place.sinter(command).fails(&["missing: No such file"]);
     }
     for command in ["run . x.npy", "verify .", "inspect ."] {

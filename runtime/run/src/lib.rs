@@ -77,7 +77,11 @@ fn verify(path: &Path) -> Result<String, String> {
     let artifact = Artifact::open(path).map_err(text)?;
     let v = artifact.verify().map_err(text)?;
     let report = report(&v);
-    if v.passed() { Ok(report) } else { Err(format!("{}: wrong outputs\n{report}", path.display())) }
+    if v.passed() {
+        Ok(report)
+    } else {
+        Err(format!("{}: wrong outputs\n{report}", path.display()))
+    }
 }
 
 /// What was checked, one line each.
@@ -171,7 +175,11 @@ fn read_inputs(program: &Program, args: &Args) -> Result<Vec<Array>, String> {
     for path in &args.unnamed {
         let free = files.iter_mut().find(|f| f.is_none());
         *free.ok_or_else(|| {
-            format!("{} is one input too many: the program is {}", path.display(), program.signature())
+            format!(
+                "{} is one input too many: the program is {}",
+                path.display(),
+                program.signature()
+            )
         })? = Some(path);
     }
     let read = |(port, path): (&Port, Option<&PathBuf>)| {

@@ -5,8 +5,8 @@ use crate::program::{Code, MainFn};
 use object::elf;
 use object::read::elf::ElfFile64;
 use object::{
-    Endianness, Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionIndex,
-    SectionKind,
+    Endianness, Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget,
+    SectionIndex, SectionKind,
 };
 
 /// Name of the entry.
@@ -39,10 +39,8 @@ pub(super) fn load(image: &[u8]) -> Result<Code, String> {
     let mut places: Places = vec![];
     let mut total = 0usize;
     for s in file.sections() {
-        let wanted = matches!(
-            s.kind(),
-            SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::Data
-        );
+        let wanted =
+            matches!(s.kind(), SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::Data);
         if wanted && s.size() > 0 {
             let align = usize::try_from(s.align()).unwrap_or(0).clamp(64, 4096);
             total = total.next_multiple_of(align);
@@ -82,13 +80,18 @@ pub(super) fn load(image: &[u8]) -> Result<Code, String> {
             let RelocationFlags::Elf { r_type } = r.flags() else {
                 return Err(bad("a relocation of another format"));
             };
-            relocate(&mut memory[at..at + size], offset, r_type, value, r.addend(), base + at as u64)?;
+            relocate(
+                &mut memory[at..at + size],
+                offset,
+                r_type,
+                value,
+                r.addend(),
+                base + at as u64,
+            )?;
         }
     }
-    let entry = file
-        .symbols()
-        .find(|s| s.name() == Ok(ENTRY))
-        .ok_or_else(|| bad("it has no entry"))?;
+    let entry =
+        file.symbols().find(|s| s.name() == Ok(ENTRY)).ok_or_else(|| bad("it has no entry"))?;
     let (at, size) = entry
         .section_index()
         .and_then(|i| place(&places, i))
@@ -120,7 +123,8 @@ fn relocate(
     let mut put = |bytes: &[u8]| {
         let end = offset.checked_add(bytes.len());
         let slot = end.and_then(|e| section.get_mut(offset..e));
-        slot.map(|s| s.copy_from_slice(bytes)).ok_or_else(|| bad("a relocation outside its section"))
+        slot.map(|s| s.copy_from_slice(bytes))
+            .ok_or_else(|| bad("a relocation outside its section"))
     };
     match kind {
         elf::R_X86_64_64 if x86 => put(&target.to_le_bytes()),

@@ -333,10 +333,9 @@ impl Artifact {
         let bytes = &all[s.offset..s.offset + s.len];
         if !s.intact.load(Ordering::Relaxed) {
             if all[s.padding..s.offset].iter().any(|&p| p != 0) {
-                return Err(self.damaged(format!(
-                    "the padding before the {} is not zero",
-                    s.kind.name()
-                )));
+                return Err(
+                    self.damaged(format!("the padding before the {} is not zero", s.kind.name()))
+                );
             }
             if crc32fast::hash(bytes) != s.crc {
                 return Err(self.damaged(format!(

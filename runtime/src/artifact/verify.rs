@@ -68,10 +68,8 @@ impl Artifact {
             let model = self.model_at(level)?;
             if let Some(sample) = &sample {
                 let bad = |e| self.damaged(format!("the sample cannot be read: {e}"));
-                let (inputs, want) = (
-                    sample.inputs().map_err(bad)?,
-                    sample.outputs().map_err(bad)?,
-                );
+                let (inputs, want) =
+                    (sample.inputs().map_err(bad)?, sample.outputs().map_err(bad)?);
                 let (elements, error) = self.run_sample(&model, &inputs, &want)?;
                 let tolerance = sample.tolerance;
                 samples.push(SampleCheck { level, elements, error, tolerance });
@@ -88,10 +86,9 @@ impl Artifact {
         want: &[Array],
     ) -> Result<(usize, f64), ArtifactError> {
         let refs: Vec<&Array> = inputs.iter().collect();
-        let got = model.run(&refs).map_err(|source| ArtifactError::Sample {
-            path: self.path().to_path_buf(),
-            source,
-        })?;
+        let got = model
+            .run(&refs)
+            .map_err(|source| ArtifactError::Sample { path: self.path().to_path_buf(), source })?;
         let fits = got.len() == want.len()
             && got.iter().zip(want).all(|(g, w)| g.dtype() == w.dtype() && g.shape() == w.shape());
         if !fits {

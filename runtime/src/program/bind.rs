@@ -42,7 +42,9 @@ pub enum RunError {
         why: String,
     },
     /// A size outside the range the program was compiled for.
-    #[error("size {size} of `{symbol}` is outside {min}..={max}, for which the program was compiled")]
+    #[error(
+        "size {size} of `{symbol}` is outside {min}..={max}, for which the program was compiled"
+    )]
     Range {
         /// The symbol.
         symbol: String,
@@ -115,8 +117,7 @@ pub fn bind_sizes(
             return Err(RunError::Range { symbol: s.name.clone(), size, min: s.min, max: s.max });
         }
     }
-    let sizes: Vec<usize> =
-        sizes.iter().zip(symbols).map(|(n, s)| n.unwrap_or(s.min)).collect();
+    let sizes: Vec<usize> = sizes.iter().zip(symbols).map(|(n, s)| n.unwrap_or(s.min)).collect();
     for (port, (dtype, shape)) in inputs.iter().zip(given) {
         check_port(port, *dtype, shape, &sizes, symbols)?;
     }
@@ -159,8 +160,7 @@ pub(super) fn check_port(
     }
     let names: Vec<String> = symbols.iter().map(|s| s.name.clone()).collect();
     let dims: Vec<String> = port.ty.shape.iter().map(|d| d.show(&names)).collect();
-    let known: Vec<String> =
-        names.iter().zip(sizes).map(|(n, s)| format!("{n} = {s}")).collect();
+    let known: Vec<String> = names.iter().zip(sizes).map(|(n, s)| format!("{n} = {s}")).collect();
     let why = if known.is_empty() { String::new() } else { format!(" with {}", known.join(", ")) };
     Err(RunError::Shape {
         name: port.name.clone(),

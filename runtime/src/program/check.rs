@@ -46,7 +46,9 @@ pub(super) fn structure(p: &Program, constants: &Block) -> Result<(), ModelError
             _ => None,
         };
         match port {
-            Some((None, what, k)) => return bad(format!("buffer {i} is {what} {k}, which is none")),
+            Some((None, what, k)) => {
+                return bad(format!("buffer {i} is {what} {k}, which is none"));
+            }
             Some((Some(port), what, k)) if port.ty.dtype != b.dtype => {
                 return bad(format!("buffer {i} and {what} {k} differ in type"));
             }

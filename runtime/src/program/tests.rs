@@ -15,7 +15,11 @@ unsafe extern "C" fn every_step(frame: *const Frame) -> i32 {
     unsafe {
         let frame_ref = &*frame;
         let steps = *frame_ref.sizes;
-        (0..steps).find_map(|s| Some(((*frame_ref.table).call)(frame, s as u64, None)).filter(|&r| r != 0)).unwrap_or(0)
+        (0..steps)
+            .find_map(|s| {
+                Some(((*frame_ref.table).call)(frame, s as u64, None)).filter(|&r| r != 0)
+            })
+            .unwrap_or(0)
     }
 }
 
@@ -32,7 +36,10 @@ fn constants() -> Block {
 }
 
 fn port(name: &str, len: usize) -> Port {
-    Port { name: name.into(), ty: TensorType { dtype: DType::F32, shape: [Dim::of(len)][..].into() } }
+    Port {
+        name: name.into(),
+        ty: TensorType { dtype: DType::F32, shape: [Dim::of(len)][..].into() },
+    }
 }
 
 /// A program whose only symbol is the number of its steps, over an input and an
@@ -79,7 +86,15 @@ fn add(x: View, y: View, result: View) -> Step {
 
 fn matmul(x: View, w: View, packing: Packing, result: View) -> Step {
     let op = Op::MatMul { act: Act::None };
-    Step::Contract { op, operands: [x, w], packing, bias: None, act: Act::Relu, hook: false, result }
+    Step::Contract {
+        op,
+        operands: [x, w],
+        packing,
+        bias: None,
+        act: Act::Relu,
+        hook: false,
+        result,
+    }
 }
 
 #[test]
@@ -133,7 +148,11 @@ fn contradictions_are_named() {
 fn view() -> impl Strategy<Value = View> {
     let dim = prop_oneof![8 => 0i64..7, 1 => Just(24i64), 1 => any::<i64>()];
     let stride = prop_oneof![8 => -2i64..7, 1 => any::<i64>()];
-    (0u32..6, prop_oneof![6 => 0i64..4, 1 => any::<i64>()], prop::collection::vec((dim, stride), 0..4))
+    (
+        0u32..6,
+        prop_oneof![6 => 0i64..4, 1 => any::<i64>()],
+        prop::collection::vec((dim, stride), 0..4),
+    )
         .prop_map(|(buffer, offset, axes)| View {
             buffer,
             offset: Dim::constant(offset),
@@ -148,13 +167,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Packing::Panels),
         1 => (0u32..4).prop_map(Packing::Conv)
     ];
-    let conv = Op::Conv {
-        stride: [1, 1],
-        padding: [0, 0],
-        dilation: [1, 1],
-        groups: 1,
-        act: Act::None,
-    };
+    let conv =
+        Op::Conv { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1, act: Act::None };
     let contract = prop_oneof![Just(Op::MatMul { act: Act::None }), Just(conv)];
     let library = prop_oneof![
         Just(Op::Unary(UnaryOp::Neg)),

@@ -63,7 +63,10 @@ pub fn inputs(program: &Program, args: &[String], scale: Scale) -> anyhow::Resul
             ensure!(name.is_none(), "{}: arrays in an npz have names of their own", at());
             for (name, t) in arrays {
                 let i = place(&name).with_context(at)?;
-                ensure!(found[i].replace(t.array().clone()).is_none(), "input `{name}` is given twice");
+                ensure!(
+                    found[i].replace(t.array().clone()).is_none(),
+                    "input `{name}` is given twice"
+                );
             }
             continue;
         }
@@ -134,8 +137,7 @@ fn image(path: &Path) -> anyhow::Result<Image> {
     let samples = info.color_type.samples();
     // Opacity is no colour.
     let channels = if samples > 2 { 3 } else { 1 };
-    let pixels =
-        pixels.chunks_exact(samples).flat_map(|p| p[..channels].iter().copied()).collect();
+    let pixels = pixels.chunks_exact(samples).flat_map(|p| p[..channels].iter().copied()).collect();
     Ok(Image { width, height, channels, pixels })
 }
 
@@ -151,9 +153,9 @@ impl Image {
         };
         match (self.channels, channels) {
             (3, 1) => (0..n).map(|i| gray(pixel(i))).collect(),
-            (have, want) => (0..want)
-                .flat_map(|c| (0..n).map(move |i| pixel(i)[c.min(have - 1)]))
-                .collect(),
+            (have, want) => {
+                (0..want).flat_map(|c| (0..n).map(move |i| pixel(i)[c.min(have - 1)])).collect()
+            }
         }
     }
 }

@@ -71,7 +71,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => model.run(&refs),
     };
     let outputs = outputs.map_err(|e| match e {
-        RunError::Range { .. } => anyhow::anyhow!("{e}; --batch N feeds the inputs N rows at a time"),
+        RunError::Range { .. } => {
+            anyhow::anyhow!("{e}; --batch N feeds the inputs N rows at a time")
+        }
         e => e.into(),
     })?;
     if let Some(path) = &args.output {

@@ -98,8 +98,10 @@ impl Place {
     /// Runs `sinter` where no file may grow beyond `blocks` of 512 bytes, as on a
     /// full disk.
     pub fn sinter_cramped(&self, blocks: usize, args: &str) -> Done {
-        let script =
-            format!("trap '' XFSZ; ulimit -f {blocks}; exec {} {args}", env!("CARGO_BIN_EXE_sinter"));
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec {} {args}",
+            env!("CARGO_BIN_EXE_sinter")
+        );
         let mut c = Command::new("sh");
         c.arg("-c").arg(script).current_dir(self.0.path());
         Done { command: args.to_string(), output: c.output().unwrap() }

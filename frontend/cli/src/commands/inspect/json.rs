@@ -2,11 +2,11 @@
 
 use super::kernels::functions;
 use super::plan;
-use sinter_compiler::artifact::{ReadError, report};
-use sinter_runtime::artifact::{Artifact, SectionKind};
-use sinter_runtime::program::{Port, Place};
-use sinter_runtime::Extent;
 use serde_json::{Value, json};
+use sinter_compiler::artifact::{ReadError, report};
+use sinter_runtime::Extent;
+use sinter_runtime::artifact::{Artifact, SectionKind};
+use sinter_runtime::program::{Place, Port};
 
 /// The artifact as one object.
 pub fn of(artifact: &Artifact) -> anyhow::Result<String> {
@@ -14,9 +14,7 @@ pub fn of(artifact: &Artifact) -> anyhow::Result<String> {
     let names = p.symbol_names();
     let dims = |d: &[sinter_runtime::Dim]| d.iter().map(|d| d.show(&names)).collect::<Vec<_>>();
     let ports = |ports: &[Port]| -> Vec<Value> {
-        let one = |p: &Port| {
-            json!({"name": p.name, "dtype": p.ty.dtype.to_string(), "shape": dims(&p.ty.shape)})
-        };
+        let one = |p: &Port| json!({"name": p.name, "dtype": p.ty.dtype.to_string(), "shape": dims(&p.ty.shape)});
         ports.iter().map(one).collect()
     };
     let buffers: Vec<Value> = p

@@ -58,9 +58,12 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
 fn view(p: &Program, v: &View, names: &[String]) -> String {
     let mut t = format!("b{}[{}]", v.buffer, dims(&v.shape, names));
     // The number of elements, where they lie in row-major order.
-    let dense = v.strides.iter().zip(&v.shape).rev().try_fold(Dim::of(1), |n, (s, d)| {
-        (d.is(1) || *s == n).then(|| n.times(d))
-    });
+    let dense = v
+        .strides
+        .iter()
+        .zip(&v.shape)
+        .rev()
+        .try_fold(Dim::of(1), |n, (s, d)| (d.is(1) || *s == n).then(|| n.times(d)));
     if dense.is_none() {
         t += &format!(" strides [{}]", dims(&v.strides, names));
     }
