@@ -21,6 +21,16 @@ fn descr(d: DType) -> Option<&'static str> {
 }
 
 /// The file of an array, version 1.0. NumPy lacks bf16, which is written as f32.
+///
+/// ```
+/// use sinter_runtime::{Array, npy};
+///
+/// let a = Array::from_slice(&[1i64, 2, 3], &[3])?;
+/// let file = npy::encode(&a);
+/// assert_eq!(npy::decode(&file)?.to_vec::<i64>(), [1, 2, 3]);
+/// assert!(npy::decode(&file[..100]).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn encode(a: &Array) -> Vec<u8> {
     let (descr, bytes) = match descr(a.dtype()) {
         Some(d) => (d, a.to_bytes()),

@@ -28,6 +28,16 @@ pub struct MemoryPlan {
 /// Places temporaries greedily, the largest first, each at the lowest offset
 /// where nothing alive at the same time lies (Pisarchyk and Lee, 2020, "greedy by
 /// size"). The same input gives the same plan.
+///
+/// ```
+/// use sinter_runtime::program::{Lifetime, plan_memory};
+///
+/// // Ten buffers, each alive until the next one is written, need room for two.
+/// let chain: Vec<Lifetime> =
+///     (0..10).map(|i| Lifetime { bytes: 1000, first: i, last: i + 1 }).collect();
+/// let plan = plan_memory(&chain);
+/// assert_eq!((plan.total, plan.unshared), (2 * 1024, 10 * 1024));
+/// ```
 pub fn plan_memory(temps: &[Lifetime]) -> MemoryPlan {
     let size = |t: &Lifetime| t.bytes.next_multiple_of(ARENA_ALIGN);
     let mut order: Vec<usize> = (0..temps.len()).collect();

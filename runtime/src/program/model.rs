@@ -21,6 +21,19 @@ pub struct ModelError(pub String);
 /// the compiler. Any number of threads may run it at
 /// once; each run takes working memory from a pool, which after the first run of
 /// a size allocates nothing.
+///
+/// ```no_run
+/// use sinter_runtime::{Array, DType, artifact};
+///
+/// let model = artifact::load("mlp.sinter")?;
+/// let x = Array::from_slice(&[0f32; 64 * 784], &[64, 784])?;
+/// let y = Array::empty([64, 10][..].into(), DType::F32)?;
+/// for _ in 0..1000 {
+///     model.run_into(&[&x], &[&y])?; // nothing is allocated after the first time
+/// }
+/// println!("{} bytes of working memory", model.arena_bytes(&[64])?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Model {
     program: Program,
     code: Code,
