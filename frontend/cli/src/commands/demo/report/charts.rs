@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (640, 300);
+const SIZE: (u32, u32) = (440, 250);
 /// A line has at most so many points; more are averaged.
 const POINTS: usize = 600;
 
@@ -52,7 +52,7 @@ impl Chart<'_> {
         let steps = 0.0..self.values.len().max(1) as f64;
         let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
         let mut builder = ChartBuilder::on(&root);
-        builder.margin(8).x_label_area_size(28).y_label_area_size(52);
+        builder.margin(8).x_label_area_size(30).y_label_area_size(48);
         if self.log {
             let low = low.max(high * 1e-4);
             let chart = builder.build_cartesian_2d(steps, (low * 0.8..high * 1.2).log_scale())?;
@@ -86,7 +86,7 @@ impl Chart<'_> {
             .light_line_style(TRANSPARENT)
             .axis_style(LINE)
             .label_style(font)
-            .x_labels(6)
+            .x_labels(5)
             .y_labels(6)
             .x_desc("step")
             .x_label_formatter(&|x| format!("{x:.0}"))

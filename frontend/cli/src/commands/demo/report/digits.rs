@@ -72,7 +72,7 @@ pub fn gallery<'a>(
 }
 
 fn percent(p: f64) -> String {
-    format!("{:.1} %", p * 100.0)
+    format!("{:.1}\u{2009}%", p * 100.0)
 }
 
 /// A grey picture as a PNG file.

@@ -110,7 +110,7 @@ impl Report<'_> {
                 format!("an image, compiled: {speedup:.1} times as fast as eager"),
             ),
             (format!("{:.0}", fused.figures.rate()), "images/s, compiled, batch 64".to_string()),
-            (format!("{worst:.0e}"), "largest relative error of the artifacts".to_string()),
+            (error(worst), "largest relative error of the artifacts".to_string()),
         ];
         out.push_str("<div class=\"tiles\">");
         for (value, name) in tiles {
@@ -160,7 +160,7 @@ impl Report<'_> {
             out.push_str("</tr>");
         }
         let errors: Vec<String> =
-            self.errors.iter().map(|(name, e)| format!("{name} {e:.1e}")).collect();
+            self.errors.iter().map(|(name, e)| format!("{name} {}", error(*e))).collect();
         write!(
             out,
             "</table></div><p class=\"note\">Medians of runs in fresh processes; memory is the peak of \
@@ -235,6 +235,10 @@ fn confusion(out: &mut String, guesses: &[Guess], classes: usize) -> anyhow::Res
 
 fn percent(p: f64) -> String {
     format!("{:.2} %", p * 100.0)
+}
+
+fn error(e: f64) -> String {
+    if e == 0.0 { "none".to_string() } else { format!("{e:.1e}") }
 }
 
 /// Text that HTML takes as text.
