@@ -535,7 +535,7 @@ impl Symbols<'_> {
         // Not affine: perhaps a product of several sizes, as when batch and
         // sequence are flattened together.
         let whole: usize = factors.iter().map(|&k| base[k]).product();
-        if factors.len() > 1 && values[0] % whole == 0 {
+        if factors.len() > 1 && values[0].is_multiple_of(whole) {
             let m = factors.iter().fold(Dim::from(values[0] / whole), |m, &k| {
                 sinter_runtime::Extent::times(&m, &Dim::symbol(k))
             });

@@ -6,7 +6,9 @@ use sinter::nn::{
     Sequential, TransformerEncoderLayer, functional as F,
 };
 use sinter::trace::{DynamicDim, TraceError};
-use sinter::{CompileError, Compiler, DType, RunError, Tensor, no_grad, ones, rand, randint, randn};
+use sinter::{
+    CompileError, Compiler, DType, RunError, Tensor, no_grad, ones, rand, randint, randn,
+};
 
 #[track_caller]
 fn assert_close(got: &Tensor, want: &Tensor) {
@@ -67,7 +69,13 @@ fn convolutional_network() {
 
 #[test]
 fn multilayer_perceptron_with_every_activation() {
-    for act in [Activation::Relu, Activation::Gelu, Activation::Silu, Activation::Tanh, Activation::Sigmoid] {
+    for act in [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ] {
         let net = Sequential::new()
             .add(Linear::new(20, 31))
             .add(act)
@@ -121,7 +129,8 @@ fn several_inputs_and_outputs() {
 
 #[test]
 fn saved_and_loaded() {
-    let net = Sequential::new().add(Linear::new(12, 9)).add(Activation::Gelu).add(Linear::new(9, 4));
+    let net =
+        Sequential::new().add(Linear::new(12, 9)).add(Activation::Gelu).add(Linear::new(9, 4));
     let x = randn([6, 12]);
     let mut compiled =
         Compiler::new().dynamic_batch("N", 1..=32).compile(&net, &x).expect("it compiles");
@@ -173,7 +182,7 @@ fn what_a_graph_cannot_hold_is_an_error_with_the_line() {
     here(&e, "T002", line!() - 1);
     let outside = ones([6]);
     let e = trace_error(|x| {
-        outside.add_(&x.sum_dim([0], false));
+        outside.add_(x.sum_dim([0], false));
         x.clone()
     });
     here(&e, "T003", line!() - 3);
@@ -199,11 +208,13 @@ fn what_a_graph_cannot_hold_is_an_error_with_the_line() {
 #[test]
 fn contradictory_requests_are_errors() {
     let f = |x: &[Tensor]| vec![x[0].exp()];
-    let compile = |c: Compiler| c.trace(f, &[&ones([2, 3])]).expect_err("contradictory").to_string();
+    let compile =
+        |c: Compiler| c.trace(f, &[&ones([2, 3])]).expect_err("contradictory").to_string();
+    let four = 4;
     for (name, place, range, why) in [
         ("N", (1, 0), 1..=4, "no input 1"),
         ("N", (0, 2), 1..=4, "no dimension 2"),
-        ("N", (0, 0), 4..=1, "range is empty"),
+        ("N", (0, 0), four..=1, "range is empty"),
         ("2N", (0, 0), 1..=4, "a name is"),
     ] {
         let e = compile(Compiler::new().dynamic(name, &[place], range));
@@ -229,7 +240,8 @@ fn in_place_ops_on_traced_tensors_are_traced() {
 
 #[test]
 fn runs_allocate_nothing_after_the_first() {
-    let net = Sequential::new().add(Linear::new(64, 48)).add(Activation::Relu).add(Linear::new(48, 8));
+    let net =
+        Sequential::new().add(Linear::new(64, 48)).add(Activation::Relu).add(Linear::new(48, 8));
     let x = randn([16, 64]);
     let compiled = sinter::compile(&net, &x).expect("it compiles");
     let y = ones([16, 8]);

@@ -37,7 +37,11 @@ pub fn probe(index: u16) -> Result<(), DeviceError> {
     }
     let count = CudaContext::device_count().map_err(failed(index))?;
     let count = usize::try_from(count).unwrap_or(0);
-    if usize::from(index) < count { Ok(()) } else { Err(DeviceError::NoSuchDevice { index, count }) }
+    if usize::from(index) < count {
+        Ok(())
+    } else {
+        Err(DeviceError::NoSuchDevice { index, count })
+    }
 }
 
 fn context(index: u16) -> Result<Arc<CudaContext>, DeviceError> {

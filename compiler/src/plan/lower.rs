@@ -158,7 +158,7 @@ impl<'a> Lowering<'a> {
                     Some(at) => at,
                     None => {
                         let out = self.result(v);
-                        self.library(op, &[x], &[out.clone()]);
+                        self.library(op, &[x], std::slice::from_ref(&out));
                         out
                     }
                 }
@@ -176,7 +176,7 @@ impl<'a> Lowering<'a> {
                     None => {
                         let op = Op::Full { value: *value, dtype: *dtype, shape: shape.clone() };
                         let out = self.result(v);
-                        self.library(op, &[], &[out.clone()]);
+                        self.library(op, &[], std::slice::from_ref(&out));
                         out
                     }
                 }
@@ -215,7 +215,7 @@ impl<'a> Lowering<'a> {
         let out =
             self.buffer_of(at.dtype, &at.shape.clone(), Place::Temp { first: step, last: step });
         let op = Op::Broadcast { shape: at.shape.iter().cloned().collect() };
-        self.library(op, &[at], &[out.clone()]);
+        self.library(op, &[at], std::slice::from_ref(&out));
         out
     }
 

@@ -391,7 +391,7 @@ fn per_channel(r: &mut Rewriter<'_>, c: Id, channels: &Dim) -> Option<Id> {
     let shape = r.shape(c);
     if shape.iter().all(|d| d.is(1)) {
         let one = r.reshape(c, dims(&[Dim::of(1)]))?;
-        return r.add(Op::Broadcast { shape: dims(&[channels.clone()]) }, &[one]);
+        return r.add(Op::Broadcast { shape: dims(std::slice::from_ref(channels)) }, &[one]);
     }
     let k = shape.len();
     let fits = (3..=4).contains(&k)
@@ -400,7 +400,7 @@ fn per_channel(r: &mut Rewriter<'_>, c: Id, channels: &Dim) -> Option<Id> {
     if !fits {
         return None;
     }
-    r.reshape(c, dims(&[channels.clone()]))
+    r.reshape(c, dims(std::slice::from_ref(channels)))
 }
 
 /// The convolution on the left of the matched op, and a per-channel constant.

@@ -137,7 +137,7 @@ impl GradCheck {
                 let numerical = (plus[r] - minus[r]) / (2.0 * self.eps);
                 let a = a.as_ref().map_or(0.0, |v| v[j]);
                 let close = (a - numerical).abs() <= self.atol + self.rtol * numerical.abs();
-                if !close && !(a.is_nan() && numerical.is_nan()) {
+                if !(close || a.is_nan() && numerical.is_nan()) {
                     return Err(GradCheckError::Mismatch {
                         output: k,
                         row: r,

@@ -284,7 +284,7 @@ fn accumulate(slot: &mut Option<Tensor>, g: Tensor) {
 
 impl Pass {
     #[track_caller]
-    fn run(&self, roots: Vec<(Tensor, Tensor)>, out: &mut Vec<Option<Tensor>>) {
+    fn run(&self, roots: Vec<(Tensor, Tensor)>, out: &mut [Option<Tensor>]) {
         let _mode = mode::set_grad(self.create);
         let mut frontier = Frontier::default();
         for (root, g) in roots {

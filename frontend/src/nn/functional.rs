@@ -231,7 +231,7 @@ pub fn binary_cross_entropy_with_logits(
 #[track_caller]
 pub fn accuracy(scores: &Tensor, target: &Tensor) -> f64 {
     no_grad(|| {
-        let hit = scores.detach().argmax_dim(-1, false).eq(&target.to_dtype(DType::I64));
+        let hit = scores.detach().argmax_dim(-1, false).eq(target.to_dtype(DType::I64));
         hit.sum().item::<i64>() as f64 / target.numel().max(1) as f64
     })
 }

@@ -211,7 +211,7 @@ pub fn ones_like(like: &Tensor) -> Tensor {
 #[track_caller]
 pub fn eye(n: usize) -> Tensor {
     let iota = |axis| Op::Iota { dtype: DType::I64, axis, shape: [n, n].as_slice().into() };
-    apply(iota(0), &[]).eq(&apply(iota(1), &[])).to_dtype(default_dtype())
+    apply(iota(0), &[]).eq(apply(iota(1), &[])).to_dtype(default_dtype())
 }
 
 /// Where the column less the row of a matrix element is at most `diagonal`.
@@ -230,7 +230,7 @@ impl Tensor {
     /// moves its edge to the right.
     #[track_caller]
     pub fn tril(&self, diagonal: i64) -> Tensor {
-        below_diagonal(self, diagonal).where_(self, &zeros_like(self))
+        below_diagonal(self, diagonal).where_(self, zeros_like(self))
     }
 
     /// The upper triangle of the last two dimensions, zeros elsewhere; `diagonal`

@@ -201,7 +201,6 @@ impl fmt::Debug for Tensor {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{arange, tensor, zeros};
 
     #[test]

@@ -396,7 +396,7 @@ impl Artifact {
     pub fn block(&self, s: &Section) -> Result<Block, ArtifactError> {
         self.bytes(s)?;
         let part = Part { whole: self.bytes.clone(), range: s.offset..s.offset + s.len };
-        if part.as_ref().as_ptr() as usize % ALIGN != 0 {
+        if !(part.as_ref().as_ptr() as usize).is_multiple_of(ALIGN) {
             // A file in ordinary memory need not start on a page.
             let copy = Block::try_new(s.len).map_err(|e| self.damaged(e.to_string()))?;
             copy.write(part.as_ref());

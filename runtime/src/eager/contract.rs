@@ -58,7 +58,8 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
         }
         Op::Pool { kind, window, stride, padding, dilation, .. }
         | Op::PoolGrad { kind, window, stride, padding, dilation, .. } => {
-            let w = Window { size: *window, stride: *stride, padding: *padding, dilation: *dilation };
+            let w =
+                Window { size: *window, stride: *stride, padding: *padding, dilation: *dilation };
             let grad = matches!(op, Op::PoolGrad { .. });
             if *kind != PoolKind::Max && *dilation != [1, 1] {
                 return Err(OpError::unsupported(op.name(), "a dilated mean"));
@@ -81,7 +82,11 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
                     }
                 }};
             }
-            if out.dtype() == DType::F32 { run!(f32) } else { run!(f64) }
+            if out.dtype() == DType::F32 {
+                run!(f32)
+            } else {
+                run!(f64)
+            }
             Ok(())
         }
         _ => unreachable!("{} contracts nothing", op.name()),

@@ -34,7 +34,12 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
                     macro_rules! run {
                         ($t:ty) => {
                             scatter_combine::<$t>(
-                                out.dst(), *axis, i.src(), Negative::Refused, v.src(), Combine::Add,
+                                out.dst(),
+                                *axis,
+                                i.src(),
+                                Negative::Refused,
+                                v.src(),
+                                Combine::Add,
                             )
                         };
                     }
@@ -50,7 +55,12 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
                 macro_rules! run {
                     ($t:ty) => {
                         index_combine::<$t>(
-                            out.dst(), *axis, i.src(), Negative::Refused, v.src(), Combine::Add,
+                            out.dst(),
+                            *axis,
+                            i.src(),
+                            Negative::Refused,
+                            v.src(),
+                            Combine::Add,
                         )
                     };
                 }

@@ -25,9 +25,9 @@ pub(super) fn view(op: &Op, x: &Array, shape: &[usize]) -> Result<Array, OpError
             })?,
         },
         Op::Permute { perm } => x.permute(perm),
-        Op::Broadcast { .. } => x.broadcast_to(shape).ok_or_else(|| {
-            OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape()))
-        })?,
+        Op::Broadcast { .. } => x
+            .broadcast_to(shape)
+            .ok_or_else(|| OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape())))?,
         Op::Slice { axis, start, len, step } => x.slice(*axis, *start, *len, *step),
         Op::Flip { axes } => x.flip(axes),
         _ => unreachable!("{} is no view", op.name()),

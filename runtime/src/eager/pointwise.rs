@@ -13,7 +13,11 @@ use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An operand repeated to `shape`; `strides` is where its new strides live.
-fn spread<'a, T: Element>(x: &'a Array, shape: &'a [usize], strides: &'a mut Strides) -> Src<'a, T> {
+fn spread<'a, T: Element>(
+    x: &'a Array,
+    shape: &'a [usize],
+    strides: &'a mut Strides,
+) -> Src<'a, T> {
     if x.shape() == shape {
         return x.src();
     }
@@ -205,9 +209,9 @@ fn binary(op: BinaryOp, a: &Array, b: &Array, out: &Array) -> Result<(), OpError
     match a.dtype() {
         DType::F32 => match binary_f32(op) {
             Some(f) => run2(f, a, b, out),
-            None => run2_with(LIBRARY, a, b, out, |x: f32, y: f32| {
-                op.eval64(x.into(), y.into()) as f32
-            }),
+            None => {
+                run2_with(LIBRARY, a, b, out, |x: f32, y: f32| op.eval64(x.into(), y.into()) as f32)
+            }
         },
         DType::F64 => match binary_f64(op) {
             Some(f) => run2(f, a, b, out),

@@ -182,7 +182,9 @@ fn as_rows(x: &Array, dims: usize) -> Result<Array, OpError> {
     let rows: usize = x.shape()[..lead].iter().product();
     match x.view(&[rows, d]) {
         Some(v) => Ok(v),
-        None => Ok(super::layout::copy_of(x)?.view(&[rows, d]).expect("a dense array has any shape")),
+        None => {
+            Ok(super::layout::copy_of(x)?.view(&[rows, d]).expect("a dense array has any shape"))
+        }
     }
 }
 
@@ -217,7 +219,11 @@ fn layer_norm(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Result<(
             )
         };
     }
-    if x.dtype() == DType::F32 { run!(f32) } else { run!(f64) }
+    if x.dtype() == DType::F32 {
+        run!(f32)
+    } else {
+        run!(f64)
+    }
     finish(&target, out)
 }
 
@@ -245,7 +251,11 @@ fn layer_norm_grad(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Res
             )
         }};
     }
-    if x.dtype() == DType::F32 { run!(f32) } else { run!(f64) }
+    if x.dtype() == DType::F32 {
+        run!(f32)
+    } else {
+        run!(f64)
+    }
     finish(&gx, out)
 }
 

@@ -16,7 +16,11 @@ pub(crate) fn samples() -> Vec<Op<Dim>> {
     let nk = |k: usize| n.times(&Dim::of(k));
     let dims = |d: &[Dim]| d.iter().cloned().collect::<Dims<Dim>>();
     let mut ops = vec![
-        Op::Full { value: Scalar::Float(-0.5), dtype: DType::F32, shape: dims(&[n.clone()]) },
+        Op::Full {
+            value: Scalar::Float(-0.5),
+            dtype: DType::F32,
+            shape: dims(std::slice::from_ref(&n)),
+        },
         Op::Full { value: Scalar::Bool(true), dtype: DType::Bool, shape: dims(&[]) },
         Op::Iota { dtype: DType::I64, shape: dims(&[nk(2), Dim::of(3)]), axis: 1 },
         Op::Random {

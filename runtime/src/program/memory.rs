@@ -92,7 +92,7 @@ mod tests {
                 .collect();
             let plan = plan_memory(&temps);
             for (i, a) in temps.iter().enumerate() {
-                prop_assert!(plan.offsets[i] % ARENA_ALIGN == 0);
+                prop_assert!(plan.offsets[i].is_multiple_of(ARENA_ALIGN));
                 prop_assert!(plan.offsets[i] + a.bytes <= plan.total);
                 for (j, b) in temps.iter().enumerate().skip(i + 1) {
                     let together = a.first <= b.last && b.first <= a.last;

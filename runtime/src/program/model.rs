@@ -38,7 +38,7 @@ pub struct Model {
     program: Program,
     code: Code,
     constants: Block,
-    idle: Mutex<Vec<Box<Workspace>>>,
+    idle: Mutex<Vec<Workspace>>,
 }
 
 /// What one run works with.
@@ -76,7 +76,7 @@ impl Model {
         &self.constants
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Box<Workspace>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Workspace>> {
         self.idle.lock().unwrap_or_else(|e| e.into_inner())
     }
 
@@ -244,7 +244,7 @@ impl Model {
             // Memory of another size goes back to the pool before new is taken.
             other => {
                 drop(other);
-                Box::new(self.workspace(&sizes)?)
+                self.workspace(&sizes)?
             }
         };
         for (i, b) in self.program.buffers.iter().enumerate() {
