@@ -1,6 +1,6 @@
 //! Matrix products.
 //!
-//! Single precision is built around one register tile ([`kernel`]) of 8 rows by
+//! Single precision is built around one register tile (`kernel`) of 8 rows by
 //! 48 columns. Each output element is one chain of fused multiply-adds in the
 //! order of `k`, whatever the shape, strides, packing, number of threads or
 //! instruction set: a row of a product does not depend on the rows beside it.
