@@ -78,10 +78,11 @@ fn what_is_written_is_read_back() {
 #[test]
 fn code_for_several_levels_and_none_for_this_machine() {
     let mut compiled = compile(&graph(), &Options::default()).unwrap();
-    let all = compiled.artifact(&Isa::ALL, &[input()]).unwrap();
+    let levels = [Isa::Avx2, Isa::Avx512];
+    let all = compiled.artifact(&levels, &[input()]).unwrap();
     let a = Artifact::from_bytes(all).unwrap();
     let run: Vec<Isa> = a.verify().unwrap().samples.iter().map(|s| s.level).collect();
-    assert_eq!(run, Isa::ALL.into_iter().filter(|l| *l <= isa::detect()).collect::<Vec<_>>());
+    assert_eq!(run, levels.into_iter().filter(|l| *l <= isa::detect()).collect::<Vec<_>>());
     assert!(a.verify().unwrap().passed());
 
     let wide = compiled.artifact(&[Isa::Avx512], &[input()]).unwrap();
