@@ -159,7 +159,7 @@ impl Mnist {
         standardised(&self.images[range.start * n..range.end * n], range.len(), self.size)
     }
 
-    /// Labels [n] with numbers `range`, as i64.
+    /// Labels `[n]` with numbers `range`, as i64.
     pub fn labels(&self, range: std::ops::Range<usize>) -> Tensor {
         let l = &self.labels[range];
         from_slice(l, [l.len()]).to_dtype(DType::I64)

@@ -30,7 +30,7 @@ impl Default for Conv2dOptions {
 pub struct Conv2d {
     /// [out, in / groups, KH, KW]
     pub weight: Param,
-    /// [out]
+    /// `[out]`
     pub bias: Option<Param>,
     #[module(skip)]
     options: Conv2dOptions,

@@ -28,7 +28,7 @@ impl Reduction {
     }
 }
 
-/// `x wᵀ + b` for `x` [.., in], `w` [out, in] and `b` [out].
+/// `x wᵀ + b` for `x` `[.., in]`, `w` `[out, in]` and `b` `[out]`.
 #[track_caller]
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Tensor {
     if x.rank() == 1 {
@@ -227,7 +227,7 @@ pub fn binary_cross_entropy_with_logits(
 }
 
 /// The fraction of rows of `scores` [N, C] whose largest element is at the class
-/// in `target` [N].
+/// in `target` `[N]`.
 #[track_caller]
 pub fn accuracy(scores: &Tensor, target: &Tensor) -> f64 {
     no_grad(|| {

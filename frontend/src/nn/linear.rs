@@ -3,12 +3,12 @@
 use super::{Layer, Module, Param, functional as F, init};
 use crate::tensor::{Tensor, default_dtype, empty};
 
-/// `x wᵀ + b`: `x` [.., in], `weight` [out, in], `bias` [out].
+/// `x wᵀ + b`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`.
 #[derive(Debug, Module)]
 pub struct Linear {
     /// [out, in]
     pub weight: Param,
-    /// [out]
+    /// `[out]`
     pub bias: Option<Param>,
 }
 

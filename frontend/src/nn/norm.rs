@@ -39,13 +39,13 @@ impl Layer for LayerNorm {
 /// each channel (Ioffe and Szegedy, 2015).
 #[derive(Debug, Module)]
 pub struct BatchNorm2d {
-    /// Scale [C].
+    /// Scale `[C]`.
     pub weight: Param,
-    /// Shift [C].
+    /// Shift `[C]`.
     pub bias: Param,
-    /// Running mean [C].
+    /// Running mean `[C]`.
     pub running_mean: Buffer,
-    /// Running unbiased variance [C].
+    /// Running unbiased variance `[C]`.
     pub running_var: Buffer,
     momentum: f64,
     eps: f64,

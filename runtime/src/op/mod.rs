@@ -345,7 +345,7 @@ ops! {
     /// dimensions; leading ones broadcast; `bias` has the result's last extent.
     MatMul = "matmul" { act: Act };
     /// `(x, w)` or `(x, w, bias)`: 2-d cross-correlation, `x` [N, C, H, W], `w`
-    /// [O, C / groups, KH, KW], `bias` [O], then `act`.
+    /// [O, C / groups, KH, KW], `bias` `[O]`, then `act`.
     Conv = "conv2d" { stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], groups: usize, act: Act };
     /// `(gy, w)`: the derivative of [`Op::Conv`] by its input of `height` × `width`.
     ConvInputGrad = "conv2d_input_grad" { stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], groups: usize } dim { height, width };
