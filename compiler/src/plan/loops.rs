@@ -143,6 +143,7 @@ pub(super) fn build_tile(body: &Body<'_>, mut operands: Operands<'_>, name: Stri
                 stage.stores.push((arg, r));
             }
         }
+        s.remember(&writes, time);
         if let Some((n, arg)) = keep
             && s.when[&n].time == time
         {
@@ -179,6 +180,19 @@ impl Stager<'_, '_, '_> {
             written,
         });
         self.args.len() as u32 - 1
+    }
+
+    /// Later stages read what was just written; what was kept there until now is gone.
+    fn remember(&mut self, writes: &[(NodeId, u32)], time: usize) {
+        for &(n, arg) in writes {
+            let w = self.when[&n];
+            if w.time == time && w.level == Level::Element {
+                self.kept.retain(|_, kept| *kept != arg);
+                if self.args[arg as usize].dtype == DType::F32 {
+                    self.kept.insert(n, arg);
+                }
+            }
+        }
     }
 
     /// Whether a row op's value is needed after its stage, or by elements.

@@ -78,7 +78,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn code_for_several_levels_and_none_for_this_machine() {
     let mut compiled = compile(&graph(), &Options::default()).unwrap();
-    let levels = [Isa::Avx2, Isa::Avx512];
+    let levels = Isa::ALL;
     let all = compiled.artifact(&levels, &[input()]).unwrap();
     let a = Artifact::from_bytes(all).unwrap();
     let run: Vec<Isa> = a.verify().unwrap().samples.iter().map(|s| s.level).collect();

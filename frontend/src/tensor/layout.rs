@@ -357,6 +357,9 @@ pub fn cat(tensors: &[&Tensor], dim: i64) -> Tensor {
 pub fn stack(tensors: &[&Tensor], dim: i64) -> Tensor {
     let Some(first) = tensors.first() else { panic!("stack: there are no tensors to join") };
     let axis = resolve("stack", dim, first.rank() + 1);
+    if let Some(other) = tensors.iter().find(|t| t.shape() != first.shape()) {
+        panic!("stack: shapes {:?} and {:?} differ", first.shape(), other.shape());
+    }
     let parts: Vec<Tensor> = tensors.iter().map(|t| t.unsqueeze(axis as i64)).collect();
     apply(Op::Concat { axis }, &parts.iter().collect::<Vec<_>>())
 }

@@ -247,10 +247,11 @@ impl Kernel {
                     let mut part = Micro {
                         rows,
                         cols,
-                        a: t.a.offset(row as isize * t.a_row),
-                        b: t.b.offset(b_at(col)),
+                        // An empty operand may lie anywhere.
+                        a: t.a.wrapping_offset(row as isize * t.a_row),
+                        b: t.b.wrapping_offset(b_at(col)),
                         keep: t.keep.wrapping_add(col),
-                        c: t.c.offset(row as isize * t.ldc).add(col),
+                        c: t.c.wrapping_offset(row as isize * t.ldc).wrapping_add(col),
                         bias_row: shifted(t.bias_row, row),
                         bias_col: shifted(t.bias_col, col),
                         ..*t

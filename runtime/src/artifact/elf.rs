@@ -1,5 +1,6 @@
 //! A loader for the object files that the compiler emits: no linker, no symbols
-//! from outside, memory that is writable or executable but never both.
+//! from outside but a few functions of mathematics, memory that is writable or
+//! executable but never both.
 
 use crate::program::{Code, MainFn};
 use object::elf;
@@ -71,12 +72,16 @@ pub(super) fn load(image: &[u8]) -> Result<Code, String> {
                 return Err(bad("a relocation without a symbol"));
             };
             let symbol = file.symbol_by_index(symbol).map_err(bad)?;
-            let target = symbol
+            let inside = symbol
                 .section_index()
                 .and_then(|i| place(&places, i))
                 .filter(|(_, size)| symbol.address() <= *size as u64)
+                .map(|target| base + target.0 as u64 + symbol.address());
+            let value = inside
+                .or_else(|| {
+                    symbol.is_undefined().then(|| mathematics(symbol.name().ok()?)).flatten()
+                })
                 .ok_or_else(|| bad("it refers to something outside"))?;
-            let value = base + target.0 as u64 + symbol.address();
             let RelocationFlags::Elf { r_type } = r.flags() else {
                 return Err(bad("a relocation of another format"));
             };
@@ -106,6 +111,43 @@ pub(super) fn load(image: &[u8]) -> Result<Code, String> {
     // SAFETY: the artifact's checksums hold, so this is the compiler's code for the
     // program beside it, at an instruction-set level this machine has.
     Ok(unsafe { Code::new(main, Box::new(memory)) })
+}
+
+/// What code for a processor without instructions for fused multiply-adds and
+/// rounding calls instead, by the names of the C library.
+fn mathematics(name: &str) -> Option<u64> {
+    extern "C" fn fmaf(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+    extern "C" fn fma(a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
+    macro_rules! rounding {
+        ($($name:ident: $t:ty = $f:path;)*) => {
+            match name {
+                $(stringify!($name) => {
+                    extern "C" fn $name(x: $t) -> $t {
+                        $f(x)
+                    }
+                    $name as extern "C" fn($t) -> $t as usize
+                })*
+                "fmaf" => fmaf as extern "C" fn(f32, f32, f32) -> f32 as usize,
+                "fma" => fma as extern "C" fn(f64, f64, f64) -> f64 as usize,
+                _ => return None,
+            }
+        };
+    }
+    let address = rounding! {
+        floorf: f32 = f32::floor;
+        floor: f64 = f64::floor;
+        ceilf: f32 = f32::ceil;
+        ceil: f64 = f64::ceil;
+        truncf: f32 = f32::trunc;
+        trunc: f64 = f64::trunc;
+        nearbyintf: f32 = f32::round_ties_even;
+        nearbyint: f64 = f64::round_ties_even;
+    };
+    Some(address as u64)
 }
 
 /// Writes one resolved reference at `offset` of a section that lies at `place`.

@@ -102,6 +102,9 @@ pub fn bind_sizes(
     }
     let mut sizes: Vec<Option<usize>> = vec![None; symbols.len()];
     for (port, (_, shape)) in inputs.iter().zip(given) {
+        if port.ty.shape.len() != shape.len() {
+            return Err(misshapen(port, shape, symbols, String::new()));
+        }
         for (d, &n) in port.ty.shape.iter().zip(*shape) {
             if let Some((i, size)) = solve(d, n)
                 && i < sizes.len()
@@ -158,14 +161,14 @@ pub(super) fn check_port(
     if want.is_some_and(|t| t.shape.as_slice() == shape) {
         return Ok(());
     }
+    let known: Vec<String> =
+        symbols.iter().zip(sizes).map(|(s, n)| format!("{} = {n}", s.name)).collect();
+    let why = if known.is_empty() { String::new() } else { format!(" with {}", known.join(", ")) };
+    Err(misshapen(port, shape, symbols, why))
+}
+
+fn misshapen(port: &Port, shape: &[usize], symbols: &[super::Symbol], why: String) -> RunError {
     let names: Vec<String> = symbols.iter().map(|s| s.name.clone()).collect();
     let dims: Vec<String> = port.ty.shape.iter().map(|d| d.show(&names)).collect();
-    let known: Vec<String> = names.iter().zip(sizes).map(|(n, s)| format!("{n} = {s}")).collect();
-    let why = if known.is_empty() { String::new() } else { format!(" with {}", known.join(", ")) };
-    Err(RunError::Shape {
-        name: port.name.clone(),
-        got: shape.to_vec(),
-        want: dims.join(", "),
-        why,
-    })
+    RunError::Shape { name: port.name.clone(), got: shape.to_vec(), want: dims.join(", "), why }
 }

@@ -122,10 +122,13 @@ fn inside(p: &Program, v: &View, sizes: &[usize], packed: bool) -> Option<Shape>
         .iter()
         .map(|d| isize::try_from(d.eval_signed(sizes)?).ok())
         .collect::<Option<Strides>>()?;
+    if shape.contains(&0) {
+        // Of an empty view that runs backwards, the first element is before the buffer.
+        return Some(shape);
+    }
     let offset = v.offset.eval(sizes)?;
     let limit = len(&p.buffers[v.buffer as usize], sizes)?;
     let fits = packed
-        || shape.contains(&0)
         || reach(&shape, &strides, offset).is_some_and(|(lo, hi)| lo >= 0 && hi < limit as isize);
     fits.then_some(shape)
 }
