@@ -354,6 +354,7 @@ impl<'a> Lowering<'a> {
             Op::Conv { .. } => out.view(),
             _ => tile.view(),
         };
+        let name = self.name(&epilogue);
         let step = self.push(Step::Contract {
             op: bare(&op),
             operands: sides,
@@ -377,7 +378,6 @@ impl<'a> Lowering<'a> {
                     (n, as_tile(self.g, anchor, &at).expect("dense results are tiles"))
                 })
                 .collect();
-            let name = self.name(&epilogue);
             let located = &self.located;
             let g = self.g;
             let mut read = |v: Value| {

@@ -174,19 +174,24 @@ pub fn empty(shape: impl IntoDims, dtype: DType) -> Tensor {
 /// A tensor filled with `value`.
 #[track_caller]
 pub fn full(shape: impl IntoDims, value: impl Into<Scalar>, dtype: DType) -> Tensor {
-    apply(Op::Full { value: value.into(), dtype, shape: sizes("full", shape) }, &[])
+    filled(sizes("full", shape), value.into(), dtype)
+}
+
+#[track_caller]
+fn filled(shape: Shape, value: Scalar, dtype: DType) -> Tensor {
+    apply(Op::Full { value, dtype, shape }, &[])
 }
 
 /// Zeros of the default type.
 #[track_caller]
 pub fn zeros(shape: impl IntoDims) -> Tensor {
-    full(shape, 0.0, default_dtype())
+    filled(sizes("zeros", shape), 0.0.into(), default_dtype())
 }
 
 /// Ones of the default type.
 #[track_caller]
 pub fn ones(shape: impl IntoDims) -> Tensor {
-    full(shape, 1.0, default_dtype())
+    filled(sizes("ones", shape), 1.0.into(), default_dtype())
 }
 
 /// `value` in the shape and type of another tensor.
