@@ -62,11 +62,11 @@ impl RealTask<f32> for Read<'_> {
     }
 }
 
-/// The shortest of several tries of `work` done by every thread at once.
-fn shortest(work: impl Fn(usize) + Sync) -> Duration {
+/// The shortest of several tries of `work` done by so many threads at once.
+fn shortest(threads: usize, work: impl Fn(usize) + Sync) -> Duration {
     let once = || {
         let start = Instant::now();
-        par::for_each(par::threads(), &work);
+        par::for_each(threads, &work);
         start.elapsed()
     };
     (0..TRIES).map(|_| once()).min().unwrap_or_default()
@@ -76,9 +76,10 @@ fn shortest(work: impl Fn(usize) + Sync) -> Duration {
 /// only, a multiply-add counting two.
 pub fn flops() -> f64 {
     const ROUNDS: usize = 200_000;
-    let time = shortest(|_| run_real(MultiplyAdd(ROUNDS)));
+    let threads = par::threads();
+    let time = shortest(threads, |_| run_real(MultiplyAdd(ROUNDS)));
     let each = 2 * ROUNDS * chains_in_use() * LANES;
-    (each * par::threads()) as f64 / time.as_secs_f64()
+    (each * threads) as f64 / time.as_secs_f64()
 }
 
 /// Bytes read a second, of all threads together, from `bytes` of memory divided
@@ -87,15 +88,16 @@ pub fn flops() -> f64 {
 pub fn read_bandwidth(bytes: usize) -> f64 {
     /// Long enough that starting the threads does not count.
     const LEAST: usize = 64 << 20;
-    let n = (bytes / size_of::<f32>() / par::threads()).max(LANES * 4);
-    let memory: Vec<Vec<f32>> = (0..par::threads()).map(|_| vec![1.0; n]).collect();
-    let again = (LEAST / par::threads()).div_ceil(n * size_of::<f32>());
-    let time = shortest(|i| {
+    let threads = par::threads();
+    let n = (bytes / size_of::<f32>() / threads).max(LANES * 4);
+    let memory: Vec<Vec<f32>> = (0..threads).map(|_| vec![1.0; n]).collect();
+    let again = (LEAST / threads).div_ceil(n * size_of::<f32>());
+    let time = shortest(threads, |i| {
         for _ in 0..again {
             black_box(run_real(Read(black_box(&memory[i]))));
         }
     });
-    (n * size_of::<f32>() * again * par::threads()) as f64 / time.as_secs_f64()
+    (n * size_of::<f32>() * again * threads) as f64 / time.as_secs_f64()
 }
 
 #[cfg(test)]
