@@ -195,6 +195,11 @@ macro_rules! kernel {
     };
 }
 
+// Without FMA every product-sum is a call: no tile keeps anything in registers.
+#[cfg(target_arch = "x86_64")]
+kernel!(baseline, Quad, rows 2);
+// NEON has 32 registers.
+#[cfg(not(target_arch = "x86_64"))]
 kernel!(baseline, Quad, rows 8);
 // 16 registers: 4 x 3 sums, a row of B, and one element of A.
 #[cfg(target_arch = "x86_64")]
