@@ -82,7 +82,7 @@ fn scattered(a: &Array) -> Array {
         let n = x.shape()[axis];
         let mut wide = x.shape().to_vec();
         wide[axis] = 2 * n + 1;
-        let gaps = Array::empty(wide.as_slice().into(), a.dtype()).unwrap();
+        let gaps = Array::empty(&wide, a.dtype()).unwrap();
         let view = gaps.slice(axis, 1, n, 2);
         eager::copy_into(&x, &view);
         x = view;
@@ -90,7 +90,7 @@ fn scattered(a: &Array) -> Array {
     let mut x = x.permute(&back);
     for axis in 0..rank {
         let flipped = x.flip(&[axis]);
-        let dense = Array::empty(x.shape().into(), a.dtype()).unwrap();
+        let dense = Array::empty(x.shape(), a.dtype()).unwrap();
         eager::copy_into(&x, &dense.flip(&[axis]));
         x = if axis % 2 == 0 { dense.flip(&[axis]) } else { flipped.flip(&[axis]) };
     }

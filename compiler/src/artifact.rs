@@ -67,7 +67,7 @@ impl Compiled {
         }
         let report = serde_json::to_string(&self.report).expect("reports are plain data");
         let c = &self.plan.constants;
-        let constants = Array::from_block(c.clone(), 0, [c.len()].as_slice().into(), DType::U8)
+        let constants = Array::from_block(c.clone(), 0, &[c.len()], DType::U8)
             .expect("a block holds its own bytes")
             .to_bytes();
         Ok(Artifact::assemble(
@@ -140,7 +140,7 @@ pub fn source_graph(a: &Artifact) -> Result<Graph, ReadError> {
     let mut at = 0usize;
     for c in &mut g.constants {
         at = at.next_multiple_of(ALIGN);
-        let data = Array::from_block(block.clone(), at, c.ty.shape.clone(), c.ty.dtype)
+        let data = Array::from_block(block.clone(), at, &c.ty.shape, c.ty.dtype)
             .map_err(|e| ReadError::Constants(format!("`{}`: {e}", c.name)))?;
         at += data.numel() * c.ty.dtype.size();
         c.data = Some(data);

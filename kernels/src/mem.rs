@@ -217,10 +217,14 @@ impl Clone for Block {
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        if self.header().refs.fetch_sub(1, Ordering::Release) != 1 {
-            return;
+        // A single handle has nobody to count against: no locked instruction.
+        let refs = &self.header().refs;
+        if refs.load(Ordering::Acquire) != 1 {
+            if refs.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            fence(Ordering::Acquire);
         }
-        fence(Ordering::Acquire);
         let class = self.header().class;
         if class == EXTERNAL {
             // SAFETY: `from_owner` leaked this box and this was the last handle.

@@ -2,9 +2,10 @@
 
 use crate::dim::Shape;
 use crate::dtype::{DType, Number, Scalar};
+use crate::layout::Layout;
 use crate::{Device, OpError, with_number};
 use sinter_kernels::mem::Block;
-use sinter_kernels::view::{Dst, Element, Src, is_contiguous, reach};
+use sinter_kernels::view::{Dst, Element, Src, reach};
 use smallvec::SmallVec;
 
 /// Distances between neighbours in each dimension, in elements.
@@ -15,34 +16,13 @@ pub const MAX_RANK: usize = 64;
 
 /// A typed, strided view of shared memory. Cloning and every view method share
 /// the memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Array {
     block: Block,
-    device: Device,
-    dtype: DType,
+    layout: Layout,
     offset: usize,
-    shape: Shape,
-    strides: Strides,
-}
-
-impl Clone for Array {
-    /// Copies shape and strides as slices: `SmallVec` would push number after number.
-    #[inline]
-    fn clone(&self) -> Array {
-        self.with_layout(self.offset, self.shape.as_slice().into(), self.strides.as_slice().into())
-    }
-}
-
-/// Strides of a dense row-major layout.
-#[inline]
-pub fn contiguous_strides(shape: &[usize]) -> Strides {
-    let mut strides: Strides = SmallVec::from_elem(1, shape.len());
-    let mut step = 1isize;
-    for (s, &n) in strides.iter_mut().zip(shape).rev() {
-        *s = step;
-        step = step.wrapping_mul(n.max(1) as isize);
-    }
-    strides
+    dtype: DType,
+    device: Device,
 }
 
 /// Number of elements, or an error when that or the rank is beyond what a
@@ -67,11 +47,25 @@ impl Array {
     ///
     /// # Errors
     /// When the shape is too large or memory runs out.
-    pub fn empty(shape: Shape, dtype: DType) -> Result<Array, OpError> {
-        let n = checked_numel("empty", &shape, dtype.size())?;
+    pub fn empty(shape: &[usize], dtype: DType) -> Result<Array, OpError> {
+        let n = checked_numel("empty", shape, dtype.size())?;
         let block = Block::try_new(n * dtype.size()).map_err(|e| OpError::memory("empty", e))?;
-        let strides = contiguous_strides(&shape);
-        Ok(Array { block, device: Device::Cpu, dtype, offset: 0, shape, strides })
+        Ok(Array { block, layout: Layout::dense(shape), offset: 0, dtype, device: Device::Cpu })
+    }
+
+    /// A dense array of this one's shape and type in fresh memory whose contents
+    /// are unspecified.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    #[inline]
+    pub fn empty_like(&self) -> Result<Array, OpError> {
+        if !self.is_contiguous() {
+            return Array::empty(self.shape(), self.dtype);
+        }
+        let block = Block::try_new(self.numel() * self.dtype.size())
+            .map_err(|e| OpError::memory("empty", e))?;
+        Ok(Array { block, layout: self.layout.clone(), offset: 0, ..*self })
     }
 
     /// An array over memory that exists, for example a mapped file. The elements
@@ -82,10 +76,10 @@ impl Array {
     pub fn from_block(
         block: Block,
         offset_bytes: usize,
-        shape: Shape,
+        shape: &[usize],
         dtype: DType,
     ) -> Result<Array, OpError> {
-        let n = checked_numel("from_block", &shape, dtype.size())?;
+        let n = checked_numel("from_block", shape, dtype.size())?;
         let end = (n * dtype.size()).checked_add(offset_bytes);
         let aligned = (block.as_ptr() as usize).is_multiple_of(dtype.size())
             && offset_bytes.is_multiple_of(dtype.size());
@@ -95,9 +89,8 @@ impl Array {
                 format!("{dtype} {shape:?} at byte {offset_bytes} of a block of {}", block.len()),
             ));
         }
-        let strides = contiguous_strides(&shape);
         let offset = offset_bytes / dtype.size();
-        Ok(Array { block, device: Device::Cpu, dtype, offset, shape, strides })
+        Ok(Array { block, layout: Layout::dense(shape), offset, dtype, device: Device::Cpu })
     }
 
     /// An array holding `values` in row-major order.
@@ -105,7 +98,7 @@ impl Array {
     /// # Errors
     /// When their number is not that of the shape, or memory runs out.
     pub fn from_slice<T: Number>(values: &[T], shape: &[usize]) -> Result<Array, OpError> {
-        let out = Array::empty(shape.into(), T::DTYPE)?;
+        let out = Array::empty(shape, T::DTYPE)?;
         if values.len() != out.numel() {
             return Err(OpError::shape(
                 "from_slice",
@@ -122,7 +115,7 @@ impl Array {
     /// When memory runs out.
     #[inline]
     pub fn scalar(value: Scalar, dtype: DType) -> Result<Array, OpError> {
-        let out = Array::empty(Shape::new(), dtype)?;
+        let out = Array::empty(&[], dtype)?;
         match dtype {
             DType::Bool => out.block.write(&[u8::from(value.as_bool())]),
             DType::U8 => out.block.write(&[value.cast(dtype).as_i64() as u8]),
@@ -151,25 +144,25 @@ impl Array {
     /// Extent of each dimension.
     #[inline]
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        self.layout.shape()
     }
 
     /// Distance between neighbours in each dimension, in elements.
     #[inline]
     pub fn strides(&self) -> &[isize] {
-        &self.strides
+        self.layout.strides()
     }
 
     /// Number of dimensions.
     #[inline]
     pub fn rank(&self) -> usize {
-        self.shape.len()
+        self.layout.rank()
     }
 
     /// Number of elements.
     #[inline]
     pub fn numel(&self) -> usize {
-        self.shape.iter().product()
+        self.layout.numel()
     }
 
     /// Where the first element lies in the block, in elements.
@@ -187,7 +180,7 @@ impl Array {
     /// Whether elements lie densely in row-major order.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
-        is_contiguous(&self.shape, &self.strides)
+        self.layout.is_contiguous()
     }
 
     /// Whether both are the same view of the same memory.
@@ -195,8 +188,8 @@ impl Array {
         self.block.same(&o.block)
             && self.offset == o.offset
             && self.dtype == o.dtype
-            && self.shape == o.shape
-            && self.strides == o.strides
+            && self.shape() == o.shape()
+            && self.strides() == o.strides()
     }
 
     /// The elements as kernels read them (bool as `u8`).
@@ -206,7 +199,7 @@ impl Array {
     #[inline]
     pub fn src<T: Element>(&self) -> Src<'_, T> {
         self.check_type::<T>();
-        self.block.src(self.offset, &self.shape, &self.strides)
+        self.block.src(self.offset, self.shape(), self.strides())
     }
 
     /// The elements as kernels write them (bool as `u8`).
@@ -216,7 +209,7 @@ impl Array {
     #[inline]
     pub fn dst<T: Element>(&self) -> Dst<'_, T> {
         self.check_type::<T>();
-        self.block.dst(self.offset, &self.shape, &self.strides)
+        self.block.dst(self.offset, self.shape(), self.strides())
     }
 
     #[inline]
@@ -270,7 +263,7 @@ impl Array {
                 format!("{} bytes do not fill {dtype} {shape:?}", bytes.len()),
             ));
         }
-        let out = Array::empty(shape.into(), dtype)?;
+        let out = Array::empty(shape, dtype)?;
         match dtype {
             DType::Bool => {
                 out.block.write(&bytes.iter().map(|&b| u8::from(b != 0)).collect::<Vec<_>>());
@@ -291,7 +284,7 @@ impl Array {
     /// # Panics
     /// If there is not exactly one.
     pub fn item(&self) -> Scalar {
-        assert_eq!(self.numel(), 1, "item needs one element, the shape is {:?}", self.shape);
+        assert_eq!(self.numel(), 1, "item needs one element, the shape is {:?}", self.shape());
         let zero: Shape = SmallVec::from_elem(0, self.rank());
         match self.dtype {
             DType::Bool => Scalar::Bool(self.src::<u8>().at(&zero) != 0),
@@ -301,28 +294,18 @@ impl Array {
 
     // ------------------------------------------------------------ views
 
-    fn with_layout(&self, offset: usize, shape: Shape, strides: Strides) -> Array {
-        Array {
-            block: self.block.clone(),
-            device: self.device,
-            dtype: self.dtype,
-            offset,
-            shape,
-            strides,
-        }
+    #[inline]
+    fn with_layout(&self, offset: usize, layout: Layout) -> Array {
+        Array { block: self.block.clone(), layout, offset, ..*self }
     }
 
     /// The same elements in another shape, when strides can express it.
+    #[inline]
     pub fn view(&self, shape: &[usize]) -> Option<Array> {
-        if shape.len() > MAX_RANK || shape.iter().product::<usize>() != self.numel() {
+        if shape.len() > MAX_RANK {
             return None;
         }
-        if self.is_contiguous() {
-            let strides = contiguous_strides(shape);
-            return Some(self.with_layout(self.offset, shape.into(), strides));
-        }
-        let strides = view_strides(&self.shape, &self.strides, shape)?;
-        Some(self.with_layout(self.offset, shape.into(), strides))
+        Some(self.with_layout(self.offset, self.layout.view(shape)?))
     }
 
     /// Dimensions reordered: dimension `i` of the result is dimension `perm[i]`.
@@ -331,24 +314,24 @@ impl Array {
     /// If `perm` is not a permutation of the dimensions.
     pub fn permute(&self, perm: &[usize]) -> Array {
         assert_eq!(perm.len(), self.rank());
-        let shape = perm.iter().map(|&p| self.shape[p]).collect();
-        let strides = perm.iter().map(|&p| self.strides[p]).collect();
-        self.with_layout(self.offset, shape, strides)
+        let (shape, strides) = (self.shape(), self.strides());
+        let layout = Layout::build(perm.len(), |d| (shape[perm[d]], strides[perm[d]]));
+        self.with_layout(self.offset, layout)
     }
 
     /// Repeated without copying to a larger shape, aligned at the last dimension.
     /// `None` where a dimension is neither equal nor one.
     pub fn broadcast_to(&self, shape: &[usize]) -> Option<Array> {
         let lead = shape.len().checked_sub(self.rank())?;
-        let mut strides: Strides = SmallVec::from_elem(0, shape.len());
-        for (d, (&n, &s)) in self.shape.iter().zip(&self.strides).enumerate() {
-            if n == shape[lead + d] {
-                strides[lead + d] = s;
-            } else if n != 1 {
-                return None;
-            }
+        let fits = |(&n, &m): (&usize, &usize)| n == m || n == 1;
+        if shape.len() > MAX_RANK || !self.shape().iter().zip(&shape[lead..]).all(fits) {
+            return None;
         }
-        Some(self.with_layout(self.offset, shape.into(), strides))
+        let repeated = |d: usize| d < lead || self.shape()[d - lead] != shape[d];
+        let layout = Layout::build(shape.len(), |d| {
+            (shape[d], if repeated(d) { 0 } else { self.strides()[d - lead] })
+        });
+        Some(self.with_layout(self.offset, layout))
     }
 
     /// `len` elements of dimension `axis` from `start` on, `step` apart.
@@ -356,28 +339,24 @@ impl Array {
     /// # Panics
     /// If they do not all exist.
     pub fn slice(&self, axis: usize, start: usize, len: usize, step: usize) -> Array {
-        let n = self.shape[axis];
+        let (n, stride) = (self.shape()[axis], self.strides()[axis]);
         let last = (len.max(1) - 1).saturating_mul(step).saturating_add(start);
         assert!(len == 0 || last < n, "slice leaves dimension {axis} of size {n}");
-        let mut out = self.clone();
-        if len > 0 && self.numel() > 0 {
-            // Offsets stay inside the block: the first element exists.
-            out.offset = (self.offset as isize + start as isize * self.strides[axis]) as usize;
-        }
-        out.shape[axis] = len;
-        out.strides[axis] *= step as isize;
-        out
+        // Offsets stay inside the block: without elements there is no first one.
+        let skip = if len > 0 && self.numel() > 0 { start as isize * stride } else { 0 };
+        let layout = self.layout.with_axis(axis, len, stride * step as isize);
+        self.with_layout((self.offset as isize + skip) as usize, layout)
     }
 
     /// Dimensions of `axes` reversed.
     pub fn flip(&self, axes: &[usize]) -> Array {
         let mut out = self.clone();
         for &a in axes {
-            if self.numel() > 0 {
-                let last = (self.shape[a] - 1) as isize * self.strides[a];
-                out.offset = (out.offset as isize + last) as usize;
+            let (n, stride) = (out.shape()[a], out.strides()[a]);
+            if out.numel() > 0 {
+                out.offset = (out.offset as isize + (n - 1) as isize * stride) as usize;
             }
-            out.strides[a] = -out.strides[a];
+            out.layout = out.layout.with_axis(a, n, -stride);
         }
         out
     }
@@ -406,12 +385,13 @@ impl Array {
             ));
         }
         checked_numel("as_strided", shape, size)?;
-        Ok(self.with_layout(offset, shape.into(), strides.into()))
+        let layout = Layout::build(shape.len(), |d| (shape[d], strides[d]));
+        Ok(self.with_layout(offset, layout))
     }
 
     /// The bytes this view reaches in its block, as a range; empty views reach none.
     pub fn byte_range(&self) -> std::ops::Range<usize> {
-        match reach(&self.shape, &self.strides, self.offset) {
+        match self.layout.reach(self.offset) {
             Some((lo, hi)) => {
                 let size = self.dtype.size();
                 lo as usize * size..(hi as usize + 1) * size
@@ -431,9 +411,9 @@ impl Array {
     pub fn overlaps_itself(&self) -> bool {
         // Sorted by stride, each dimension must step over all that smaller ones span.
         let mut axes: SmallVec<[(usize, usize); 5]> = self
-            .shape
+            .shape()
             .iter()
-            .zip(&self.strides)
+            .zip(self.strides())
             .filter(|(n, _)| **n != 1)
             .map(|(&n, &s)| (s.unsigned_abs(), n))
             .collect();
@@ -452,54 +432,10 @@ impl Array {
     }
 }
 
-/// Strides that give `old` elements the shape `new`, when they exist: runs of
-/// mergeable old dimensions are split to make the new ones.
-fn view_strides(old: &[usize], strides: &[isize], new: &[usize]) -> Option<Strides> {
-    let mut out: Strides = SmallVec::from_elem(1, new.len());
-    if old.contains(&0) {
-        return Some(contiguous_strides(new));
-    }
-    // Dimensions of size one constrain nothing.
-    let old: SmallVec<[(usize, isize); 6]> =
-        old.iter().copied().zip(strides.iter().copied()).filter(|(n, _)| *n != 1).collect();
-    let mut i = old.len();
-    let mut j = new.len();
-    while j > 0 {
-        if new[j - 1] == 1 {
-            j -= 1;
-            continue;
-        }
-        // Gather old dimensions until they divide into whole new ones.
-        i = i.checked_sub(1)?;
-        let (mut have, base) = old[i];
-        let mut want = 1;
-        loop {
-            while j > 0 && (new[j - 1] == 1 || have % (want * new[j - 1]) == 0) {
-                out[j - 1] = base * want as isize;
-                want *= new[j - 1];
-                j -= 1;
-                if want == have {
-                    break;
-                }
-            }
-            if want == have {
-                break;
-            }
-            i = i.checked_sub(1)?;
-            if old[i].1 != base * have as isize {
-                return None;
-            }
-            have *= old[i].0;
-        }
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use smallvec::smallvec;
 
     fn arange(shape: &[usize]) -> Array {
         let v: Vec<i64> = (0..shape.iter().product::<usize>() as i64).collect();
@@ -543,9 +479,9 @@ mod tests {
 
     #[test]
     fn shapes_beyond_memory_are_errors() {
-        assert!(Array::empty(smallvec![1 << 40, 1 << 40], DType::F32).is_err());
-        assert!(Array::empty(smallvec![0, usize::MAX, 2], DType::F32).is_err());
-        assert!(Array::empty(SmallVec::from_elem(1, 65), DType::F32).is_err());
+        assert!(Array::empty(&[1 << 40, 1 << 40], DType::F32).is_err());
+        assert!(Array::empty(&[0, usize::MAX, 2], DType::F32).is_err());
+        assert!(Array::empty(&[1; 65], DType::F32).is_err());
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub fn map(path: &Path) -> Result<Array, String> {
     }
     let shape = layout.stored_shape();
     let block = Block::from_owner(map);
-    let a = Array::from_block(block, layout.data, shape.into(), layout.dtype).map_err(text)?;
+    let a = Array::from_block(block, layout.data, &shape, layout.dtype).map_err(text)?;
     Ok(layout.order(a))
 }
 

@@ -135,19 +135,15 @@ fn place_constants(
     for ((_, s), offset) in stored.iter().zip(offsets) {
         match s {
             Stored::Array(a) => {
-                let to = sinter_runtime::Array::from_block(
-                    block.clone(),
-                    offset,
-                    a.shape().into(),
-                    a.dtype(),
-                )?;
+                let to =
+                    sinter_runtime::Array::from_block(block.clone(), offset, a.shape(), a.dtype())?;
                 sinter_runtime::eager::copy_into(a, &to);
             }
             Stored::Packed(p) => {
                 let to = sinter_runtime::Array::from_block(
                     block.clone(),
                     offset,
-                    [p.data.len()].as_slice().into(),
+                    &[p.data.len()],
                     DType::F32,
                 )?;
                 let from = sinter_runtime::Array::from_slice(&p.data, &[p.data.len()])?;

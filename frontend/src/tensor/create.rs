@@ -168,7 +168,7 @@ pub fn scalar(value: impl Into<Scalar>, dtype: DType) -> Tensor {
 /// A tensor whose contents are unspecified.
 #[track_caller]
 pub fn empty(shape: impl IntoDims, dtype: DType) -> Tensor {
-    Tensor::from_array(or_fail(Array::empty(sizes("empty", shape), dtype)))
+    Tensor::from_array(or_fail(Array::empty(&sizes("empty", shape), dtype)))
 }
 
 /// A tensor filled with `value`.

@@ -10,7 +10,7 @@ use sinter_kernels::pool::{self, Window};
 pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
     // Kernels write densely; a strided output is filled by a copy.
     if !out.is_contiguous() {
-        let dense = Array::empty(out.shape().into(), out.dtype())?;
+        let dense = out.empty_like()?;
         exec(op, inputs, &dense)?;
         layout::copy(&dense, out);
         return Ok(());

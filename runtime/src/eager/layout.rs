@@ -10,7 +10,7 @@ pub(super) fn copy(x: &Array, out: &Array) {
 
 /// A dense copy.
 pub(super) fn copy_of(x: &Array) -> Result<Array, OpError> {
-    let out = Array::empty(x.shape().into(), x.dtype())?;
+    let out = x.empty_like()?;
     copy(x, &out);
     Ok(out)
 }

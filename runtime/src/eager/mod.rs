@@ -12,7 +12,7 @@ mod reduce;
 mod source;
 
 use crate::dim::Dims;
-use crate::op::{Build, TensorType, TypeRef, decompose, infer};
+use crate::op::{Build, TensorType, TypeRef, decompose, infer, infer_first};
 use crate::{Array, Device, Op, OpError};
 use smallvec::SmallVec;
 
@@ -25,17 +25,13 @@ pub type Outputs = SmallVec<[Array; 1]>;
 /// When the operands break the op's rule, an index or value is bad, or memory
 /// runs out.
 pub fn run(op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
-    check_devices(op, inputs)?;
-    let types: SmallVec<[TypeRef<'_>; 4]> =
-        inputs.iter().map(|a| TypeRef { dtype: a.dtype(), shape: a.shape() }).collect();
-    let results = infer(op, &types)?;
-    if op.is_view() {
-        let shape = &results[0].shape;
-        return Ok(smallvec::smallvec![layout::view(op, inputs[0], shape)?]);
+    if op.outputs() == 1 {
+        return Ok(smallvec::smallvec![run1(op, inputs)?]);
     }
-    let outs = results
-        .into_iter()
-        .map(|t| Array::empty(t.shape, t.dtype))
+    check_devices(op, inputs)?;
+    let outs = infer(op, &types(inputs))?
+        .iter()
+        .map(|t| Array::empty(&t.shape, t.dtype))
         .collect::<Result<Outputs, OpError>>()
         .map_err(|e| rename(e, op))?;
     {
@@ -51,11 +47,34 @@ pub fn run(op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
 /// As [`run`].
 #[inline]
 pub fn run1(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
-    if let Some(out) = pointwise::fast_binary(op, inputs)? {
-        return Ok(out);
+    match pointwise::fast_binary(op, inputs)? {
+        Some(out) => Ok(out),
+        None => run1_checked(op, inputs),
     }
-    let mut out = run(op, inputs)?;
-    Ok(out.swap_remove(0))
+}
+
+fn run1_checked(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
+    check_devices(op, inputs)?;
+    let result = match inputs {
+        [x] => infer_first(op, &[type_of(x)]),
+        [x, y] => infer_first(op, &[type_of(x), type_of(y)]),
+        _ => infer_first(op, &types(inputs)),
+    }?;
+    if op.is_view() {
+        return layout::view(op, inputs[0], &result.shape);
+    }
+    let out = Array::empty(&result.shape, result.dtype).map_err(|e| rename(e, op))?;
+    exec(op, inputs, &[&out])?;
+    Ok(out)
+}
+
+#[inline]
+fn type_of(a: &Array) -> TypeRef<'_> {
+    TypeRef { dtype: a.dtype(), shape: a.shape() }
+}
+
+fn types<'a>(inputs: &[&'a Array]) -> SmallVec<[TypeRef<'a>; 4]> {
+    inputs.iter().map(|a| type_of(a)).collect()
 }
 
 /// Runs an op, writing its results into `outs`, whose types must be exactly the
@@ -67,9 +86,7 @@ pub fn run1(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
 /// read-only.
 pub fn run_into(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
     check_devices(op, inputs)?;
-    let types: SmallVec<[TypeRef<'_>; 4]> =
-        inputs.iter().map(|a| TypeRef { dtype: a.dtype(), shape: a.shape() }).collect();
-    let results = infer(op, &types)?;
+    let results = infer(op, &types(inputs))?;
     let fits = results.len() == outs.len()
         && results
             .iter()

@@ -87,7 +87,7 @@ pub(super) fn fast_binary(op: &Op, inputs: &[&Array]) -> Result<Option<Array>, O
         && x.is_contiguous()
         && y.is_contiguous();
     let Some(f) = binary_f32(*b).filter(|_| fits) else { return Ok(None) };
-    let out = Array::empty(x.shape().into(), DType::F32).map_err(|e| super::rename(e, op))?;
+    let out = x.empty_like().map_err(|e| super::rename(e, op))?;
     k::map2(f, x.src(), y.src(), out.dst());
     Ok(Some(out))
 }
@@ -282,7 +282,7 @@ pub(super) fn in_type(x: &Array, dtype: DType) -> Result<Array, OpError> {
     if x.dtype() == dtype {
         return Ok(x.clone());
     }
-    let out = Array::empty(x.shape().into(), dtype)?;
+    let out = Array::empty(x.shape(), dtype)?;
     cast(x, &out);
     Ok(out)
 }

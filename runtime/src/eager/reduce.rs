@@ -1,6 +1,5 @@
 //! Reductions, scans, sorting, softmax and normalisation.
 
-use crate::array::contiguous_strides;
 use crate::dim::Shape;
 use crate::op::{ArgKind, ReduceKind, ScanKind};
 use crate::{Array, DType, Op, OpError};
@@ -200,10 +199,9 @@ fn layer_norm(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Result<(
     let x = as_rows(inputs[0], dims)?;
     let affine: SmallVec<[Array; 2]> =
         inputs[1..].iter().map(|a| flat(a)).collect::<Result<_, _>>()?;
-    let rows: Shape = [x.shape()[0]].as_slice().into();
-    let mean = Array::empty(rows.clone(), x.dtype())?;
-    let rstd = Array::empty(rows, x.dtype())?;
-    let y = Array::empty(x.shape().into(), x.dtype())?;
+    let mean = Array::empty(&x.shape()[..1], x.dtype())?;
+    let rstd = mean.empty_like()?;
+    let y = x.empty_like()?;
     // Written densely, and in place where the output is dense.
     let target = if out.is_contiguous() { out.view(x.shape()).unwrap_or(y) } else { y };
     macro_rules! run {
@@ -231,10 +229,9 @@ fn layer_norm_grad(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Res
     let x = as_rows(inputs[0], dims)?;
     let gy = as_rows(inputs[1], dims)?;
     let weight = inputs.get(2).map(|w| flat(w)).transpose()?;
-    let rows: Shape = [x.shape()[0]].as_slice().into();
-    let mean = Array::empty(rows.clone(), x.dtype())?;
-    let rstd = Array::empty(rows, x.dtype())?;
-    let gx = Array::empty(x.shape().into(), x.dtype())?;
+    let mean = Array::empty(&x.shape()[..1], x.dtype())?;
+    let rstd = mean.empty_like()?;
+    let gx = x.empty_like()?;
     macro_rules! run {
         ($t:ty) => {{
             // The statistics again: cheaper than keeping them for every layer.
@@ -264,8 +261,7 @@ fn finish(dense: &Array, out: &Array) -> Result<(), OpError> {
     if dense.block().same(out.block()) {
         return Ok(());
     }
-    let strides = contiguous_strides(out.shape());
-    let shaped = dense.as_strided(out.shape(), &strides, dense.offset())?;
+    let shaped = dense.view(out.shape()).expect("a dense array has any shape");
     super::layout::copy(&shaped, out);
     Ok(())
 }

@@ -17,7 +17,7 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
         Op::Iota { axis, dtype, .. } => {
             // One line of indices, repeated along the other axes.
             let n = out.shape()[*axis];
-            let line = Array::empty([n].as_slice().into(), *dtype)?;
+            let line = Array::empty(&[n], *dtype)?;
             with_number!(*dtype, T => copies::iota(line.dst::<T>(), 0, 1));
             if *dtype == DType::Bool {
                 copies::to_bool(line.src::<u8>(), line.dst::<u8>());

@@ -61,8 +61,9 @@ impl<D> Copy for TypeRef<'_, D> {}
 
 type Types<D> = SmallVec<[TensorType<D>; 1]>;
 
-fn one<D: Extent>(dtype: DType, shape: impl Into<Dims<D>>) -> Result<Types<D>, OpError> {
-    Ok(smallvec::smallvec![TensorType::new(dtype, shape)])
+#[inline]
+fn one<D: Extent>(dtype: DType, shape: impl Into<Dims<D>>) -> Result<TensorType<D>, OpError> {
+    Ok(TensorType::new(dtype, shape))
 }
 
 /// The shape two operands broadcast to, NumPy's rule: aligned at the last
@@ -129,6 +130,18 @@ fn axes_in(op: &str, axes: &[usize], rank: usize) -> Result<(), OpError> {
 
 /// The types of an op's results, or which rule the operands break.
 pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, OpError> {
+    let first = infer_first(op, xs)?;
+    let mut types = Types::new();
+    if op.outputs() == 2 {
+        // Of a search: where along the axis each value was.
+        types.push(TensorType::new(DType::I64, first.shape.clone()));
+    }
+    types.insert(0, first);
+    Ok(types)
+}
+
+/// The type of an op's first result, or which rule the operands break.
+pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<TensorType<D>, OpError> {
     let name = op.name();
     let (least, most) = op.arity();
     if xs.len() < least || xs.len() > most {
@@ -227,9 +240,7 @@ pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, O
         }
         Op::Sort { axis, .. } => {
             axis_in(name, *axis, xs[0].shape.len())?;
-            let values = TensorType::new(xs[0].dtype, xs[0].shape);
-            let indices = TensorType::new(DType::I64, xs[0].shape);
-            Ok([values, indices].into_iter().collect())
+            one(xs[0].dtype, xs[0].shape)
         }
         Op::TopK { k, axis, .. } => {
             axis_in(name, *axis, xs[0].shape.len())?;
@@ -238,8 +249,7 @@ pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, O
             }
             let mut shape: Dims<D> = xs[0].shape.into();
             shape[*axis] = D::of(*k);
-            let values = TensorType::new(xs[0].dtype, shape.clone());
-            Ok([values, TensorType::new(DType::I64, shape)].into_iter().collect())
+            one(xs[0].dtype, shape)
         }
 
         Op::Reshape { shape } => {

@@ -27,7 +27,7 @@ pub struct ModelError(pub String);
 ///
 /// let model = artifact::load("mlp.sinter")?;
 /// let x = Array::from_slice(&[0f32; 64 * 784], &[64, 784])?;
-/// let y = Array::empty([64, 10][..].into(), DType::F32)?;
+/// let y = Array::empty(&[64, 10], DType::F32)?;
 /// for _ in 0..1000 {
 ///     model.run_into(&[&x], &[&y])?; // nothing is allocated after the first time
 /// }
@@ -101,7 +101,7 @@ impl Model {
             .iter()
             .map(|p| {
                 let t = p.ty.eval(&sizes).ok_or_else(|| unsized_extent(&p.name))?;
-                Array::empty(t.shape, t.dtype).map_err(RunError::Memory)
+                Array::empty(&t.shape, t.dtype).map_err(RunError::Memory)
             })
             .collect::<Result<Vec<Array>, RunError>>()?;
         {
@@ -137,7 +137,7 @@ impl Model {
                 return Err(RunError::Rows("outputs have other numbers of rows than inputs"));
             }
             t.shape[0] = all;
-            Array::empty(t.shape, t.dtype).map_err(RunError::Memory)
+            Array::empty(&t.shape, t.dtype).map_err(RunError::Memory)
         };
         let outs = self.program.outputs.iter().map(output).collect::<Result<Vec<_>, _>>()?;
         let out_refs: Vec<&Array> = outs.iter().collect();

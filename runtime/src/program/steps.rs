@@ -120,7 +120,7 @@ impl Resolved<'_> {
         let whole = Array::from_block(
             self.block.clone(),
             0,
-            [self.block.len() / self.dtype.size()].as_slice().into(),
+            &[self.block.len() / self.dtype.size()],
             self.dtype,
         )?;
         whole.as_strided(&self.shape, &self.strides, self.offset)

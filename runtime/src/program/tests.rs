@@ -71,12 +71,12 @@ fn run(p: Program) -> Result<Vec<Array>, String> {
 }
 
 fn dense(buffer: u32, shape: &[usize]) -> View {
-    let strides = crate::array::contiguous_strides(shape);
+    let dense = crate::layout::Layout::dense(shape);
     View {
         buffer,
         offset: Dim::of(0),
         shape: shape.iter().map(|&d| Dim::of(d)).collect(),
-        strides: strides.iter().map(|&s| Dim::constant(s as i64)).collect(),
+        strides: dense.strides().iter().map(|&s| Dim::constant(s as i64)).collect(),
     }
 }
 

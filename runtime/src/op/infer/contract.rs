@@ -55,7 +55,7 @@ pub(super) fn matmul<D: Extent>(
     op: &str,
     act: Act,
     xs: &[TypeRef<'_, D>],
-) -> Result<Types<D>, OpError> {
+) -> Result<TensorType<D>, OpError> {
     let d = same_dtype(op, xs)?;
     let (a, b) = (xs[0].shape, xs[1].shape);
     if d == DType::Bool || (act != Act::None && !d.is_float()) {
@@ -102,7 +102,7 @@ pub(super) fn conv<D: Extent>(
     padding: [usize; 2],
     dilation: [usize; 2],
     groups: usize,
-) -> Result<Types<D>, OpError> {
+) -> Result<TensorType<D>, OpError> {
     let d = same_dtype(op, xs)?;
     float_only(op, d)?;
     let (x, w) = (xs[0].shape, xs[1].shape);
@@ -181,7 +181,10 @@ pub(super) fn affine_tail<D: Extent>(
     }
 }
 
-pub(super) fn attention<D: Extent>(op: &str, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, OpError> {
+pub(super) fn attention<D: Extent>(
+    op: &str,
+    xs: &[TypeRef<'_, D>],
+) -> Result<TensorType<D>, OpError> {
     let d = same_dtype(op, xs)?;
     float_only(op, d)?;
     let (q, k, v) = (xs[0].shape, xs[1].shape, xs[2].shape);
