@@ -92,7 +92,8 @@ enum KeptValue {
     /// An operand, with its history.
     Input(Tensor),
     /// The node's own result: without history, since the node would own itself.
-    Output(Array),
+    /// Boxed: nodes are moved to their place, and few keep a result.
+    Output(Box<Array>),
 }
 
 impl Kept {
@@ -106,26 +107,35 @@ impl Kept {
 
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
-/// Records `op` as the origin of `outs`.
-pub(crate) fn record(
+/// Records an op of several results as the origin of `outs`.
+pub(crate) fn record_all(
     op: Op,
     inputs: &[&Tensor],
     outs: SmallVec<[Array; 1]>,
     location: &'static Location<'static>,
 ) -> SmallVec<[Tensor; 1]> {
-    let view = op.is_view() && outs[0].block().same(inputs[0].array().block());
-    let node = node_for(op, inputs, &outs[0], outs.len(), 0, location);
+    let node = make_node(op, inputs, &outs[0], outs.len(), 0, location);
     outs.into_iter()
         .enumerate()
         .map(|(i, a)| {
             // Indices and truth values have no gradient.
             if a.dtype().is_float() {
-                Tensor::recorded(a, node.clone(), i as u8, view)
+                Tensor::recorded(a, node.clone(), i as u8, false)
             } else {
                 Tensor::from_array(a)
             }
         })
         .collect()
+}
+
+/// The node of an op with one result.
+pub(crate) fn node_for(
+    op: Op,
+    inputs: &[&Tensor],
+    out: &Array,
+    location: &'static Location<'static>,
+) -> Arc<Node> {
+    make_node(op, inputs, out, 1, 0, location)
 }
 
 /// The node of an op that is about to change `target` in place: the tensor's old
@@ -136,14 +146,7 @@ pub(crate) fn node_in_place(
     inputs: &[&Tensor],
     location: &'static Location<'static>,
 ) -> Arc<Node> {
-    node_for(op, inputs, target.array(), 1, 1, location)
-}
-
-/// Makes `node` the history of the tensor it changed.
-pub(crate) fn install(target: &Tensor, node: Arc<Node>) {
-    let old = target.meta().grad_fn.replace((node, 0));
-    target.set_requires_grad(true);
-    drop(old);
+    make_node(op, inputs, target.array(), 1, 1, location)
 }
 
 thread_local! {
@@ -160,7 +163,7 @@ pub(crate) fn at<R>(location: &'static Location<'static>, f: impl FnOnce() -> R)
 }
 
 /// `age`: how many changes in place lie between now and the result's own version.
-fn node_for(
+fn make_node(
     op: Op,
     inputs: &[&Tensor],
     out: &Array,
@@ -191,7 +194,7 @@ fn node_for(
         },
         output: needs.output.then(|| Kept {
             version: out.block().version() + age,
-            value: KeptValue::Output(out.clone()),
+            value: KeptValue::Output(Box::new(out.clone())),
         }),
         types: needs.types.then(|| {
             inputs
@@ -277,8 +280,10 @@ impl Node {
         }
         let restore = |k: &Kept| match &k.value {
             KeptValue::Input(t) => t.clone(),
-            KeptValue::Output(a) if graph => Tensor::recorded(a.clone(), self.clone(), 0, false),
-            KeptValue::Output(a) => Tensor::from_array(a.clone()),
+            KeptValue::Output(a) if graph => {
+                Tensor::recorded(a.as_ref().clone(), self.clone(), 0, false)
+            }
+            KeptValue::Output(a) => Tensor::from_array(a.as_ref().clone()),
         };
         vjp::Context {
             inputs: saved.inputs.iter().map(|k| k.as_ref().map(restore)).collect(),

@@ -48,17 +48,21 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
             return decomposed(&op, inputs);
         }
     }
-    let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
-    let out = match eager::run1(&op, &arrays) {
+    let ran = match inputs {
+        [x] => eager::run1(&op, &[x.array()]),
+        [x, y] => eager::run1(&op, &[x.array(), y.array()]),
+        _ => eager::run1(&op, &inputs.iter().map(|t| t.array()).collect::<SmallVec<[_; 4]>>()),
+    };
+    let out = match ran {
         Ok(a) => a,
         Err(e) => fail(&e, inputs),
     };
-    if grad && flags & REQUIRES_GRAD != 0 && out.dtype().is_float() {
-        let outs = smallvec::smallvec![out];
-        return autograd::record(op, inputs, outs, Location::caller()).swap_remove(0);
-    }
     // A reshape that strides cannot express is a copy.
-    if op.is_view() && out.block().same(arrays[0].block()) {
+    let view = op.is_view() && out.block().same(inputs[0].array().block());
+    if grad && flags & REQUIRES_GRAD != 0 && out.dtype().is_float() {
+        let node = autograd::node_for(op, inputs, &out, Location::caller());
+        Tensor::recorded(out, node, 0, view)
+    } else if view {
         Tensor::view_from_array(out)
     } else {
         Tensor::from_array(out)
@@ -103,7 +107,7 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
         Err(e) => fail(&e, inputs),
     };
     if grad && flags & REQUIRES_GRAD != 0 {
-        return autograd::record(op, inputs, outs, Location::caller());
+        return autograd::record_all(op, inputs, outs, Location::caller());
     }
     outs.into_iter().map(Tensor::from_array).collect()
 }

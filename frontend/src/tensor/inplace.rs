@@ -46,7 +46,7 @@ fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&Tensor]) {
     }
     autograd::note_write(target.array().block(), name, at, recording);
     if let Some(node) = node {
-        autograd::install(target, node);
+        target.set_history(node);
     }
 }
 

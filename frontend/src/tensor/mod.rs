@@ -58,6 +58,8 @@ struct Inner {
 pub(crate) const REQUIRES_GRAD: u8 = 1;
 /// Made by a view op: shares memory with another tensor.
 pub(crate) const VIEW: u8 = 2;
+/// The result of a recorded op: its [`Meta`] has a node.
+const RECORDED: u8 = 4;
 
 enum Repr {
     Eager(Array),
@@ -91,7 +93,7 @@ impl Tensor {
     #[inline]
     pub(crate) fn recorded(array: Array, node: Arc<Node>, output: u8, view: bool) -> Tensor {
         let view_version = array.block().version();
-        let flags = if view { REQUIRES_GRAD | VIEW } else { REQUIRES_GRAD };
+        let flags = REQUIRES_GRAD | RECORDED | if view { VIEW } else { 0 };
         Tensor(Arc::new(Inner {
             repr: Repr::Eager(array),
             flags: AtomicU8::new(flags),
@@ -294,7 +296,7 @@ impl Tensor {
 
     /// Whether the tensor was made by the user, not by a recorded op.
     pub fn is_leaf(&self) -> bool {
-        !self.requires_grad() || self.meta().grad_fn.is_none()
+        self.flags() & RECORDED == 0
     }
 
     /// Asks for gradients with respect to this tensor (or stops asking), and
@@ -310,21 +312,17 @@ impl Tensor {
                 self.dtype()
             );
         }
-        if self.meta().grad_fn.is_some() {
+        if !self.is_leaf() {
             panic!(
                 "requires_grad_: the tensor is the result of a recorded op; use `detach` for a constant"
             );
         }
-        self.set_requires_grad(on);
-        self
-    }
-
-    pub(crate) fn set_requires_grad(&self, on: bool) {
         if on {
             self.0.flags.fetch_or(REQUIRES_GRAD, Ordering::Relaxed);
         } else {
             self.0.flags.fetch_and(!REQUIRES_GRAD, Ordering::Relaxed);
         }
+        self
     }
 
     /// The gradient accumulated by `backward`, for leaves and where
@@ -355,13 +353,22 @@ impl Tensor {
 
     /// The edge along which a gradient for this tensor travels.
     pub(crate) fn edge(&self) -> Edge {
-        if !self.requires_grad() {
-            return Edge::None;
+        match self.flags() & (REQUIRES_GRAD | RECORDED) {
+            REQUIRES_GRAD => Edge::Leaf(self.clone()),
+            f if f & RECORDED != 0 => match &self.meta().grad_fn {
+                Some((node, output)) => Edge::Node(node.clone(), *output),
+                None => unreachable!("a recorded tensor has a node"),
+            },
+            _ => Edge::None,
         }
-        match &self.meta().grad_fn {
-            Some((node, output)) => Edge::Node(node.clone(), *output),
-            None => Edge::Leaf(self.clone()),
-        }
+    }
+
+    /// Makes `node` the tensor's history, in place of any it had.
+    pub(crate) fn set_history(&self, node: Arc<Node>) {
+        let old = self.meta().grad_fn.replace((node, 0));
+        self.0.flags.fetch_or(REQUIRES_GRAD | RECORDED, Ordering::Relaxed);
+        // Not under the lock: a history may be long.
+        drop(old);
     }
 
     /// The op that made the tensor, when it is on the tape.
