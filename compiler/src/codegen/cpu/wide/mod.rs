@@ -17,11 +17,14 @@
 //! `i` goes to virtual lane `i % 64`, then lanes are halved.
 
 mod asm;
+mod registers;
+mod select;
 
 use super::micro::{Block, Id, Micro, Scalarised};
 use crate::kernel::{Kernel, Level};
-use asm::{Asm, Bin, R, Rounding, Src};
+use asm::{Asm, Bin, R, Src};
 use iced_x86::code_asm::*;
+use registers::{Place, Plan, src};
 use sinter_kernels::isa::Isa;
 use sinter_runtime::op::ReduceKind;
 use sinter_runtime::{DType, Extent};
@@ -97,18 +100,6 @@ struct Emitter<'a> {
     unroll: Vec<usize>,
 }
 
-/// Where a value is while a stage is emitted.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Place {
-    /// One register for each of the registers processed together.
-    Regs([u8; 4]),
-    /// The same in all.
-    Pinned(u8),
-    /// A constant in memory.
-    Memory(u32),
-    Nowhere,
-}
-
 impl Emitter<'_> {
     fn kernel(&mut self, blocks: &[Block]) -> Result<(), Scalarised> {
         let stack = (self.row_values(blocks) * 4).next_multiple_of(16) as i32;
@@ -171,6 +162,11 @@ impl Emitter<'_> {
         self.asm.a.ret()
     }
 
+    /// Registers and their lanes.
+    fn machine(&self) -> (usize, usize) {
+        (self.asm.registers() as usize, self.asm.lanes())
+    }
+
     fn is_bool(&self, arg: u32) -> bool {
         self.kernel.args[arg as usize].dtype == DType::Bool
     }
@@ -179,55 +175,6 @@ impl Emitter<'_> {
     fn element(&self, arg: u32, disp: usize) -> AsmMemoryOperand {
         let p = POINTERS[arg as usize];
         if self.is_bool(arg) { p + rax + disp as i32 } else { p + rax * 4 + (4 * disp) as i32 }
-    }
-
-    /// Plans registers for a block: what is pinned, and how many registers go
-    /// through together.
-    fn plan(&self, b: &Block, accumulators: usize, element: bool) -> Result<Plan, Scalarised> {
-        let total = self.asm.registers() as usize;
-        // Row values and operands that do not move are the same all along a row.
-        let fixed: Vec<Id> = (0..b.ops.len() as Id)
-            .filter(|&i| match b.ops[i as usize] {
-                Micro::Row(_) => true,
-                Micro::Load(a) => !element || !self.moves[a as usize],
-                _ => false,
-            })
-            .collect();
-        let temps = peak(b, &fixed);
-        let per_block = VIRTUAL / self.asm.lanes();
-        let widths: &[usize] = if !element { &[1] } else { &[4, 2, 1] };
-        let unroll = widths
-            .iter()
-            .copied()
-            .filter(|u| *u <= per_block)
-            .find(|u| temps * u + fixed.len() + accumulators <= total)
-            .ok_or_else(|| {
-                Scalarised(format!(
-                    "it needs {} registers of {total}",
-                    temps + fixed.len() + accumulators
-                ))
-            })?;
-        let mut spare = total - temps * unroll - fixed.len() - accumulators;
-        // Constants go into what registers are left, the most used first.
-        let mut uses = vec![0usize; b.ops.len()];
-        for op in &b.ops {
-            for u in op.uses() {
-                uses[u as usize] += 1;
-            }
-        }
-        let mut constants: Vec<Id> = (0..b.ops.len() as Id)
-            .filter(|&i| matches!(b.ops[i as usize], Micro::Const(_)))
-            .collect();
-        constants.sort_by_key(|&c| (std::cmp::Reverse(uses[c as usize]), c));
-        let pinned: Vec<Id> = constants
-            .into_iter()
-            .filter(|_| {
-                let fits = spare > 0;
-                spare = spare.saturating_sub(1);
-                fits
-            })
-            .collect();
-        Ok(Plan { unroll, fixed, pinned })
     }
 
     /// Loads what stays in registers through a stage; returns where values are and
@@ -257,11 +204,11 @@ impl Emitter<'_> {
     }
 
     fn row_stage(&mut self, b: &Block) -> Result<(), Scalarised> {
-        let plan = self.plan(b, 0, false)?;
+        let plan = Plan::new(b, self.machine(), 0, None)?;
         self.unroll.push(1);
         let emit = |e: &mut Self| -> R {
             let (places, free) = e.prologue(b, &plan)?;
-            let places = e.body(b, &plan.last_uses(b), places, free, 1, 0, false)?;
+            let places = e.body(b, &plan.last, places, free, 1, 0, false)?;
             for &(arg, v) in &b.stores {
                 let bytes = e.is_bool(arg);
                 e.asm.store_one(POINTERS[arg as usize] + 0, src(&places, v, 0), bytes, r11d)?;
@@ -280,7 +227,7 @@ impl Emitter<'_> {
         let lanes = self.asm.lanes();
         let per_block = VIRTUAL / lanes;
         let accumulators = b.reductions.len() * per_block;
-        let plan = self.plan(b, accumulators, true)?;
+        let plan = Plan::new(b, self.machine(), accumulators, Some(&self.moves))?;
         self.unroll.push(plan.unroll);
         self.element_loops(b, &plan, lanes, per_block).map_err(internal)
     }
@@ -297,7 +244,6 @@ impl Emitter<'_> {
                 self.asm.constant(r, identity(*kind))?;
             }
         }
-        let last = plan.last_uses(b);
         let reduces = !b.reductions.is_empty();
         // Reductions go block by block, so that lanes keep their meaning.
         let step = if reduces { VIRTUAL } else { plan.unroll * lanes };
@@ -312,7 +258,8 @@ impl Emitter<'_> {
         self.asm.a.set_label(&mut main)?;
         for g in 0..groups {
             let first = g * plan.unroll;
-            let p = self.body(b, &last, places.clone(), free.clone(), plan.unroll, first, false)?;
+            let p =
+                self.body(b, &plan.last, places.clone(), free.clone(), plan.unroll, first, false)?;
             self.sinks(b, &p, &acc, plan.unroll, first, false)?;
         }
         self.asm.a.add(rax, step as i32)?;
@@ -324,7 +271,7 @@ impl Emitter<'_> {
         self.asm.a.jae(end)?;
         if reduces {
             for q in 0..per_block {
-                self.masked(b, plan, &last, &places, &free, &acc, q)?;
+                self.masked(b, &plan.last, &places, &free, &acc, q)?;
                 if q + 1 < per_block {
                     self.asm.a.add(rax, lanes as i32)?;
                     self.asm.a.cmp(rax, r10)?;
@@ -334,7 +281,7 @@ impl Emitter<'_> {
         } else {
             let mut again = self.asm.a.create_label();
             self.asm.a.set_label(&mut again)?;
-            self.masked(b, plan, &last, &places, &free, &acc, 0)?;
+            self.masked(b, &plan.last, &places, &free, &acc, 0)?;
             self.asm.a.add(rax, lanes as i32)?;
             self.asm.a.cmp(rax, r10)?;
             self.asm.a.jb(again)?;
@@ -361,14 +308,12 @@ impl Emitter<'_> {
     fn masked(
         &mut self,
         b: &Block,
-        plan: &Plan,
         last: &[usize],
         places: &[Place],
         free: &[u8],
         acc: &[Vec<u8>],
         q: usize,
     ) -> R {
-        let _ = plan;
         self.asm.a.push(r10)?;
         self.asm.a.sub(r10, rax)?;
         self.asm.tail_mask(r10, r11)?;
@@ -422,122 +367,6 @@ impl Emitter<'_> {
         Ok(places)
     }
 
-    /// Emits one operation for one register; returns where the result is.
-    fn operation(
-        &mut self,
-        op: &Micro,
-        places: &[Place],
-        q: usize,
-        free: &mut Vec<u8>,
-        dies: &dyn Fn(Id) -> bool,
-        load: impl Fn(&mut Self, u32, u8) -> R,
-    ) -> R<u8> {
-        let s = |id: Id| src(places, id, q);
-        let own = |id: Id| match s(id) {
-            Src::Reg(r) if dies(id) => Some(r),
-            _ => None,
-        };
-        // A result may take the register of an operand that dies here.
-        let reuse = |ids: &[Id], free: &mut Vec<u8>| {
-            ids.iter().find_map(|&i| own(i)).unwrap_or_else(|| free.pop().expect("counted"))
-        };
-        let fresh = |free: &mut Vec<u8>| free.pop().expect("counted");
-        use Micro::*;
-        macro_rules! bin {
-            ($op:ident, $a:expr, $b:expr) => {{
-                let d = reuse(&[$a, $b], free);
-                self.asm.bin(Bin::$op, d, s($a), s($b))?;
-                d
-            }};
-        }
-        macro_rules! one {
-            ($a:expr, |$d:ident| $e:expr) => {{
-                let $d = reuse(&[$a], free);
-                $e?;
-                $d
-            }};
-        }
-        Ok(match *op {
-            Load(arg) => {
-                let d = fresh(free);
-                load(self, arg, d)?;
-                d
-            }
-            Const(_) | Row(_) => unreachable!("placed before"),
-            Add(a, b) => bin!(Add, a, b),
-            Sub(a, b) => bin!(Sub, a, b),
-            Mul(a, b) => bin!(Mul, a, b),
-            Div(a, b) => bin!(Div, a, b),
-            Min(a, b) => bin!(Min, a, b),
-            Max(a, b) => bin!(Max, a, b),
-            Neg(a) => one!(a, |d| self.asm.neg(d, s(a))),
-            Abs(a) => one!(a, |d| self.asm.abs(d, s(a))),
-            Round(a) => one!(a, |d| self.asm.round(Rounding::Nearest, d, s(a))),
-            Floor(a) => one!(a, |d| self.asm.round(Rounding::Floor, d, s(a))),
-            Ceil(a) => one!(a, |d| self.asm.round(Rounding::Ceil, d, s(a))),
-            Trunc(a) => one!(a, |d| self.asm.round(Rounding::Trunc, d, s(a))),
-            Sqrt(a) => one!(a, |d| self.asm.sqrt(d, s(a))),
-            CopySign(a, b) => {
-                let d = fresh(free);
-                self.asm.copysign(d, s(a), s(b))?;
-                d
-            }
-            Ldexp(a, n) => {
-                let d = fresh(free);
-                self.asm.ldexp(d, s(a), s(n))?;
-                d
-            }
-            Mantissa(a) | Exponent(a) => {
-                let d = fresh(free);
-                self.asm.split(matches!(op, Exponent(_)), d, s(a))?;
-                d
-            }
-            Select(cmp, a, b, x, y) => {
-                let d = fresh(free);
-                self.asm.select(cmp, d, [s(a), s(b), s(x), s(y)])?;
-                d
-            }
-            Fma(a, b, c) | Fnma(a, b, c) => {
-                let negate = matches!(op, Fnma(..));
-                // The product may be taken either way round; a constant stands best
-                // where an operand may come from memory.
-                if let (Some(d), Src::Reg(x)) = (own(c).filter(|_| c != a && c != b), s(a)) {
-                    self.asm.fma231(negate, d, x, s(b))?;
-                    d
-                } else if let (Some(d), Src::Reg(y)) = (own(a).filter(|_| a != c && a != b), s(b)) {
-                    self.asm.fma213(negate, d, y, s(c))?;
-                    d
-                } else if let (Some(d), Src::Reg(x)) = (own(b).filter(|_| b != c && a != b), s(a)) {
-                    self.asm.fma213(negate, d, x, s(c))?;
-                    d
-                } else {
-                    let d = fresh(free);
-                    match (s(a), s(b)) {
-                        (Src::Reg(x), Src::Reg(y)) => {
-                            self.asm.copy(d, x)?;
-                            self.asm.fma213(negate, d, y, s(c))?;
-                        }
-                        (Src::Const(k), Src::Reg(y)) | (Src::Reg(y), Src::Const(k)) => {
-                            self.asm.constant(d, k)?;
-                            self.asm.fma213(negate, d, y, s(c))?;
-                        }
-                        (Src::Const(k), Src::Const(l)) => {
-                            // Both in memory: the addend goes into the register.
-                            match s(c) {
-                                Src::Reg(z) => self.asm.copy(d, z)?,
-                                Src::Const(z) => self.asm.constant(d, z)?,
-                            }
-                            let t = if self.asm.wide() { 31 } else { 14 };
-                            self.asm.constant(t, k)?;
-                            self.asm.fma231(negate, d, t, Src::Const(l))?;
-                        }
-                    }
-                    d
-                }
-            }
-        })
-    }
-
     fn sinks(
         &mut self,
         b: &Block,
@@ -562,69 +391,6 @@ impl Emitter<'_> {
             }
         }
         Ok(())
-    }
-}
-
-struct Plan {
-    unroll: usize,
-    /// Values loaded before the loop.
-    fixed: Vec<Id>,
-    /// Constants kept in registers.
-    pinned: Vec<Id>,
-}
-
-impl Plan {
-    /// The operation after which each value is not needed; sinks need theirs to
-    /// the end.
-    fn last_uses(&self, b: &Block) -> Vec<usize> {
-        last_uses(b)
-    }
-}
-
-fn last_uses(b: &Block) -> Vec<usize> {
-    let mut last = vec![0; b.ops.len()];
-    for (i, op) in b.ops.iter().enumerate() {
-        for u in op.uses() {
-            last[u as usize] = i;
-        }
-    }
-    let sinks = (b.stores.iter().map(|s| s.1))
-        .chain(b.reductions.iter().map(|r| r.1))
-        .chain(b.results.iter().copied());
-    for v in sinks {
-        last[v as usize] = usize::MAX;
-    }
-    last
-}
-
-/// The most registers alive at once, counted as [`Emitter::body`] allocates: a
-/// result takes a register before its operands give theirs back.
-fn peak(b: &Block, fixed: &[Id]) -> usize {
-    let last = last_uses(b);
-    let temporary = |i: Id| {
-        !fixed.contains(&i) && !matches!(b.ops[i as usize], Micro::Const(_) | Micro::Row(_))
-    };
-    let (mut live, mut peak) = (0usize, 0usize);
-    for (i, op) in b.ops.iter().enumerate() {
-        if !temporary(i as Id) {
-            continue;
-        }
-        live += 1;
-        peak = peak.max(live);
-        let mut used: Vec<Id> = op.uses().filter(|&u| temporary(u)).collect();
-        used.sort_unstable();
-        used.dedup();
-        live -= used.iter().filter(|&&u| last[u as usize] == i).count();
-    }
-    peak
-}
-
-fn src(places: &[Place], id: Id, q: usize) -> Src {
-    match places[id as usize] {
-        Place::Regs(r) => Src::Reg(r[q]),
-        Place::Pinned(r) => Src::Reg(r),
-        Place::Memory(bits) => Src::Const(bits),
-        Place::Nowhere => unreachable!("operands come before their users"),
     }
 }
 
