@@ -1,14 +1,12 @@
-//! The state of a training run in one file, so that it is never half of one step
-//! and half of another.
+//! The state of a training run in one file.
 
 use super::train::{History, Settings, Test, Trainer};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use sinter::io::safetensors;
+use sinter::io::Checkpoint;
 use sinter::nn::{Module, StateDict};
 use sinter::optim::Optimizer;
-use sinter::{Tensor, from_slice, random};
-use std::collections::BTreeMap;
+use sinter::{DType, from_slice, random};
 use std::path::Path;
 
 /// Everything but tensors.
@@ -22,35 +20,18 @@ struct Meta {
     random_offset: u64,
     seconds: f64,
     tests: Vec<Test>,
-    /// The format has no checksum of its own.
-    crc: u32,
 }
 
 const META: &str = "sinter.demo";
-const MODEL: &str = "model.";
-const OPTIMIZER: &str = "optimizer.";
-const LOSS: &str = "history.loss";
-const ACCURACY: &str = "history.accuracy";
-
-fn crc(tensors: &StateDict) -> u32 {
-    let mut h = crc32fast::Hasher::new();
-    for (name, t) in tensors {
-        h.update(name.as_bytes());
-        h.update(&t.array().to_bytes());
-    }
-    h.finalize()
-}
+const MODEL: &str = "model";
+const OPTIMIZER: &str = "optimizer";
+const HISTORY: &str = "history";
+const LOSS: &str = "loss";
+const ACCURACY: &str = "accuracy";
 
 /// Writes the checkpoint; the one before stays until this one is whole.
 pub fn save(run: &Trainer, data: u32, path: &Path) -> anyhow::Result<()> {
-    let prefixed =
-        |p: &'static str, s: StateDict| s.into_iter().map(move |(k, t)| (format!("{p}{k}"), t));
-    let mut tensors: StateDict = prefixed(MODEL, run.net.state_dict())
-        .chain(prefixed(OPTIMIZER, run.optimizer.state_dict()))
-        .collect();
     let h = &run.history;
-    tensors.insert(LOSS.into(), from_slice(&h.loss, [h.loss.len()]));
-    tensors.insert(ACCURACY.into(), from_slice(&h.accuracy, [h.accuracy.len()]));
     let random = random::state();
     let meta = Meta {
         settings: run.settings.clone(),
@@ -60,24 +41,29 @@ pub fn save(run: &Trainer, data: u32, path: &Path) -> anyhow::Result<()> {
         random_offset: random.offset,
         seconds: h.seconds,
         tests: h.tests.clone(),
-        crc: crc(&tensors),
     };
-    let meta = BTreeMap::from([(META.to_string(), serde_json::to_string(&meta)?)]);
-    safetensors::save(path, &tensors, &meta).context("writing the checkpoint")
+    let mut c = Checkpoint::new();
+    c.put(MODEL, run.net.state_dict());
+    c.put(OPTIMIZER, run.optimizer.state_dict());
+    c.put(
+        HISTORY,
+        StateDict::from([
+            (LOSS.to_string(), from_slice(&h.loss, [h.loss.len()])),
+            (ACCURACY.to_string(), from_slice(&h.accuracy, [h.accuracy.len()])),
+        ]),
+    );
+    c.set(META, serde_json::to_string(&meta)?);
+    c.save(path).context("writing the checkpoint")
 }
 
 /// Takes up a checkpoint of the same run.
 pub fn resume(run: &mut Trainer, data: u32, path: &Path) -> anyhow::Result<()> {
-    let (mut tensors, meta) =
-        safetensors::load_with_metadata(path).context("reading the checkpoint")?;
+    let c = Checkpoint::load(path).context("reading the checkpoint")?;
     let damaged = |why: String| anyhow::anyhow!("{}: damaged checkpoint: {why}", path.display());
-    let Some(meta) = meta.get(META) else {
+    let Some(meta) = c.get(META) else {
         bail!("{}: not a checkpoint of this command", path.display());
     };
     let meta: Meta = serde_json::from_str(meta).map_err(|e| damaged(e.to_string()))?;
-    if meta.crc != crc(&tensors) {
-        return Err(damaged("its checksum does not match".into()));
-    }
     if meta.settings != run.settings {
         let Settings { epochs, batch_size, seed } = meta.settings;
         bail!(
@@ -88,20 +74,16 @@ pub fn resume(run: &mut Trainer, data: u32, path: &Path) -> anyhow::Result<()> {
     if meta.data != data {
         bail!("{}: belongs to a run on other data", path.display());
     }
-    let mut history = |name: &str| -> anyhow::Result<Vec<f32>> {
-        let t: Option<Tensor> = tensors.remove(name);
+    let kept = c.part(HISTORY);
+    let history = |name: &str| -> anyhow::Result<Vec<f32>> {
+        let t = kept.get(name).filter(|t| t.dtype() == DType::F32);
         let values = t.map(|t| t.to_vec::<f32>()).filter(|v| v.len() as u64 == meta.step);
         values.ok_or_else(|| damaged(format!("`{name}` does not cover {} steps", meta.step)))
     };
     let (loss, accuracy) = (history(LOSS)?, history(ACCURACY)?);
-    let part = |prefix: &str| -> StateDict {
-        tensors
-            .iter()
-            .filter_map(|(k, t)| Some((k.strip_prefix(prefix)?.to_string(), t.clone())))
-            .collect()
-    };
-    run.net.load_state_dict(&part(MODEL), true).with_context(|| path.display().to_string())?;
-    run.optimizer.load_state_dict(&part(OPTIMIZER)).with_context(|| path.display().to_string())?;
+    let file = || path.display().to_string();
+    run.net.load_state_dict(&c.part(MODEL), true).with_context(file)?;
+    run.optimizer.load_state_dict(&c.part(OPTIMIZER)).with_context(file)?;
     run.step = meta.step;
     run.schedule.seek(meta.step, &mut run.optimizer);
     run.history = History { loss, accuracy, tests: meta.tests, seconds: meta.seconds };

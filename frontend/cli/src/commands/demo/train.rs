@@ -54,7 +54,8 @@ pub struct History {
 pub const EVAL_BATCH: usize = 250;
 
 /// The highest learning rate. Up to it and down to 0 in one cycle, one epoch of MNIST
-/// ends with 98.8 % of the test images right; staying at 1, with 98.4 %.
+/// ends with 98.6 to 98.8 % of the test images right, by the seed; staying at
+/// Adadelta's usual 1, with some tenths of a percent less.
 const RATE: f64 = 4.0;
 
 /// A training run: between steps, everything that the next depends on.
