@@ -9,7 +9,7 @@
 use sinter_kernels::view::{is_contiguous, reach};
 
 /// Dimensions that lie in place.
-const PLACES: usize = 6;
+const PLACES: usize = 4;
 
 /// Shape and strides.
 #[derive(Clone, Debug)]

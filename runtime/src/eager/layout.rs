@@ -15,17 +15,18 @@ pub(super) fn copy_of(x: &Array) -> Result<Array, OpError> {
     Ok(out)
 }
 
-/// The result of a view op: shared memory wherever strides can express it.
-pub(super) fn view(op: &Op, x: &Array, shape: &[usize]) -> Result<Array, OpError> {
+/// The result of a view op, its rule being kept: shared memory wherever strides
+/// can express it.
+pub(super) fn view(op: &Op, x: &Array) -> Result<Array, OpError> {
     Ok(match op {
-        Op::Reshape { .. } => match x.view(shape) {
+        Op::Reshape { shape } => match x.view(shape) {
             Some(v) => v,
             None => copy_of(x)?.view(shape).ok_or_else(|| {
                 OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape()))
             })?,
         },
         Op::Permute { perm } => x.permute(perm),
-        Op::Broadcast { .. } => x
+        Op::Broadcast { shape } => x
             .broadcast_to(shape)
             .ok_or_else(|| OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape())))?,
         Op::Slice { axis, start, len, step } => x.slice(*axis, *start, *len, *step),

@@ -12,7 +12,7 @@ mod reduce;
 mod source;
 
 use crate::dim::Dims;
-use crate::op::{Build, TensorType, TypeRef, decompose, infer, infer_first};
+use crate::op::{Build, TensorType, TypeRef, check_view, decompose, infer, infer_first};
 use crate::{Array, Device, Op, OpError};
 use smallvec::SmallVec;
 
@@ -55,14 +55,15 @@ pub fn run1(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
 
 fn run1_checked(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
     check_devices(op, inputs)?;
+    if let ([x], true) = (inputs, op.is_view()) {
+        check_view(op, x.shape())?;
+        return layout::view(op, x);
+    }
     let result = match inputs {
         [x] => infer_first(op, &[type_of(x)]),
         [x, y] => infer_first(op, &[type_of(x), type_of(y)]),
         _ => infer_first(op, &types(inputs)),
     }?;
-    if op.is_view() {
-        return layout::view(op, inputs[0], &result.shape);
-    }
     let out = Array::empty(&result.shape, result.dtype).map_err(|e| rename(e, op))?;
     exec(op, inputs, &[&out])?;
     Ok(out)
@@ -130,7 +131,7 @@ pub fn run_into(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpErr
 
 fn exec_or_copy(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
     if op.is_view() {
-        let v = layout::view(op, inputs[0], outs[0].shape())?;
+        let v = layout::view(op, inputs[0])?;
         layout::copy(&v, outs[0]);
         return Ok(());
     }

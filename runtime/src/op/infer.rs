@@ -128,6 +128,44 @@ fn axes_in(op: &str, axes: &[usize], rank: usize) -> Result<(), OpError> {
     Ok(())
 }
 
+/// The rule of a view op ([`Op::is_view`]) on an operand of this shape.
+pub fn check_view<D: Extent>(op: &Op<D>, x: &[D]) -> Result<(), OpError> {
+    let name = op.name();
+    let fail = |reason: String| Err(OpError::shape(name, reason));
+    match op {
+        Op::Reshape { shape } if count(shape) != count(x) => {
+            fail(format!("shape {x:?} does not have the elements of {shape:?}"))
+        }
+        Op::Permute { perm } if perm.len() != x.len() => {
+            fail(format!("{perm:?} does not name every dimension of {x:?}"))
+        }
+        Op::Permute { perm } => axes_in(name, perm, x.len()),
+        Op::Broadcast { shape } if broadcast_shapes(name, x, shape)? != *shape => {
+            fail(format!("shape {x:?} does not broadcast to {shape:?}"))
+        }
+        Op::Slice { axis, start, len, step } => {
+            axis_in(name, *axis, x.len())?;
+            check_slice(name, &x[*axis], *axis, start, len, *step)
+        }
+        Op::Flip { axes } => axes_in(name, axes, x.len()),
+        _ => Ok(()),
+    }
+}
+
+/// The shape of a view op's result, its rule being kept.
+fn view_shape<D: Extent>(op: &Op<D>, x: &[D]) -> Dims<D> {
+    match op {
+        Op::Reshape { shape } | Op::Broadcast { shape } => shape.clone(),
+        Op::Permute { perm } => perm.iter().map(|&p| x[p].clone()).collect(),
+        Op::Slice { axis, len, .. } => {
+            let mut shape: Dims<D> = x.into();
+            shape[*axis] = len.clone();
+            shape
+        }
+        _ => x.into(),
+    }
+}
+
 /// The types of an op's results, or which rule the operands break.
 pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, OpError> {
     let first = infer_first(op, xs)?;
@@ -252,41 +290,13 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             one(xs[0].dtype, shape)
         }
 
-        Op::Reshape { shape } => {
-            if count(shape) != count(xs[0].shape) {
-                return shape_err(format!(
-                    "shape {:?} does not have the elements of {shape:?}",
-                    xs[0].shape
-                ));
-            }
-            one(xs[0].dtype, shape.clone())
-        }
-        Op::Permute { perm } => {
-            axes_in(name, perm, xs[0].shape.len())?;
-            if perm.len() != xs[0].shape.len() {
-                return shape_err(format!(
-                    "{perm:?} does not name every dimension of {:?}",
-                    xs[0].shape
-                ));
-            }
-            let shape: Dims<D> = perm.iter().map(|&p| xs[0].shape[p].clone()).collect();
-            one(xs[0].dtype, shape)
-        }
-        Op::Broadcast { shape } => {
-            if broadcast_shapes(name, xs[0].shape, shape)? != *shape {
-                return shape_err(format!(
-                    "shape {:?} does not broadcast to {shape:?}",
-                    xs[0].shape
-                ));
-            }
-            one(xs[0].dtype, shape.clone())
-        }
-        Op::Slice { axis, start, len, step } => {
-            axis_in(name, *axis, xs[0].shape.len())?;
-            check_slice(name, &xs[0].shape[*axis], *axis, start, len, *step)?;
-            let mut shape: Dims<D> = xs[0].shape.into();
-            shape[*axis] = len.clone();
-            one(xs[0].dtype, shape)
+        Op::Reshape { .. }
+        | Op::Permute { .. }
+        | Op::Broadcast { .. }
+        | Op::Slice { .. }
+        | Op::Flip { .. } => {
+            check_view(op, xs[0].shape)?;
+            one(xs[0].dtype, view_shape(op, xs[0].shape))
         }
         Op::SliceAssign { axis, start, step } => {
             let d = same_dtype(name, xs)?;
@@ -301,10 +311,6 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             }
             check_slice(name, &xs[0].shape[*axis], *axis, start, &xs[1].shape[*axis], *step)?;
             one(d, xs[0].shape)
-        }
-        Op::Flip { axes } => {
-            axes_in(name, axes, xs[0].shape.len())?;
-            one(xs[0].dtype, xs[0].shape)
         }
         Op::Pad { low, high, .. } => {
             let rank = xs[0].shape.len();

@@ -14,7 +14,7 @@ mod pointwise;
 
 pub use attr::{Attr, AttrReader};
 pub use decompose::{Build, decompose};
-pub use infer::{TensorType, TypeRef, broadcast_shapes, infer, infer_first};
+pub use infer::{TensorType, TypeRef, broadcast_shapes, check_view, infer, infer_first};
 pub use pointwise::{BinaryDomain, BinaryOp, CompareOp, Domain, Kernel32, UnaryOp};
 
 use crate::dim::{Dim, Dims, Extent};
