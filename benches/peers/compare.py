@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import report
-from workers import ENGINES, HERE, Failed, Worker, environment, missing
+from workers import ENGINES, HERE, Failed, Neighbours, Worker, environment, missing
 
 ROOT = HERE.parent.parent
 SECTIONS = ["infer", "train", "eager", "start", "compile"]
@@ -101,7 +101,7 @@ class Progress:
 class Comparison:
     def __init__(self, args, engines, worker, runner, scratch):
         self.args, self.engines, self.worker, self.runner = args, engines, worker, runner
-        self.scratch, self.cases = scratch, []
+        self.scratch, self.cases, self.neighbours = scratch, [], Neighbours()
 
     def of(self, *engines):
         return [e for e in engines if e in self.engines]
@@ -199,7 +199,8 @@ class Comparison:
                 for engine, worker in workers.items():
                     self.progress.step(label, engine)
                     turn = self.args.budget / self.args.rounds
-                    results[engine]["rounds"].append(worker.order(f"measure {turn}"))
+                    with self.neighbours.beside(worker):
+                        results[engine]["rounds"].append(worker.order(f"measure {turn}"))
             for engine, worker in workers.items():
                 results[engine]["memory"] = worker.order("memory")
             if "compile" in self.args.only and threads == self.args.threads[0]:
@@ -236,8 +237,9 @@ class Comparison:
                 self.progress.step("start mlp", engine)
                 output.unlink(missing_ok=True)
                 began = time.monotonic()
-                done = subprocess.run([str(c) for c in commands[engine]], capture_output=True, text=True,
-                                      env=environment(1, self.scratch))
+                done = subprocess.run(
+                    [str(part) for part in commands[engine]],
+                    capture_output=True, text=True, env=environment(1, self.scratch))
                 ended = time.monotonic()
                 if done.returncode:
                     sys.exit(f"error: {engine} does not start: {done.stderr.strip()}")
@@ -267,7 +269,6 @@ def system():
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": f"{cpu}, {len(os.sched_getaffinity(0))} processors",
-        "load": os.getloadavg()[0],
         "versions": {"sinter": git.stdout.strip() or "unknown",
                      **{n: version(n) for n in names if not missing([n])}},
     }
@@ -293,6 +294,7 @@ def main():
         comparison.run()
     finally:
         shutil.rmtree(scratch)
+    about["others"] = comparison.neighbours.share()
     results = {"system": about, "rounds": args.rounds, "cases": comparison.cases}
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))

@@ -4,6 +4,8 @@ import random
 from statistics import median
 
 RESAMPLES = 1000
+# Share of the processors that others may take.
+QUIET = 0.03
 TITLES = {
     "infer": "Inference",
     "train": "A step of training",
@@ -131,8 +133,12 @@ def tables(results, sections):
 def about(results):
     s = results["system"]
     versions = ", ".join(f"{n} {v}" for n, v in s["versions"].items())
-    return [f"{s['date']}; {s['cpu']}; {versions}; {results['rounds']} rounds; load "
-            f"{s['load']:.1f} before the run."]
+    yield f"{s['date']}; {s['cpu']}; {versions}; {results['rounds']} rounds."
+    if s["others"] > QUIET:
+        yield ""
+        yield (f"The machine was not idle: others took {s['others']:.0%} of the processors while "
+               "it measured. That hurts most whoever lets threads wait for each other: these ratios "
+               "are no claims.")
 
 
 def sizes(results):
@@ -159,7 +165,7 @@ def losses(found):
 
 
 def text(results, sections):
-    out = about(results)
+    out = list(about(results))
     found = list(tables(results, sections))
     for section, head, _, shown in found:
         widths = [max(len(r[i]) for r in [head, *shown]) for i in range(len(head))]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -85,3 +86,34 @@ class Worker:
         self.process.stdin.close()
         self.process.stdout.close()
         self.log.close()
+
+
+class Neighbours:
+    """How much of the processors' time others took while something was measured."""
+
+    def __init__(self):
+        self.taken = self.available = 0
+
+    @contextmanager
+    def beside(self, worker):
+        before, own = self.processors(), self.process(worker)
+        yield
+        after = self.processors()
+        self.available += after[0] - before[0]
+        self.taken += after[1] - before[1] - (self.process(worker) - own)
+
+    @staticmethod
+    def processors():
+        """Ticks so far, and those in which anybody worked, or a hypervisor."""
+        line = Path("/proc/stat").read_text().splitlines()[0]
+        user, nice, system, idle, wait, *more = (int(n) for n in line.split()[1:9])
+        return user + nice + system + idle + wait + sum(more), user + nice + system + sum(more)
+
+    @staticmethod
+    def process(worker):
+        # What follows the name in brackets: state, parent, and so on.
+        fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    def share(self):
+        return max(0, self.taken) / max(1, self.available)
