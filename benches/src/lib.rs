@@ -4,7 +4,10 @@
 //! run, and medians are compared. Beside wall time stands CPU time, which for one
 //! thread does not count what somebody else did on the core.
 
+pub mod eager;
+pub mod memory;
 pub mod models;
 mod timing;
+pub mod training;
 
 pub use timing::{Candidate, Stats, interleaved};

@@ -28,7 +28,8 @@ pub struct Stats {
     pub median: f64,
     /// Quartiles.
     pub quartiles: (f64, f64),
-    /// CPU time of all threads in the middle sample.
+    /// CPU time of all threads, the mean over samples: the system counts what threads
+    /// of other processors did when they are interrupted, long after a sample.
     pub cpu: f64,
     /// Number of samples.
     pub samples: usize,
@@ -63,30 +64,30 @@ pub fn interleaved(budget: Duration, mut candidates: Vec<Candidate<'_>>) -> Vec<
             }
         })
         .collect();
-    let mut times: Vec<Vec<(f64, f64)>> = vec![vec![]; candidates.len()];
+    let mut times: Vec<Vec<f64>> = vec![vec![]; candidates.len()];
+    let mut cpu = vec![0.0; candidates.len()];
     let end = Instant::now() + budget;
     while Instant::now() < end || times.iter().any(|t| t.len() < 5) {
-        for ((c, &calls), times) in candidates.iter_mut().zip(&calls).zip(&mut times) {
-            let (cpu, start) = (cpu_time(), Instant::now());
-            (0..calls).for_each(|_| (c.run)());
-            let (wall, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
-            let each = |d: Duration| d.as_secs_f64() * 1e9 / calls as f64;
-            times.push((each(wall), each(cpu)));
+        for (i, c) in candidates.iter_mut().enumerate() {
+            let (before, start) = (cpu_time(), Instant::now());
+            (0..calls[i]).for_each(|_| (c.run)());
+            let (wall, spent) = (start.elapsed(), cpu_time().saturating_sub(before));
+            let each = |d: Duration| d.as_secs_f64() * 1e9 / calls[i] as f64;
+            times[i].push(each(wall));
+            cpu[i] += each(spent);
         }
     }
-    let stats = |(c, mut t): (Candidate<'_>, Vec<(f64, f64)>)| {
-        t.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut cpu: Vec<f64> = t.iter().map(|t| t.1).collect();
-        cpu.sort_by(f64::total_cmp);
-        let at = |q: f64| t[((t.len() - 1) as f64 * q) as usize].0;
+    let stats = |((c, mut t), cpu): ((Candidate<'_>, Vec<f64>), f64)| {
+        t.sort_by(f64::total_cmp);
+        let at = |q: f64| t[((t.len() - 1) as f64 * q) as usize];
         Stats {
             name: c.name,
-            min: t[0].0,
+            min: t[0],
             median: at(0.5),
             quartiles: (at(0.25), at(0.75)),
-            cpu: cpu[cpu.len() / 2],
+            cpu: cpu / t.len() as f64,
             samples: t.len(),
         }
     };
-    candidates.into_iter().zip(times).map(stats).collect()
+    candidates.into_iter().zip(times).zip(cpu).map(stats).collect()
 }

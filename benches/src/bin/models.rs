@@ -4,7 +4,8 @@
 use clap::Parser;
 use comfy_table::Table;
 use sinter::{Compiler, no_grad, zeros};
-use sinter_benches::{Candidate, Stats, interleaved, models};
+use sinter_benches::models::Net;
+use sinter_benches::{Candidate, Stats, interleaved};
 use std::time::Duration;
 
 /// Measures compiled models: fused, unfused, eager.
@@ -12,7 +13,7 @@ use std::time::Duration;
 struct Args {
     /// Models to measure.
     #[arg(long, value_delimiter = ',', default_value = "mlp,mnist_cnn")]
-    models: Vec<String>,
+    models: Vec<Net>,
     /// Batch sizes.
     #[arg(long, value_delimiter = ',', default_value = "1,64")]
     batch: Vec<usize>,
@@ -32,11 +33,10 @@ fn main() {
     sinter_kernels::par::set_threads(args.threads);
     let mut table = Table::new();
     table.set_header(["model", "batch", "mode", "median µs", "min µs", "CPU µs", "compile ms"]);
-    let mut all: Vec<(String, usize, Stats)> = vec![];
-    for name in &args.models {
+    let mut all: Vec<(Net, usize, Stats)> = vec![];
+    for &net in &args.models {
         for &batch in &args.batch {
-            let (model, x) = models::by_name(name, batch)
-                .unwrap_or_else(|| panic!("no model `{name}`; there are mlp and mnist_cnn"));
+            let (model, x) = (net.build(false), net.input(batch));
             let compile = |fusion| {
                 let start = std::time::Instant::now();
                 let compiled = Compiler::new().fusion(fusion).compile(&*model, &x);
@@ -44,12 +44,12 @@ fn main() {
             };
             let ((fused, fused_time), (unfused, unfused_time)) = (compile(true), compile(false));
             for (pass, time) in &fused.report().passes {
-                eprintln!("{name} {batch}: {pass} {:.2} ms", time.as_secs_f64() * 1e3);
+                eprintln!("{net} {batch}: {pass} {:.2} ms", time.as_secs_f64() * 1e3);
             }
             let want = no_grad(|| model.forward(&x));
             let got = fused.call(&x).expect("the model runs");
             let error = (&got - &want).abs().max().item::<f32>() / want.abs().max().item::<f32>();
-            assert!(error <= 1e-5, "{name}: compiled and eager differ by {error:e}");
+            assert!(error <= 1e-5, "{net}: compiled and eager differ by {error:e}");
             let out = zeros(want.shape());
             let stats = interleaved(
                 Duration::from_secs_f64(args.budget),
@@ -61,7 +61,7 @@ fn main() {
             );
             for (s, compile) in stats.iter().zip([Some(fused_time), Some(unfused_time), None]) {
                 table.add_row([
-                    name.clone(),
+                    net.to_string(),
                     batch.to_string(),
                     s.name.clone(),
                     format!("{:.1}", s.median / 1e3),
@@ -70,7 +70,7 @@ fn main() {
                     compile.map_or(String::new(), |t| format!("{:.1}", t.as_secs_f64() * 1e3)),
                 ]);
             }
-            all.extend(stats.into_iter().map(|s| (name.clone(), batch, s)));
+            all.extend(stats.into_iter().map(|s| (net, batch, s)));
         }
     }
     println!("{table}");

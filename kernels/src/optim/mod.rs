@@ -299,7 +299,10 @@ impl AdamStep<'_> {
         let p = if o.decoupled { p.mul(lit(1.0 - o.lr * o.weight_decay)) } else { p };
         let m = lerp(m, g, 1.0 - o.betas[0]);
         let v = mean_square(v, g, o.betas[1]);
-        let max = max.map_or(v, |max| max.max(v));
+        let max = match max {
+            Some(max) => max.max(v),
+            None => v,
+        };
         let denominator = max.sqrt().div(lit(self.root)).add(lit(o.eps));
         [m.div(denominator).fma(lit(-self.step_size), p), m, v, max]
     }

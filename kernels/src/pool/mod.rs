@@ -381,7 +381,7 @@ impl<T: Real, const MAX: bool> RealTask<T> for Backward<'_, T, MAX> {
     #[inline(always)]
     fn run<V: RealVector<Elem = T>>(self) {
         let (p, rows, cols) = (self.pool, self.pool.rows, self.pool.cols);
-        let [vertical, Meetings { phases, early, width }] = self.meetings;
+        let Meetings { phases, early, width } = &self.meetings[1];
         let [_, _, gh, gw] = self.strides;
         let taps = rows.size * cols.size;
         let mut scratch = Scratch::default();
@@ -415,31 +415,14 @@ impl<T: Real, const MAX: bool> RealTask<T> for Backward<'_, T, MAX> {
                     self.choose::<V>(staged, numbers, starts, chosen.add(*early));
                 }
                 for r in 0..rows.input {
-                    let across = &vertical.phases[r % rows.stride];
-                    let sum = |phase: &[(usize, usize)], m: usize| {
-                        let mut sum = V::splat(T::ZERO);
-                        for &(a, place) in across {
-                            let window = (place + r / rows.stride).checked_sub(vertical.early);
-                            let Some(i) = window.filter(|&i| i < rows.output) else { continue };
-                            for &(b, place) in phase {
-                                let at = i * width + place + m;
-                                let mut g = V::load(gradient.add(at));
-                                if MAX {
-                                    let number = V::splat(*numbers.add(a * cols.size + b));
-                                    let which = V::load(chosen.add(at));
-                                    g = which.if_equal(number, g, V::splat(T::ZERO));
-                                }
-                                sum = sum.add(g);
-                            }
-                        }
-                        sum
-                    };
                     for m in (0..cols.input.div_ceil(cols.stride)).step_by(LANES) {
                         let col = m * cols.stride;
                         let to = gx.offset(r as isize * gh + col as isize * gw);
                         let n = cols.input - col;
                         if let [even, odd] = &phases[..] {
-                            let (low, high) = sum(even, m).interleave(sum(odd, m));
+                            let even: V = self.gather((r, even, m), gradient, chosen, numbers);
+                            let odd = self.gather((r, odd, m), gradient, chosen, numbers);
+                            let (low, high) = even.interleave(odd);
                             store(low, to, gw, n);
                             if n > LANES {
                                 store(high, to.offset(LANES as isize * gw), gw, n - LANES);
@@ -449,7 +432,8 @@ impl<T: Real, const MAX: bool> RealTask<T> for Backward<'_, T, MAX> {
                         for (i, phase) in phases.iter().enumerate().take(n) {
                             let to = to.offset(i as isize * gw);
                             let step = cols.stride as isize * gw;
-                            store(sum(phase, m), to, step, (n - i).div_ceil(cols.stride));
+                            let sum: V = self.gather((r, phase, m), gradient, chosen, numbers);
+                            store(sum, to, step, (n - i).div_ceil(cols.stride));
                         }
                     }
                 }
@@ -524,6 +508,40 @@ impl<T: Real, const MAX: bool> Backward<'_, T, MAX> {
                 store(which, to.add(i * self.meetings[1].width + j), 1, cols.output - j);
             }
         }
+    }
+
+    /// What sixteen elements of row `r` get, those of a phase from place `m` on: the
+    /// sum over the windows that meet them.
+    #[inline(always)]
+    unsafe fn gather<V: RealVector<Elem = T>>(
+        &self,
+        (r, phase, m): (usize, &[(usize, usize)], usize),
+        gradient: *const T,
+        chosen: *const T,
+        numbers: *const T,
+    ) -> V {
+        let (rows, cols) = (self.pool.rows, self.pool.cols);
+        let [vertical, Meetings { width, .. }] = self.meetings;
+        let mut sum = V::splat(T::ZERO);
+        for &(a, place) in &vertical.phases[r % rows.stride] {
+            let window = (place + r / rows.stride).checked_sub(vertical.early);
+            let Some(i) = window.filter(|&i| i < rows.output) else { continue };
+            for &(b, place) in phase {
+                let at = i * width + place + m;
+                // SAFETY: the caller has rows of results as wide as places reach, and the
+                // numbers of a window's elements.
+                unsafe {
+                    let mut g = V::load(gradient.add(at));
+                    if MAX {
+                        let number = V::splat(*numbers.add(a * cols.size + b));
+                        let which = V::load(chosen.add(at));
+                        g = which.if_equal(number, g, V::splat(T::ZERO));
+                    }
+                    sum = sum.add(g);
+                }
+            }
+        }
+        sum
     }
 }
 

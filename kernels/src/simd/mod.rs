@@ -266,7 +266,8 @@ pub(crate) trait Task<T: Number> {
     /// The result.
     type Out;
     /// Does it. Implementations are `#[inline(always)]`, and so is all they call
-    /// with a vector.
+    /// with a vector. A closure cannot be: where the compiler does not inline it, it
+    /// lacks the instruction set, and every operation on a vector becomes a call.
     fn run<V: Vector<Elem = T>>(self) -> Self::Out;
 }
 
