@@ -49,7 +49,7 @@ pub(super) fn lower(k: &Kernel) -> Result<Lowered, CudaError> {
 
 /// The module around a function's body.
 fn module(k: &Kernel, entry: &str, params: &[Param], shared: &str, body: &str) -> String {
-    let written = |b: u32| stored_args(k).any(|a| k.args[a as usize].buffer == b);
+    let written = |b: u32| stores(&k.stages).any(|a| k.args[a as usize].buffer == b);
     let params: Vec<String> = params
         .iter()
         .map(|p| match *p {
@@ -101,10 +101,10 @@ fn check(k: &Kernel) -> Result<(), String> {
     if k.hook {
         return Err("it finishes the tiles of a contraction on the processor".into());
     }
-    for a in loads(&k.stages) {
-        let other = stored_args(k).find(|&w| w != a && same_buffer(k, w, a));
+    for a in loads(&k.stages).chain(stores(&k.stages)) {
+        let other = stores(&k.stages).find(|&w| w != a && same_buffer(k, w, a));
         if let Some(w) = other {
-            return Err(format!("it reads argument {a} where it writes argument {w}"));
+            return Err(format!("argument {a} lies where it writes argument {w}"));
         }
     }
     for s in &k.stages {
@@ -126,30 +126,28 @@ fn check(k: &Kernel) -> Result<(), String> {
     Ok(())
 }
 
-fn stored_args(k: &Kernel) -> impl Iterator<Item = u32> {
-    k.stages.iter().flat_map(|s| s.stores.iter().map(|&(a, _)| a))
-}
-
 fn same_buffer(k: &Kernel, a: u32, b: u32) -> bool {
     k.args[a as usize].buffer == k.args[b as usize].buffer
 }
 
-fn loads(stages: &[Stage]) -> impl Iterator<Item = u32> {
-    stages.iter().flat_map(|s| &s.insts).filter_map(|(i, _)| match i {
+fn loads<'a>(stages: impl IntoIterator<Item = &'a Stage>) -> impl Iterator<Item = u32> {
+    stages.into_iter().flat_map(|s| &s.insts).filter_map(|(i, _)| match i {
         Inst::Load(a) => Some(*a),
         _ => None,
     })
 }
 
+fn stores<'a>(stages: impl IntoIterator<Item = &'a Stage>) -> impl Iterator<Item = u32> {
+    stages.into_iter().flat_map(|s| &s.stores).map(|&(a, _)| a)
+}
+
 /// Whether threads of a team meet in memory between two stages: what one writes,
 /// another reads or writes. Two element stages give each element to one thread.
 fn meet(earlier: &Stage, later: &Stage) -> bool {
-    let stores = |s: &Stage, a: u32| s.stores.iter().any(|&(b, _)| a == b);
-    let touches =
-        |s: &Stage, a: u32| stores(s, a) || loads(std::slice::from_ref(s)).any(|b| a == b);
-    earlier.level != later.level
-        && (earlier.stores.iter().any(|&(a, _)| touches(later, a))
-            || later.stores.iter().any(|&(a, _)| touches(earlier, a)))
+    let touches = |s, a| stores([s]).chain(loads([s])).any(|b| a == b);
+    (earlier.level, later.level) != (Level::Element, Level::Element)
+        && (stores([earlier]).any(|a| touches(later, a))
+            || stores([later]).any(|a| touches(earlier, a)))
 }
 
 struct Lowering<'a> {
@@ -235,6 +233,9 @@ impl Lowering<'_> {
     fn row_stage(&mut self, s: &Stage) -> Result<(), CudaError> {
         let (index, at) = (self.index.clone(), self.at.clone());
         let values = self.insts(s, &index, &at)?;
+        if stores([s]).any(|a| loads([s]).any(|b| a == b)) {
+            self.wait();
+        }
         if !s.stores.is_empty() {
             let zero = self.w.int(0);
             let member = self.member;

@@ -4,7 +4,7 @@
 use super::machine::Memory;
 use super::{arch, assemble, check, compile, launch};
 use crate::common::{compare, inputs, sample, tolerance};
-use sinter_compiler::codegen::cuda::{CudaError, Param, Team};
+use sinter_compiler::codegen::cuda::{Arch, CudaError, Param, Team};
 use sinter_compiler::graph::{Graph, text};
 use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Stage};
 use sinter_compiler::plan::Plan;
@@ -200,8 +200,9 @@ fn reductions_of_every_kind_and_type() {
     }
 }
 
-/// `total[i] = 2 sum(x[i, ..])`, then `y[i, j] = x[i, j] - total[i]` with the total
-/// read from memory: what one thread has written, all read.
+/// `t[i] += sum(x[i, ..])`, then `y[i, j] = x[i, j] - t[i]` three times over, with `t`
+/// as it was computed, as a row stage reads it and as each element reads it: what one
+/// thread has written, all read, and not before.
 fn through_memory(width: usize) -> Kernel {
     let arg = |buffer, strides: [usize; 2], written| Arg {
         buffer,
@@ -210,23 +211,32 @@ fn through_memory(width: usize) -> Kernel {
         strides: strides.map(Dim::of).to_vec(),
         written,
     };
-    let mut add = Stage::new(Level::Element);
-    add.insts = vec![(Inst::Load(0), DType::F32)];
-    add.reductions = vec![(ReduceKind::Sum, 0)];
-    let mut total = Stage::new(Level::Row);
-    let twice = Inst::Binary(BinaryOp::Add, 0, 0);
-    total.insts = vec![(Inst::Row(0), DType::F32), (twice, DType::F32)];
-    total.stores = vec![(1, 1)];
-    let mut subtract = Stage::new(Level::Element);
-    let minus = Inst::Binary(BinaryOp::Sub, 0, 1);
-    subtract.insts = [Inst::Load(0), Inst::Load(1), minus].map(|i| (i, DType::F32)).to_vec();
-    subtract.stores = vec![(2, 2)];
+    let stage = |level, insts: &[Inst]| {
+        let mut s = Stage::new(level);
+        s.insts = insts.iter().map(|&i| (i, DType::F32)).collect();
+        s
+    };
+    let minus = |a, b| Inst::Binary(BinaryOp::Sub, a, b);
+    let mut sum = stage(Level::Element, &[Inst::Load(0)]);
+    sum.reductions = vec![(ReduceKind::Sum, 0)];
+    let plus = Inst::Binary(BinaryOp::Add, 0, 1);
+    let mut add = stage(Level::Row, &[Inst::Row(0), Inst::Load(1), plus]);
+    add.stores = vec![(1, 2)];
+    add.results = vec![2];
+    let mut read = stage(Level::Row, &[Inst::Load(1)]);
+    read.results = vec![0];
+    let values = [Inst::Load(0), Inst::Load(1), Inst::Row(1), Inst::Row(2)];
+    let mut subtract = stage(
+        Level::Element,
+        &[values.as_slice(), &[minus(0, 1), minus(4, 2), minus(5, 3)]].concat(),
+    );
+    subtract.stores = vec![(2, 6)];
     Kernel {
         name: "through_memory".into(),
         extents: vec![Dim::symbol(0), Dim::of(width)],
         parallel: 1,
         args: vec![arg(0, [width, 1], false), arg(1, [1, 0], true), arg(2, [width, 1], true)],
-        stages: vec![add, total, subtract],
+        stages: vec![sum, add, read, subtract],
         hook: false,
     }
 }
@@ -237,17 +247,25 @@ fn threads_wait_for_what_others_write() {
     for (width, team) in [(40, Team::Warp), (1500, Team::Block)] {
         let code = compile(&through_memory(width), arch()).expect("device code");
         assert_eq!(code.team, team);
-        let ones = Array::from_slice(&vec![1f32; ROWS * width], &[ROWS * width]).expect("an array");
+        let all = |n: usize, v: f32| Array::from_slice(&vec![v; n], &[n]).expect("an array");
         let mut memory = Memory::default();
-        let x = memory.add(ones.to_bytes());
-        let total = memory.add(vec![0xaa; 4 * ROWS]);
+        let x = memory.add(all(ROWS * width, 1.0).to_bytes());
+        let t = memory.add(all(ROWS, 5.0).to_bytes());
         let y = memory.add(vec![0xaa; 4 * ROWS * width]);
-        let after = launch(&code, &memory, &[x, total, y], &[ROWS]).expect("it runs");
-        let floats = |at, n| {
-            Array::from_bytes(after.bytes(at), &[n], DType::F32).expect("an array").to_vec::<f32>()
-        };
-        assert_eq!(floats(total, ROWS), [2.0 * width as f32; ROWS]);
-        assert_eq!(floats(y, ROWS * width), vec![1.0 - 2.0 * width as f32; ROWS * width]);
+        let after = launch(&code, &memory, &[x, t, y], &[ROWS]).expect("it runs");
+        let total = 5.0 + width as f32;
+        assert_eq!(after.bytes(t), all(ROWS, total).to_bytes());
+        assert_eq!(after.bytes(y), all(ROWS * width, 1.0 - 3.0 * total).to_bytes());
+    }
+}
+
+#[test]
+fn every_architecture() {
+    let k = through_memory(1500);
+    for a in Arch::ALL {
+        let code = compile(&k, a).unwrap_or_else(|e| panic!("{a}: {e}"));
+        assert!(code.ptx.contains(&format!(".target {a}")), "{}", code.ptx);
+        assemble(&code, a).unwrap_or_else(|e| panic!("{a}: {e}"));
     }
 }
 
@@ -285,7 +303,7 @@ fn what_has_no_device_code_says_why() {
     let still = reason(&|k| k.args[0].strides[0] = 0.into());
     assert_eq!(still, "argument 0 is written anew at every step of axis 0");
     let shared = reason(&|k| k.args[0].buffer = k.args[1].buffer);
-    assert_eq!(shared, "it reads argument 1 where it writes argument 0");
+    assert_eq!(shared, "argument 1 lies where it writes argument 0");
 }
 
 /// For people to read.

@@ -40,7 +40,11 @@ fn assembler() -> Option<&'static PathBuf> {
         let works =
             Command::new(&named).arg("--version").output().is_ok_and(|o| o.status.success());
         if !works {
-            eprintln!("ptxas is not found: PTX is not assembled (set PTXAS, or install it)");
+            // Past the harness, which shows nothing of tests that pass.
+            let _ = writeln!(
+                std::io::stderr(),
+                "PTX is not assembled: no ptxas on the path, nor named by PTXAS"
+            );
         }
         works.then_some(named)
     };
