@@ -1,4 +1,5 @@
-//! The driver side of CUDA: finding devices, what they are, and memory on them.
+//! The driver side of CUDA: finding devices, what they are, memory on them, and
+//! starting kernels.
 //!
 //! The driver library is looked up when the program runs; nothing of CUDA is needed
 //! to build. Without a driver every function here is a [`DeviceError`], never a
@@ -6,7 +7,10 @@
 //! travel in artifacts as PTX.
 
 use crate::DeviceError;
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DriverError, sys};
+use cudarc::driver::{
+    CudaContext, CudaModule, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg, sys,
+};
+use cudarc::nvrtc::Ptx;
 use std::sync::Arc;
 
 /// What a device is.
@@ -69,6 +73,7 @@ pub struct Buffer {
     index: u16,
     stream: Arc<CudaStream>,
     bytes: CudaSlice<u8>,
+    len: usize,
 }
 
 impl Buffer {
@@ -78,8 +83,11 @@ impl Buffer {
     /// As [`probe`], and when the device's memory runs out.
     pub fn upload(index: u16, bytes: &[u8]) -> Result<Buffer, DeviceError> {
         let stream = context(index)?.default_stream();
-        let bytes = stream.clone_htod(bytes).map_err(failed(index))?;
-        Ok(Buffer { index, stream, bytes })
+        // The driver has no empty allocations.
+        let filled = if bytes.is_empty() { &[0] } else { bytes };
+        let len = bytes.len();
+        let bytes = stream.clone_htod(filled).map_err(failed(index))?;
+        Ok(Buffer { index, stream, bytes, len })
     }
 
     /// Copies the bytes back, after everything that was started on them.
@@ -87,17 +95,91 @@ impl Buffer {
     /// # Errors
     /// When the driver fails.
     pub fn download(&self) -> Result<Vec<u8>, DeviceError> {
-        self.stream.clone_dtoh(&self.bytes).map_err(failed(self.index))
+        let mut bytes = self.stream.clone_dtoh(&self.bytes).map_err(failed(self.index))?;
+        bytes.truncate(self.len);
+        Ok(bytes)
     }
 
     /// Number of bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What a kernel's function takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Argument<'a> {
+    /// The address of a buffer.
+    Buffer(&'a Buffer),
+    /// A number.
+    Size(u64),
+}
+
+/// Kernels on a device.
+#[derive(Debug)]
+pub struct Module {
+    index: u16,
+    stream: Arc<CudaStream>,
+    module: Arc<CudaModule>,
+}
+
+impl Module {
+    /// Has the driver compile PTX for the device.
+    ///
+    /// # Errors
+    /// As [`probe`], and when the driver refuses the text: for another architecture,
+    /// or a version of PTX that it does not know yet.
+    pub fn load(index: u16, ptx: &str) -> Result<Module, DeviceError> {
+        if ptx.contains('\0') {
+            let message = "PTX with a NUL in it".to_string();
+            return Err(DeviceError::Driver { index, message });
+        }
+        let context = context(index)?;
+        let module = context.load_module(Ptx::from_src(ptx)).map_err(failed(index))?;
+        Ok(Module { index, stream: context.default_stream(), module })
+    }
+
+    /// Starts a kernel on `blocks` blocks of `threads` threads; no blocks are nothing to
+    /// do. It runs after what was started before, and returns at once.
+    ///
+    /// # Errors
+    /// When there is no kernel of that name, or the driver fails.
+    ///
+    /// # Safety
+    /// The kernel takes these arguments, and with them stays inside its buffers.
+    #[allow(unsafe_code)]
+    pub unsafe fn launch(
+        &self,
+        entry: &str,
+        blocks: u32,
+        threads: u32,
+        arguments: &[Argument<'_>],
+    ) -> Result<(), DeviceError> {
+        let function = self.module.load_function(entry).map_err(failed(self.index))?;
+        if blocks == 0 {
+            return Ok(());
+        }
+        let mut launch = self.stream.launch_builder(&function);
+        for a in arguments {
+            match a {
+                Argument::Buffer(b) => launch.arg(&b.bytes),
+                Argument::Size(n) => launch.arg(n),
+            };
+        }
+        let geometry = LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (threads, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        // SAFETY: the caller's promise. Buffers and kernels of a device share its
+        // default stream, so nothing is freed or copied while the kernel runs.
+        unsafe { launch.launch(geometry) }.map_err(failed(self.index))?;
+        Ok(())
     }
 }
 
@@ -113,6 +195,7 @@ mod tests {
                 assert_eq!(Device::cuda(0), Err(DeviceError::NoDriver(0)));
                 assert!(matches!(info(0), Err(DeviceError::NoDriver(0))));
                 assert!(matches!(Buffer::upload(0, &[1]), Err(DeviceError::NoDriver(0))));
+                assert!(matches!(Module::load(0, ""), Err(DeviceError::NoDriver(0))));
             }
             Err(e) => assert!(e.to_string().contains("cuda:0"), "{e}"),
             Ok(()) => {

@@ -129,7 +129,8 @@ pub fn tolerance(dtype: DType) -> f64 {
 }
 
 /// Compiles the graph fused and unfused, at every level, runs it at these sizes,
-/// and compares with eager execution.
+/// and compares with eager execution; and with the code for CUDA devices, where that
+/// is built.
 pub fn check(g: &Graph, sizes: &[&[usize]], seed: u64) -> Result<(), String> {
     verify(g).map_err(|e| format!("{e}\n{g}"))?;
     for isa in levels() {
@@ -144,6 +145,11 @@ pub fn check(g: &Graph, sizes: &[&[usize]], seed: u64) -> Result<(), String> {
                 let want = interpret(g, &xs).map_err(|e| format!("interpreting: {e}\n{g}"))?;
                 let got =
                     model.run(&refs).map_err(|e| format!("{how}, sizes {sizes:?}: {e}\n{g}"))?;
+                #[cfg(feature = "mlir")]
+                if isa == sinter_kernels::isa::active() {
+                    crate::cuda::check(&compiled.plan, &xs, &got)
+                        .map_err(|e| format!("{how}, sizes {sizes:?}: {e}\n{g}"))?;
+                }
                 for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                     compare(got, want, tolerance(want.dtype())).map_err(|e| {
                         let plan = &compiled.plan.graph;

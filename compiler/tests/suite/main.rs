@@ -3,6 +3,8 @@
 
 mod artifacts;
 mod common;
+#[cfg(feature = "mlir")]
+mod cuda;
 mod every_op;
 mod random_graphs;
 mod snapshots;

@@ -70,6 +70,29 @@ fn an_artifact_is_compiled_again() {
 }
 
 #[test]
+fn kernels_for_devices() {
+    let place = tiny();
+    place.write(
+        "rows.graph",
+        r#"graph "rows" {
+  symbol N in 1..=8 hint 2
+  %0 = input "x": f32[N, 100]
+  %1 = softmax[axis=1, log=false](%0): f32[N, 100]
+  return %1
+}
+"#,
+    );
+    place.sinter("compile rows.graph -o rows.sinter").succeeds();
+    let ptx = place.sinter("inspect rows.sinter --ptx sm_90");
+    if cfg!(feature = "mlir") {
+        ptx.succeeds().says(&["32 thread(s) a row", ".target sm_90", ".visible .entry"]);
+        place.sinter("inspect rows.sinter --ptx sm_20").fails(&["`sm_20`", "sm_80, "]);
+    } else {
+        ptx.fails(&["`mlir`", "--features mlir"]);
+    }
+}
+
+#[test]
 fn inspect_shows_everything() {
     let place = compiled();
     place.sinter("inspect tiny.sinter").succeeds().says(&[

@@ -9,7 +9,6 @@
 mod disassemble;
 mod func;
 mod jit;
-mod micro;
 mod object;
 mod scalar;
 mod wide;
@@ -19,6 +18,7 @@ pub use jit::jit;
 pub use object::object;
 pub use scalar::supports;
 
+use super::micro;
 use crate::kernel::{Inst, Kernel};
 use crate::plan::{Generated, Plan};
 use cranelift::codegen::ir::StackSlotData;

@@ -4,6 +4,7 @@ mod json;
 mod kernels;
 mod memory;
 mod plan;
+mod ptx;
 
 use super::compile::{details, milliseconds};
 use anyhow::{Context, bail};
@@ -50,6 +51,9 @@ pub struct Args {
     /// With --kernels: their machine code.
     #[arg(long, requires = "kernels")]
     asm: bool,
+    /// The kernels as PTX for CUDA devices of an architecture, such as sm_90.
+    #[arg(long, value_name = "ARCH")]
+    ptx: Option<String>,
     /// Everything, as JSON.
     #[arg(long)]
     json: bool,
@@ -63,7 +67,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         print(&json::of(&artifact).with_context(at)?)?;
         return Ok(());
     }
-    let parts = [args.graph, args.plan, args.decisions, args.memory, args.kernels];
+    let ptx = args.ptx.is_some();
+    let parts = [args.graph, args.plan, args.decisions, args.memory, args.kernels, ptx];
     let drawn = args.dot.is_some() || args.svg.is_some();
     if args.source && !(args.graph || drawn) {
         bail!("--source goes with --graph, --dot or --svg");
@@ -95,6 +100,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.kernels {
         print(&kernels::listing(&artifact, args.asm).with_context(at)?)?;
+    }
+    if let Some(arch) = &args.ptx {
+        print(&ptx::listing(&artifact, arch).with_context(at)?)?;
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! A stage of f32 arithmetic becomes a list of [`Micro`] operations by running the
 //! very definitions of [`sinter_kernels::math`] over a lane that records instead
-//! of computing. The wide emitter and the Cranelift path both translate this list,
-//! so both give the numbers of the eager kernels.
+//! of computing. Every code generator translates this list, so all of them give the
+//! numbers of the eager kernels.
 
 use crate::kernel::{Inst, Kernel, Level, Stage};
 use rustc_hash::FxHashMap;
