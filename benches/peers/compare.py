@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -276,6 +277,8 @@ def system():
 
 def main():
     args = arguments()
+    # Workers and scratch files are cleared away then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
     absent = missing(args.engines)
     for engine in absent:
         print(f"{engine} is not installed: left out", file=sys.stderr)
