@@ -5,8 +5,8 @@
 //! the same order on any machine. With one thread nothing is ever queued.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 static POOL: OnceLock<rayon::ThreadPool> = OnceLock::new();
@@ -73,24 +73,96 @@ pub fn for_each(n: usize, f: &(impl Fn(usize) + Sync)) {
         (0..n).for_each(f);
         return;
     }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= n {
-                break;
-            }
-            f(i);
-        }
-    };
-    // One shared counter and `threads` takers: a worker that wakes late finds
-    // less left to do, and nobody waits for a piece that nobody has begun.
-    pool().in_place_scope(|s| {
-        for _ in 1..threads {
-            s.spawn(|_| work());
-        }
-        work();
+    let f: &(dyn Fn(usize) + Sync) = f;
+    // SAFETY: only the lifetime changes. Helpers call `f` between `enter` and
+    // `leave` alone, and `close` lets nobody enter and waits until all have left.
+    let f = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static _>(f) };
+    let pieces = Arc::new(Pieces {
+        f,
+        n,
+        next: AtomicUsize::new(0),
+        inside: AtomicUsize::new(0),
+        panic: Mutex::new(None),
+        caller: std::thread::current(),
     });
+    for _ in 1..threads {
+        let pieces = pieces.clone();
+        pool().spawn(move || {
+            if pieces.enter() {
+                pieces.take();
+                pieces.leave();
+            }
+        });
+    }
+    pieces.take();
+    pieces.close();
+    let panic = pieces.panic.lock().unwrap_or_else(|e| e.into_inner()).take();
+    if let Some(payload) = panic {
+        std::panic::resume_unwind(payload);
+    }
+}
+
+/// A loop whose pieces several threads take. The caller takes them, too, and when
+/// none is left it waits for helpers at work, but for none that has yet to wake.
+struct Pieces {
+    f: &'static (dyn Fn(usize) + Sync),
+    n: usize,
+    next: AtomicUsize,
+    /// Helpers at work, and [`CLOSED`].
+    inside: AtomicUsize,
+    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+    caller: std::thread::Thread,
+}
+
+const CLOSED: usize = 1 << (usize::BITS - 1);
+/// How often the caller looks for helpers to be done before it sleeps.
+const LOOKS: usize = 10_000;
+
+impl Pieces {
+    /// Takes pieces until none is left. A panic ends the loop for everybody.
+    fn take(&self) {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            loop {
+                let i = self.next.fetch_add(1, Ordering::Relaxed);
+                if i >= self.n {
+                    break;
+                }
+                (self.f)(i);
+            }
+        }));
+        if let Err(payload) = done {
+            self.next.store(self.n, Ordering::Relaxed);
+            self.panic.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(payload);
+        }
+    }
+
+    fn enter(&self) -> bool {
+        let open = self.inside.fetch_add(1, Ordering::Acquire) & CLOSED == 0;
+        if !open {
+            self.leave();
+        }
+        open
+    }
+
+    fn leave(&self) {
+        if self.inside.fetch_sub(1, Ordering::Release) == CLOSED | 1 {
+            self.caller.unpark();
+        }
+    }
+
+    fn close(&self) {
+        self.inside.fetch_or(CLOSED, Ordering::Relaxed);
+        let mut looks = 0;
+        // Acquire: what helpers wrote is seen after this.
+        while self.inside.load(Ordering::Acquire) != CLOSED {
+            if looks < LOOKS {
+                looks += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::park();
+            }
+        }
+    }
 }
 
 /// Cuts `0..n` into blocks of exactly `block` items (the last may be shorter),
@@ -110,7 +182,7 @@ pub fn map_blocks<R: Send + Default + Clone>(
             *r = f(range(b));
         }
     } else {
-        let slots: Vec<_> = out.iter_mut().map(std::sync::Mutex::new).collect();
+        let slots: Vec<_> = out.iter_mut().map(Mutex::new).collect();
         for_each(blocks, &|b| {
             let r = f(range(b));
             **slots[b].lock().expect("each slot is locked once") = r;
@@ -144,6 +216,19 @@ mod tests {
         let f = |r: Range<usize>| (r.start, r.end);
         assert_eq!(map_blocks(10, 4, true, f), vec![(0, 4), (4, 8), (8, 10)]);
         assert_eq!(map_blocks(10, 4, false, f), map_blocks(10, 4, true, f));
+    }
+
+    #[test]
+    fn loops_within_loops() {
+        let sum = AtomicU32::new(0);
+        for _ in 0..200 {
+            for_each(5, &|i| {
+                for_each(7, &|j| {
+                    sum.fetch_add((i * j) as u32, Ordering::Relaxed);
+                });
+            });
+        }
+        assert_eq!(sum.load(Ordering::Relaxed), 200 * 10 * 21);
     }
 
     #[test]

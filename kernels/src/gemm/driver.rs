@@ -6,9 +6,9 @@
 //! a block of rows, the block of rows by all panels of the group; both stay in
 //! the second-level cache.
 
-use super::kernel::{Kernel, MR, Micro, NR, Rows, row_tiles, width};
+use super::kernel::{Kernel, LANES, MR, Micro, NR, Rows, row_tiles, width};
 use super::pack::{pack_panel, pack_rows, panel_width};
-use super::{Act, Epilogue, HOOKED, JOB, Tile};
+use super::{Act, Epilogue, HOOKED, JOB, Tile, WAIT};
 use crate::par;
 use crate::scratch::Scratch;
 use std::ops::Range;
@@ -94,29 +94,37 @@ impl Product<'_> {
         if self.batch == 0 || self.m == 0 || self.n == 0 {
             return;
         }
-        let panels = self.n.div_ceil(NR);
         let threads = par::threads();
-        let work = self.batch.saturating_mul(self.m).saturating_mul(self.n);
+        let work = self.batch.saturating_mul(self.m.max(WAIT)).saturating_mul(self.n);
         let pieces = (work.saturating_mul(self.k.max(8)) / JOB).clamp(1, 8 * threads);
         if threads == 1 || pieces == 1 {
             for item in 0..self.batch {
                 // SAFETY: the caller's contract.
-                unsafe { self.part(item, 0..self.m, 0..panels) };
+                unsafe { self.part(item, 0..self.m, 0..self.n) };
             }
             return;
         }
-        // Whole items first, then panels. Rows last and in large pieces: each
+        // With a row or two, panels are read at the pace of memory, and few of them
+        // would be shared unevenly: they are cut, too, but no finer than need be.
+        let (unit, pieces) = match self.b {
+            Rhs::Packed(_) if self.m <= 2 => (LANES, pieces.min(threads)),
+            _ => (NR, pieces),
+        };
+        // Whole items first, then columns. Rows last and in large pieces: each
         // packs B for itself.
         let least = if let Rhs::Strided(..) = self.b { 8 * MR } else { 2 * MR };
         let tiles = self.m.div_ceil(MR);
-        let cols = pieces.div_ceil(self.batch).min(panels);
+        let units = self.n.div_ceil(unit);
+        let cols = pieces.div_ceil(self.batch).min(units);
         let rows = pieces.div_ceil(self.batch * cols).min(self.m.div_ceil(least));
         par::for_each(self.batch * cols * rows, &|job| {
             let (item, rest) = (job / (cols * rows), job % (cols * rows));
             let r = piece(tiles, rest % rows, rows);
             let r = r.start * MR..(r.end * MR).min(self.m);
+            let c = piece(units, rest / rows, cols);
+            let c = c.start * unit..(c.end * unit).min(self.n);
             // SAFETY: the caller's contract; parts are disjoint in C.
-            unsafe { self.part(item, r, piece(panels, rest / rows, cols)) };
+            unsafe { self.part(item, r, c) };
         });
     }
 
@@ -132,8 +140,10 @@ impl Product<'_> {
         }
     }
 
-    /// Computes some rows of some panels of one batch item.
-    unsafe fn part(&self, item: usize, rows: Range<usize>, panels: Range<usize>) {
+    /// Computes some rows and columns of one batch item. Columns begin with a panel,
+    /// or with a vector of a packed one.
+    unsafe fn part(&self, item: usize, rows: Range<usize>, cols: Range<usize>) {
+        let panels = cols.start / NR..cols.end.div_ceil(NR);
         let passes = self.k.div_ceil(KC).max(1);
         let kc = self.k.div_ceil(passes);
         let blocks = rows.len().div_ceil((BLOCK_A / kc.max(1)).max(MR));
@@ -156,6 +166,7 @@ impl Product<'_> {
             p: self,
             kernel: Kernel::active(),
             item,
+            cols,
             source,
             kc,
             abreast,
@@ -177,11 +188,12 @@ impl Product<'_> {
     }
 }
 
-/// Some rows of some panels of one batch item, and how they are computed.
+/// Some rows and columns of one batch item, and how they are computed.
 struct Part<'a> {
     p: &'a Product<'a>,
     kernel: &'static Kernel,
     item: usize,
+    cols: Range<usize>,
     source: Source,
     /// Steps of `k` at a time, at most.
     kc: usize,
@@ -217,11 +229,10 @@ impl Part<'_> {
         unsafe {
             self.pack_a(&rows, &ks);
             let c = p.c.ptr.offset(self.item as isize * p.c.batch);
-            let mut unseen = group.start * NR;
+            let mut unseen = (group.start * NR).max(self.cols.start);
             let mut panel = group.start;
             while panel < group.end {
-                let col = panel * NR;
-                let (count, cols) = self.span(panel, group.end);
+                let (count, col, cols) = self.span(panel, group.end);
                 let slot = (panel - group.start) % self.slots;
                 if first && self.source == Source::Pack {
                     self.pack_b(panel..panel + count, slot, &ks);
@@ -238,7 +249,7 @@ impl Part<'_> {
                         a,
                         a_row,
                         a_k,
-                        b,
+                        b: b.wrapping_add(col - panel * NR),
                         b_k,
                         b_panel,
                         b_at: std::ptr::null(),
@@ -265,15 +276,18 @@ impl Part<'_> {
         }
     }
 
-    /// How many panels the tiles at `panel` span, and how many columns.
-    fn span(&self, panel: usize, end: usize) -> (usize, usize) {
-        let count = self.abreast.min(end - panel);
-        let left = self.p.n - panel * NR;
+    /// How many panels the tiles at `panel` span, their first column, and how many
+    /// columns they have.
+    fn span(&self, panel: usize, end: usize) -> (usize, usize, usize) {
+        let first = panel * NR;
+        let from = first.max(self.cols.start);
+        // A tile that begins within a panel ends with it.
+        let mut count = if from > first { 1 } else { self.abreast.min(end - panel) };
         // A narrower last panel has rows of its own distance.
-        match self.source {
-            Source::Packed if count > 1 && left < count * NR => (count - 1, (count - 1) * NR),
-            _ => (count, left.min(count * NR)),
+        if self.source == Source::Packed && count > 1 && self.p.n - first < count * NR {
+            count -= 1;
         }
+        (count, from, (first + count * NR).min(self.cols.end) - from)
     }
 
     /// The tile's rows of A and their strides.

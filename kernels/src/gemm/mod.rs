@@ -24,8 +24,11 @@ use pack::{pack_panel, panel_width};
 
 /// Floats of an output finished before a hook sees them: 32 KiB.
 pub(crate) const HOOKED: usize = 8 << 10;
-/// Multiply-adds worth a thread's attention: some 10 µs.
-pub(crate) const JOB: usize = 1 << 20;
+/// Multiply-adds worth a thread's attention: some 5 µs.
+pub(crate) const JOB: usize = 1 << 19;
+/// With fewer rows than these a product waits for its right operand: a number
+/// takes as long to arrive as so many multiply-adds.
+pub(crate) const WAIT: usize = 4;
 
 /// What is applied to every element of a result at last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -121,3 +121,42 @@ proptest! {
         assert!(got == want);
     }
 }
+
+/// Large enough that several threads share the columns of a row or two.
+#[test]
+fn threads_share_a_packed_operand() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let k = 5000;
+    for (m, n) in [(1, 130), (2, 131), (1, 500), (3, 130)] {
+        let a = operand([1, m, k], Layout::Rows, 5);
+        let b = operand([1, k, n], Layout::Rows, 6);
+        let c = operand([1, m, n], Layout::Rows, 7);
+        let bias = noise32(n, 8);
+        let ep = Epilogue { bias_col: Some(&bias), act: Act::Relu, ..Epilogue::NONE };
+        let want = plain(&a, &b, &c, false, &ep);
+        let (ba, bb) = (block(&a), block(&b));
+        ba.write(&a.block);
+        bb.write(&b.block);
+        let mut packed = vec![0.0; packed_len(k, n)];
+        pack_b(bb.src(b.offset, &b.shape[1..], &b.strides[1..]), &mut packed);
+        let got = same_everywhere(|| {
+            let bc = crate::mem::Block::try_new(m * n * 4).unwrap();
+            let seen: Vec<AtomicU32> = (0..m * n).map(|_| AtomicU32::new(0)).collect();
+            let hook = |t: Tile| {
+                for i in t.row..t.row + t.rows {
+                    for j in t.col..t.col + t.cols {
+                        seen[i * n + j].fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            };
+            let ep = Epilogue { hook: Some(&hook), ..ep };
+            let (shape, strides) = ([m, n], [n as isize, 1]);
+            let dst = bc.dst(0, &shape, &strides);
+            let a = ba.src(a.offset, &a.shape[1..], &a.strides[1..]);
+            gemm_packed_f32(a, &packed, n, dst, &ep);
+            assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1), "{m} x {n}");
+            bc.src::<f32>(0, &[m * n], &[1]).to_vec()
+        });
+        assert!(got == want, "{m} x {n}");
+    }
+}

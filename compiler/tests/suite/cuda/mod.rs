@@ -161,16 +161,17 @@ fn run(plan: &Plan, inputs: &[Array]) -> Result<Option<Vec<Vec<u8>>>, String> {
     let mut addresses = vec![];
     for b in &plan.program.buffers {
         let len = b.len.eval(&sizes).ok_or("a buffer without size")?;
-        addresses.push(memory.add(match b.place {
-            Place::Input(i) => inputs[i as usize].to_bytes(),
-            Place::Constant(at) => {
-                let shape = [len].as_slice().into();
-                Array::from_block(plan.constants.clone(), at as usize, shape, b.dtype)
-                    .map_err(|e| e.to_string())?
-                    .to_bytes()
-            }
-            Place::Output(_) | Place::Temp { .. } => vec![0xaa; len * b.dtype.size()],
-        }));
+        addresses.push(
+            memory.add(match b.place {
+                Place::Input(i) => inputs[i as usize].to_bytes(),
+                Place::Constant(at) => {
+                    Array::from_block(plan.constants.clone(), at as usize, &[len], b.dtype)
+                        .map_err(|e| e.to_string())?
+                        .to_bytes()
+                }
+                Place::Output(_) | Place::Temp { .. } => vec![0xaa; len * b.dtype.size()],
+            }),
+        );
     }
     for k in &kernels {
         memory = launch(k, &memory, &addresses, &sizes)?;
