@@ -162,7 +162,7 @@ fn arg<T: Number, J: Extreme>(x: Src<T>, axis: usize, out: Dst<i64>) {
     let n = x.shape[axis];
     let step = x.strides[axis];
     let marks: smallvec::SmallVec<[bool; 6]> = (0..x.shape.len()).map(|d| d == axis).collect();
-    let plan = Plan::new(&x, &marks, &out);
+    let plan = Plan::new(x.shape, x.strides, &marks, out.shape, out.strides);
     let outputs = plan.outputs();
     if outputs == 0 {
         return;

@@ -1,10 +1,10 @@
 //! Reductions whose nearest elements belong to different outputs.
 
-use super::{Axis, GRAIN, Join, Plan, SHARED, Steps, count};
+use super::{Axis, Cell, Ends, GRAIN, Join, Loops, Plan, SHARED, Steps, count};
+use crate::isa::Isa;
 use crate::par;
 use crate::simd::row::{Pairwise, for_vectors, read, write};
 use crate::simd::{self, Number, Task, Vector, prefetch};
-use crate::view::{Dst, Src};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -17,16 +17,27 @@ const AHEAD: usize = 8192;
 /// Rows narrower than this are laid side by side where memory allows it.
 const NARROW: usize = 128;
 
-/// Joins the blocks of rows in a range, for a strip of columns.
-struct Strip<'a, T, J> {
-    x: *const T,
+/// A strip of columns, of which the blocks of rows in a range are joined.
+pub(super) struct Strip<'a> {
+    x: *const u8,
     width: usize,
     /// Distance between columns.
     step: isize,
     rows: &'a [Axis],
     blocks: Range<usize>,
-    join: PhantomData<J>,
+    /// Where the results go, side by side.
+    out: *mut u8,
 }
+
+/// Joins the rows of a strip of numbers of type `T`.
+///
+/// # Safety
+/// All elements that it speaks of are there to read, its results to write.
+pub(super) unsafe fn run<T: Number, J: Join>(s: &Strip<'_>) {
+    simd::run(Run::<T, J>(s, PhantomData));
+}
+
+struct Run<'a, T, J>(&'a Strip<'a>, PhantomData<(T, J)>);
 
 #[inline(always)]
 fn join_into<V: Vector, J: Join>(mut a: Vec<V::Elem>, b: &[V::Elem]) -> Vec<V::Elem> {
@@ -45,18 +56,20 @@ fn join_into<V: Vector, J: Join>(mut a: Vec<V::Elem>, b: &[V::Elem]) -> Vec<V::E
     a
 }
 
-impl<T: Number, J: Join> Task<T> for Strip<'_, T, J> {
-    type Out = Vec<T>;
+impl<T: Number, J: Join> Task<T> for Run<'_, T, J> {
+    const WIDEST: Isa = J::WIDEST;
+    type Out = ();
     #[inline(always)]
-    fn run<V: Vector<Elem = T>>(self) -> Vec<T> {
-        let Strip { width, step, rows, .. } = self;
+    fn run<V: Vector<Elem = T>>(self) {
+        let Strip { width, step, rows, .. } = *self.0;
+        let (x, out) = (self.0.x.cast::<T>(), self.0.out.cast::<T>());
         let depth = count(rows);
-        let mut steps = Steps::new(rows, self.blocks.start * ROWS);
+        let mut steps = Steps::new(rows, self.0.blocks.start * ROWS);
         let mut gathered = vec![T::ZERO; if step == 1 { 0 } else { 4 * width }];
         // The next row: where it lies, or a copy where its elements are apart.
         let mut next = |slot: usize| {
             // SAFETY: offsets of the plan lie within the view.
-            let p = unsafe { self.x.offset(steps.next().0) };
+            let p = unsafe { x.offset(steps.next().0) };
             if step == 1 {
                 return p;
             }
@@ -69,7 +82,7 @@ impl<T: Number, J: Join> Task<T> for Strip<'_, T, J> {
         };
         let rows_ahead = (AHEAD / (width * size_of::<T>())).max(4) as isize;
         let mut total = Pairwise::new();
-        for b in self.blocks {
+        for b in self.0.blocks.clone() {
             let mut acc = vec![J::identity::<T>(); width];
             let p = acc.as_mut_ptr();
             let rows = ROWS.min(depth - b * ROWS);
@@ -112,11 +125,72 @@ impl<T: Number, J: Join> Task<T> for Strip<'_, T, J> {
             total.push(acc, |a, b| join_into::<V, J>(a, &b));
         }
         let total = total.finish(|a, b| join_into::<V, J>(a, &b));
-        total.unwrap_or_else(|| vec![J::identity(); width])
+        let total = total.unwrap_or_else(|| vec![J::identity(); width]);
+        // SAFETY: the caller gives room for the strip's results.
+        unsafe { std::ptr::copy_nonoverlapping(total.as_ptr(), out, width) };
     }
 }
 
-pub(super) fn reduce<T: Number, J: Join>(x: &Src<T>, plan: &Plan, out: &Dst<T>) {
+/// The parts of one strip, and what is left to do to them.
+pub(super) struct Finish {
+    /// `parts` times `width` results, one part after another.
+    totals: *mut u8,
+    parts: usize,
+    width: usize,
+    /// Columns of the output: fewer than `width` where rows were laid side by side.
+    columns: usize,
+    /// Rows of the input, `columns` wide and dense, that no part has seen.
+    rest: *const u8,
+    rows_left: usize,
+    out: *mut u8,
+    /// Distance between columns of the output.
+    step: isize,
+}
+
+/// Joins the parts of a strip of numbers of type `T`, and writes the results.
+///
+/// # Safety
+/// All elements that it speaks of are there, the output's to write.
+pub(super) unsafe fn finish<T: Number, J: Join>(f: &Finish) {
+    let (totals, rest, out) = (f.totals.cast::<T>(), f.rest.cast::<T>(), f.out.cast::<T>());
+    // SAFETY: the caller's contract.
+    unsafe {
+        let join_at = |a: usize, b: usize, n: usize| {
+            for i in 0..n {
+                let a = totals.add(a + i);
+                *a = J::one(*a, *totals.add(b + i));
+            }
+        };
+        let mut total = Pairwise::new();
+        for part in 0..f.parts {
+            total.push(part * f.width, |a, b| {
+                join_at(a, b, f.width);
+                a
+            });
+        }
+        // The first part is the first of every pair it is in.
+        total.finish(|a, b| {
+            join_at(a, b, f.width);
+            a
+        });
+        let mut width = f.width;
+        while width > f.columns {
+            width /= 2;
+            join_at(0, width, width);
+        }
+        for r in 0..f.rows_left {
+            for i in 0..width {
+                let t = totals.add(i);
+                *t = J::one(*t, *rest.add(r * width + i));
+            }
+        }
+        for i in 0..width {
+            *out.offset(i as isize * f.step) = *totals.add(i);
+        }
+    }
+}
+
+pub(super) fn reduce(plan: &Plan, ends: Ends, loops: &Loops) {
     let (&columns, outer) = plan.kept.split_last().expect("columns are a kept axis");
     let depth = plan.depth();
     // Narrow rows without gaps: take several as one row, whose parts join last.
@@ -137,47 +211,44 @@ pub(super) fn reduce<T: Number, J: Join>(x: &Src<T>, plan: &Plan, out: &Dst<T>) 
     let strips = wide.n.div_ceil(STRIP);
     let blocks = count(&reduced).div_ceil(ROWS);
     let parts = blocks.div_ceil(SHARED);
+    let size = loops.size as isize;
     let columns_of = |s: usize| s * STRIP..((s + 1) * STRIP).min(wide.n);
-    let run = |ox: isize, s: usize, part: usize| {
+    let run = |ox: isize, s: usize, part: usize, out: *mut u8| {
         let cols = columns_of(s);
-        simd::run(Strip::<T, J> {
-            // SAFETY: offsets of the plan lie within the view.
-            x: unsafe { x.ptr().offset(plan.x + ox + cols.start as isize * wide.x) },
-            width: cols.len(),
-            step: wide.x,
-            rows: &reduced,
-            blocks: part * SHARED..((part + 1) * SHARED).min(blocks),
-            join: PhantomData,
-        })
+        // SAFETY: offsets of the plan lie within the view; `out` is as wide.
+        unsafe {
+            (loops.strip)(&Strip {
+                x: { ends }.x.offset((ox + cols.start as isize * wide.x) * size),
+                width: cols.len(),
+                step: wide.x,
+                rows: &reduced,
+                blocks: part * SHARED..((part + 1) * SHARED).min(blocks),
+                out,
+            });
+        }
     };
-    let finish = |ox: isize, oo: isize, s: usize, totals: &mut dyn Iterator<Item = Vec<T>>| {
-        let mut total = Pairwise::new();
-        let join = |mut a: Vec<T>, b: Vec<T>| {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a = J::one(*a, b));
-            a
-        };
-        totals.for_each(|t| total.push(t, join));
-        let mut total = total.finish(join).expect("every strip has a part");
-        let mut width = total.len();
-        while width > columns.n && side_by_side > 1 {
-            width /= 2;
-            for i in 0..width {
-                total[i] = J::one(total[i], total[i + width]);
-            }
-        }
-        for r in depth - rows_left..depth {
-            for (i, t) in total[..width].iter_mut().enumerate() {
-                // SAFETY: the row lies within the view.
-                let v = unsafe { *x.ptr().offset(plan.x + ox + (r * width + i) as isize) };
-                *t = J::one(*t, v);
-            }
-        }
+    let finish = |ox: isize, oo: isize, s: usize, totals: *mut u8| {
         let first = oo + (s * STRIP) as isize * columns.out;
-        for (i, &v) in total[..width].iter().enumerate() {
-            // SAFETY: offsets of the plan lie within the view.
-            unsafe { *out.ptr().offset(plan.out + first + i as isize * columns.out) = v };
+        let rest = ox + ((depth - rows_left) * columns.n) as isize;
+        let width = columns_of(s).len();
+        // Strips of wide rows are not laid side by side.
+        let columns = if side_by_side == 1 { width } else { columns.n };
+        // SAFETY: offsets of the plan lie within the views.
+        unsafe {
+            (loops.finish)(&Finish {
+                totals,
+                parts,
+                width,
+                columns,
+                rest: { ends }.x.wrapping_offset(rest * size),
+                rows_left,
+                out: { ends }.out.offset(first * size),
+                step: plan.kept[plan.kept.len() - 1].out,
+            });
         }
     };
+    let bytes = |s: usize| columns_of(s).len() * loops.size;
+    let memory = |bytes: usize| vec![0 as Cell; bytes.div_ceil(size_of::<Cell>())];
 
     let many = count(outer);
     let work = columns.n * depth;
@@ -185,12 +256,18 @@ pub(super) fn reduce<T: Number, J: Join>(x: &Src<T>, plan: &Plan, out: &Dst<T>) 
         par::for_range(many * strips, (GRAIN * strips).div_ceil(work), |r| {
             let mut steps = Steps::new(outer, r.start / strips);
             let mut at = (0, 0);
+            let mut totals = memory(parts * bytes(0));
+            let totals: *mut u8 = totals.as_mut_ptr().cast();
             for t in r.clone() {
                 if t == r.start || t.is_multiple_of(strips) {
                     at = steps.next();
                 }
                 let (ox, oo) = at;
-                finish(ox, oo, t % strips, &mut (0..parts).map(|p| run(ox, t % strips, p)));
+                let s = t % strips;
+                for p in 0..parts {
+                    run(ox, s, p, totals.wrapping_add(p * bytes(s)));
+                }
+                finish(ox, oo, s, totals);
             }
         });
         return;
@@ -199,14 +276,17 @@ pub(super) fn reduce<T: Number, J: Join>(x: &Src<T>, plan: &Plan, out: &Dst<T>) 
     let mut steps = Steps::new(outer, 0);
     for _ in 0..many {
         let (ox, oo) = steps.next();
+        let mut totals = memory(parts * wide.n * loops.size);
+        let at = Ends { x: ends.x, out: totals.as_mut_ptr().cast() };
+        // Those of a strip lie together.
+        let totals_of = |s: usize| { at }.out.wrapping_add(s * STRIP * parts * loops.size);
         // Parts outermost, so that neighbouring strips are read at about one time.
-        let all = par::map_blocks(parts * strips, 1, true, |t| {
-            run(ox, t.start % strips, t.start / strips)
+        par::for_each(parts * strips, &|t: usize| {
+            let (part, s) = (t / strips, t % strips);
+            run(ox, s, part, totals_of(s).wrapping_add(part * bytes(s)));
         });
-        let mut all: Vec<Option<Vec<T>>> = all.into_iter().map(Some).collect();
         for s in 0..strips {
-            let totals = (0..parts).map(|p| all[p * strips + s].take().expect("taken once"));
-            finish(ox, oo, s, &mut { totals });
+            finish(ox, oo, s, totals_of(s));
         }
     }
 }

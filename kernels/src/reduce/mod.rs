@@ -15,6 +15,7 @@ mod rows;
 
 pub use arg::{ArgKernels, argmax, argmin};
 
+use crate::isa::Isa;
 use crate::par;
 use crate::simd::row::BLOCK;
 use crate::simd::{Number, Vector};
@@ -26,9 +27,11 @@ use smallvec::SmallVec;
 const SHARED: usize = 64;
 /// Elements below which a reduction is not shared, at a tenth of a nanosecond each.
 const GRAIN: usize = par::SHARE_NS * 10;
-crate::instances::instances!(ReduceKernels for f32, f64, i64, i32, u8 => {
+crate::instances::instances!(SumKernels for f32, f64, i64 => {
     fn sum_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = sum_of;
     fn prod_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = prod_of;
+});
+crate::instances::instances!(ReduceKernels for f32, f64, i64, i32, u8 => {
     fn max_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = max_of;
     fn min_kernel(x: Src<Self>, axes: &[bool], out: Dst<Self>) = min_of;
 });
@@ -37,7 +40,7 @@ crate::instances::instances!(ReduceKernels for f32, f64, i64, i32, u8 => {
 ///
 /// # Panics
 /// If `out` has not the shape of `x` without the marked axes.
-pub fn sum<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+pub fn sum<T: SumKernels>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     T::sum_kernel(x, axes, out)
 }
 
@@ -49,7 +52,7 @@ fn sum_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
 ///
 /// # Panics
 /// As [`sum`].
-pub fn prod<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+pub fn prod<T: SumKernels>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     T::prod_kernel(x, axes, out)
 }
 
@@ -61,7 +64,7 @@ fn prod_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
 ///
 /// # Panics
 /// As [`sum`].
-pub fn max<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+pub fn max<T: ReduceKernels>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     T::max_kernel(x, axes, out)
 }
 
@@ -73,7 +76,7 @@ fn max_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
 ///
 /// # Panics
 /// As [`sum`].
-pub fn min<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
+pub fn min<T: ReduceKernels>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     T::min_kernel(x, axes, out)
 }
 
@@ -86,7 +89,7 @@ fn min_of<T: Number>(x: Src<T>, axes: &[bool], out: Dst<T>) {
 /// # Panics
 /// As [`sum`].
 pub fn any(x: Src<u8>, axes: &[bool], out: Dst<u8>) {
-    reduce::<u8, Max>(x, axes, out);
+    max(x, axes, out);
     crate::pointwise::map1_with(1, out.as_src(), out, |v| u8::from(v != 0));
 }
 
@@ -95,12 +98,14 @@ pub fn any(x: Src<u8>, axes: &[bool], out: Dst<u8>) {
 /// # Panics
 /// As [`sum`].
 pub fn all(x: Src<u8>, axes: &[bool], out: Dst<u8>) {
-    reduce::<u8, Min>(x, axes, out);
+    min(x, axes, out);
     crate::pointwise::map1_with(1, out.as_src(), out, |v| u8::from(v != 0));
 }
 
 /// An associative operation with an identity.
 pub(crate) trait Join: Send + Sync + 'static {
+    /// The widest level that its loops are built for.
+    const WIDEST: Isa;
     /// What changes nothing when joined.
     fn identity<T: Number>() -> T;
     /// Joins two numbers.
@@ -110,9 +115,10 @@ pub(crate) trait Join: Send + Sync + 'static {
 }
 
 macro_rules! join {
-    ($($name:ident, $identity:expr, $one:ident, $many:ident;)*) => {$(
+    ($($name:ident, $widest:ident, $identity:expr, $one:ident, $many:ident;)*) => {$(
         pub(crate) struct $name;
         impl Join for $name {
+            const WIDEST: Isa = Isa::$widest;
             #[inline(always)]
             fn identity<T: Number>() -> T {
                 $identity
@@ -129,10 +135,11 @@ macro_rules! join {
     )*};
 }
 join! {
-    Sum, T::ZERO, plus, add;
-    Product, T::ONE, times, mul;
-    Max, T::LOWEST, larger, max;
-    Min, T::HIGHEST, smaller, min;
+    Sum, Avx512, T::ZERO, plus, add;
+    // Rare enough to do without more than one form.
+    Product, Baseline, T::ONE, times, mul;
+    Max, Avx512, T::LOWEST, larger, max;
+    Min, Avx512, T::HIGHEST, smaller, min;
 }
 
 /// An axis of the input: its size and the distance between neighbours, in the
@@ -157,11 +164,17 @@ struct Plan {
 }
 
 impl Plan {
-    fn new<T, U>(x: &Src<T>, axes: &[bool], out: &Dst<U>) -> Plan {
-        assert_eq!(axes.len(), x.shape.len(), "one mark for each axis");
+    fn new(
+        shape: &[usize],
+        strides: &[isize],
+        axes: &[bool],
+        out_shape: &[usize],
+        out_strides: &[isize],
+    ) -> Plan {
+        assert_eq!(axes.len(), shape.len(), "one mark for each axis");
         let mut plan = Plan { kept: Axes::new(), reduced: Axes::new(), x: 0, out: 0 };
-        let mut to = out.shape.iter().zip(out.strides);
-        for ((&n, &sx), &reduced) in x.shape.iter().zip(x.strides).zip(axes) {
+        let mut to = out_shape.iter().zip(out_strides);
+        for ((&n, &sx), &reduced) in shape.iter().zip(strides).zip(axes) {
             let mut axis = Axis { n, x: sx, out: 0 };
             if !reduced {
                 let (&m, &so) = to.next().expect("the output has every axis that is kept");
@@ -222,7 +235,6 @@ struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    #[inline(always)]
     fn new(axes: &'a [Axis], start: usize) -> Steps<'a> {
         let mut s = Steps { axes, index: SmallVec::from_elem(0, axes.len()), x: 0, out: 0 };
         let mut rest = start;
@@ -253,19 +265,69 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// The loops for one type of number and one operation. Everything else is the same
+/// for all of them, and works with addresses alone.
+struct Loops {
+    /// Bytes of a number.
+    size: usize,
+    rows: unsafe fn(&rows::Rows<'_>),
+    parts: unsafe fn(&[Cell], *mut u8),
+    strip: unsafe fn(&columns::Strip<'_>),
+    finish: unsafe fn(&columns::Finish),
+}
+
+/// Room for a number of any type.
+type Cell = u64;
+
+/// Addresses of the first elements.
+#[derive(Clone, Copy)]
+struct Ends {
+    x: *const u8,
+    out: *mut u8,
+}
+// SAFETY: the views they come from may be shared; no element is written by two
+// threads.
+unsafe impl Send for Ends {}
+// SAFETY: as above.
+unsafe impl Sync for Ends {}
+
 fn reduce<T: Number, J: Join>(x: Src<T>, axes: &[bool], out: Dst<T>) {
-    let plan = Plan::new(&x, axes, &out);
+    let plan = Plan::new(x.shape, x.strides, axes, out.shape, out.strides);
     if numel(out.shape) == 0 {
         return;
     }
     if plan.depth() == 0 {
         return crate::copy::fill(out, J::identity());
     }
-    let near = |axes: &Axes| axes.last().map_or(usize::MAX, |a| (a.x as usize).wrapping_sub(1));
-    if near(&plan.kept) < near(&plan.reduced) {
-        columns::reduce::<T, J>(&x, &plan, &out);
-    } else {
-        rows::reduce::<T, J>(&x, &plan, &out);
+    let ends = Ends { x: x.ptr().cast(), out: out.ptr().cast() };
+    const {
+        assert!(size_of::<T>() <= size_of::<Cell>());
+    }
+    let loops = Loops {
+        size: size_of::<T>(),
+        rows: rows::run::<T, J>,
+        parts: rows::join_parts::<T, J>,
+        strip: columns::run::<T, J>,
+        finish: columns::finish::<T, J>,
+    };
+    plan.execute(ends, &loops);
+}
+
+impl Plan {
+    fn execute(&self, ends: Ends, loops: &Loops) {
+        let near = |axes: &Axes| axes.last().map_or(usize::MAX, |a| (a.x as usize).wrapping_sub(1));
+        // SAFETY: the plan's offsets of the first elements lie within the views.
+        let ends = unsafe {
+            Ends {
+                x: ends.x.offset(self.x * loops.size as isize),
+                out: ends.out.offset(self.out * loops.size as isize),
+            }
+        };
+        if near(&self.kept) < near(&self.reduced) {
+            columns::reduce(self, ends, loops);
+        } else {
+            rows::reduce(self, ends, loops);
+        }
     }
 }
 

@@ -1,17 +1,17 @@
 //! Reductions whose nearest elements join one another.
 
-use super::{Axis, BLOCK, GRAIN, Join, Plan, SHARED, Steps};
+use super::{Axis, BLOCK, Cell, Ends, GRAIN, Join, Loops, Plan, SHARED, Steps};
+use crate::isa::Isa;
 use crate::par;
 use crate::simd::row::{Lanes64, Pairwise, join_row, read};
 use crate::simd::{self, Number, Task, Vector};
-use crate::view::{Dst, Src};
 use std::marker::PhantomData;
 use std::ops::Range;
 
 /// How the elements of one output are cut into blocks: rows shorter than a block
 /// are taken several at a time, longer ones in pieces.
 #[derive(Clone, Copy)]
-struct Cut<'a> {
+pub(super) struct Cut<'a> {
     /// Axes of which the rows are the elements.
     outer: &'a [Axis],
     row: Axis,
@@ -38,44 +38,39 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Joins `n` dense elements.
-///
-/// # Safety
-/// They are there to read.
-#[inline(always)]
-unsafe fn one_block<V: Vector, J: Join>(x: *const V::Elem, n: usize) -> V::Elem {
-    let [v] = join_row::<V, 1>(
-        n,
-        J::identity(),
-        J::many,
-        #[inline(always)]
-        |i, k| {
-            // SAFETY: `i..i + k` lies within the `n` elements.
-            [unsafe { read(x, i, k, J::identity()) }]
-        },
-    );
-    v
-}
-
-/// Joins the blocks in a range of one output, or all blocks of several outputs.
-struct Blocks<'a, T, J> {
-    x: *const T,
+/// Outputs to compute from all their blocks, or from some.
+pub(super) struct Rows<'a> {
+    x: *const u8,
+    out: *mut u8,
     cut: Cut<'a>,
     blocks: Range<usize>,
-    join: PhantomData<J>,
+    kept: &'a [Axis],
+    outputs: Range<usize>,
 }
 
-impl<T: Number, J: Join> Blocks<'_, T, J> {
+/// Computes outputs with numbers of type `T`.
+///
+/// # Safety
+/// All elements that it speaks of are there to read, its outputs to write.
+pub(super) unsafe fn run<T: Number, J: Join>(r: &Rows<'_>) {
+    simd::run(Run::<T, J>(r, PhantomData));
+}
+
+struct Run<'a, T, J>(&'a Rows<'a>, PhantomData<(T, J)>);
+
+impl<T: Number, J: Join> Run<'_, T, J> {
+    /// Joins the blocks of the output whose first element is `x`.
+    ///
     /// # Safety
-    /// `self.x` is the first element of an output that the plan was made for.
+    /// As [`run`].
     #[inline(always)]
-    unsafe fn total<V: Vector<Elem = T>>(&self, spare: &mut Vec<T>) -> T {
-        let Cut { row, rows, rows_per_block, pieces_per_row, .. } = self.cut;
+    unsafe fn total<V: Vector<Elem = T>>(&self, x: *const T, spare: &mut Vec<T>) -> T {
+        let Cut { row, rows, rows_per_block, pieces_per_row, .. } = self.0.cut;
         let mut total = Pairwise::new();
-        let first = self.blocks.start / pieces_per_row * rows_per_block;
-        let mut steps = Steps::new(self.cut.outer, first);
+        let first = self.0.blocks.start / pieces_per_row * rows_per_block;
+        let mut steps = Steps::new(self.0.cut.outer, first);
         let mut row_at = steps.next().0;
-        for b in self.blocks.clone() {
+        for b in self.0.blocks.clone() {
             let mut lanes = Lanes64::<V, 1>::new(J::identity());
             let piece = b % pieces_per_row;
             let (start, len) = (piece * BLOCK, BLOCK.min(row.n - piece * BLOCK));
@@ -83,7 +78,7 @@ impl<T: Number, J: Join> Blocks<'_, T, J> {
             let together = rows_per_block.min(rows - b / pieces_per_row * rows_per_block);
             for _ in 0..together {
                 // SAFETY: offsets of the plan lie within the view.
-                let mut p = unsafe { self.x.offset(row_at + start as isize * row.x) };
+                let mut p = unsafe { x.offset(row_at + start as isize * row.x) };
                 if row.x != 1 {
                     spare.clear();
                     // SAFETY: as above, for each of the `len` elements.
@@ -109,76 +104,83 @@ impl<T: Number, J: Join> Blocks<'_, T, J> {
     }
 }
 
-impl<T: Number, J: Join> Task<T> for Blocks<'_, T, J> {
-    type Out = T;
-    #[inline(always)]
-    fn run<V: Vector<Elem = T>>(self) -> T {
-        // SAFETY: as `reduce` set it up.
-        unsafe { self.total::<V>(&mut Vec::new()) }
-    }
-}
-
-/// Whole outputs.
-struct Outputs<'a, T, J> {
-    first: Blocks<'a, T, J>,
-    out: *mut T,
-    kept: &'a [Axis],
-    outputs: Range<usize>,
-}
-
-impl<T: Number, J: Join> Task<T> for Outputs<'_, T, J> {
+impl<T: Number, J: Join> Task<T> for Run<'_, T, J> {
+    const WIDEST: Isa = J::WIDEST;
     type Out = ();
     #[inline(always)]
-    fn run<V: Vector<Elem = T>>(mut self) {
-        let x = self.first.x;
-        let mut steps = Steps::new(self.kept, self.outputs.start);
-        let Cut { row, rows, .. } = self.first.cut;
-        if row.x == 1 && rows == 1 && row.n <= BLOCK {
-            // One dense block an output: nothing to set up.
-            for _ in self.outputs {
-                let (ox, oo) = steps.next();
-                // SAFETY: as below.
-                unsafe { *self.out.offset(oo) = one_block::<V, J>(x.offset(ox), row.n) };
-            }
-            return;
-        }
+    fn run<V: Vector<Elem = T>>(self) {
+        let Rows { x, out, kept, ref outputs, .. } = *self.0;
+        let (x, out) = (x.cast::<T>(), out.cast::<T>());
+        let mut steps = Steps::new(kept, outputs.start);
+        let Cut { row, rows, .. } = self.0.cut;
+        // One dense block an output: nothing to set up.
+        let dense = row.x == 1 && rows == 1 && row.n <= BLOCK;
         let mut spare = Vec::new();
-        for _ in self.outputs {
+        for _ in outputs.clone() {
             let (ox, oo) = steps.next();
             // SAFETY: offsets of the plan lie within both views.
             unsafe {
-                self.first.x = x.offset(ox);
-                *self.out.offset(oo) = self.first.total::<V>(&mut spare);
+                let x = x.offset(ox);
+                *out.offset(oo) = if dense {
+                    let [v] = join_row::<V, 1>(
+                        row.n,
+                        J::identity(),
+                        J::many,
+                        #[inline(always)]
+                        |i, k| [read(x, i, k, J::identity())],
+                    );
+                    v
+                } else {
+                    self.total::<V>(x, &mut spare)
+                };
             }
         }
     }
 }
 
-pub(super) fn reduce<T: Number, J: Join>(x: &Src<T>, plan: &Plan, out: &Dst<T>) {
+/// Joins parts of one output, each in a cell of its own.
+///
+/// # Safety
+/// The cells hold numbers of type `T`, for one of which there is room at `out`.
+pub(super) unsafe fn join_parts<T: Number, J: Join>(parts: &[Cell], out: *mut u8) {
+    let mut total = Pairwise::new();
+    for part in parts {
+        // SAFETY: the caller's contract; a cell is large and aligned enough.
+        total.push(unsafe { std::ptr::from_ref(part).cast::<T>().read() }, J::one);
+    }
+    // SAFETY: the caller's contract.
+    unsafe { *out.cast::<T>() = total.finish(J::one).unwrap_or(J::identity()) };
+}
+
+pub(super) fn reduce(plan: &Plan, ends: Ends, loops: &Loops) {
     let cut = Cut::new(&plan.reduced);
     let (outputs, depth, all) = (plan.outputs(), plan.depth(), cut.blocks());
-    let blocks = |offset: isize, blocks| {
-        // SAFETY: an offset of the plan.
-        let x = unsafe { x.ptr().offset(plan.x + offset) };
-        Blocks { x, cut, blocks, join: PhantomData::<J> }
-    };
-    // SAFETY: the plan's offset of the first element lies within the view.
-    let out_at = |offset: isize| unsafe { out.ptr().offset(plan.out + offset) };
     if all <= SHARED || outputs >= SHARED || outputs * depth < GRAIN {
         par::for_range(outputs, GRAIN.div_ceil(depth), |outputs| {
-            let first = blocks(0, 0..all);
-            simd::run(Outputs { first, out: out_at(0), kept: &plan.kept, outputs });
+            let Ends { x, out } = { ends };
+            // SAFETY: the plan stays within the views.
+            unsafe {
+                (loops.rows)(&Rows { x, out, cut, blocks: 0..all, kept: &plan.kept, outputs });
+            }
         });
         return;
     }
     // Few outputs of many blocks: threads share the blocks of each.
+    let size = loops.size as isize;
     let mut steps = Steps::new(&plan.kept, 0);
     for _ in 0..outputs {
         let (ox, oo) = steps.next();
-        let parts = par::map_blocks(all, SHARED, true, |r| Some(simd::run(blocks(ox, r))));
-        let mut total = Pairwise::new();
-        parts.into_iter().flatten().for_each(|part| total.push(part, J::one));
+        let parts = par::map_blocks(all, SHARED, true, |blocks| {
+            let mut part: Cell = 0;
+            let out = std::ptr::from_mut(&mut part).cast();
+            // SAFETY: an offset of the plan; a cell has room for a number.
+            unsafe {
+                let x = { ends }.x.offset(ox * size);
+                (loops.rows)(&Rows { x, out, cut, blocks, kept: &[], outputs: 0..1 });
+            }
+            part
+        });
         // SAFETY: an output's offset.
-        unsafe { *out_at(oo) = total.finish(J::one).unwrap_or(J::identity()) };
+        unsafe { (loops.parts)(&parts, ends.out.offset(oo * size)) };
     }
 }

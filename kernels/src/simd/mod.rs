@@ -101,6 +101,9 @@ pub trait RealVector: Vector {
 pub trait Number:
     Element + crate::index::CombineKernels + crate::reduce::ReduceKernels + crate::reduce::ArgKernels
 {
+    /// The widest level that tasks on it are built for: f32 has AVX-512 vectors of its
+    /// own, the compiler's of the others gain too little over AVX2 to build them twice.
+    const WIDEST: Isa;
     /// The number one.
     const ONE: Self;
     /// Below every number: negative infinity, or the least integer.
@@ -159,9 +162,10 @@ pub trait Real:
 }
 
 macro_rules! number {
-    ($($t:ty, $v4:ty, $v3:ty, $lowest:expr, $highest:expr, $one:expr,
+    ($($t:ty, $widest:ident, $v4:ty, $v3:ty, $lowest:expr, $highest:expr, $one:expr,
        $nan:expr, $plus:expr, $times:expr;)*) => {$(
         impl Number for $t {
+            const WIDEST: Isa = Isa::$widest;
             const ONE: Self = $one;
             const LOWEST: Self = $lowest;
             const HIGHEST: Self = $highest;
@@ -193,15 +197,15 @@ macro_rules! number {
     )*};
 }
 number! {
-    f32, x86::F32x16V4, x86::F32x16V3, f32::NEG_INFINITY, f32::INFINITY, 1.0,
+    f32, Avx512, x86::F32x16V4, x86::F32x16V3, f32::NEG_INFINITY, f32::INFINITY, 1.0,
         f32::is_nan, |a, b| a + b, |a, b| a * b;
-    f64, Array<f64>, Array<f64>, f64::NEG_INFINITY, f64::INFINITY, 1.0,
+    f64, Avx2, Array<f64>, Array<f64>, f64::NEG_INFINITY, f64::INFINITY, 1.0,
         f64::is_nan, |a, b| a + b, |a, b| a * b;
-    i64, Array<i64>, Array<i64>, i64::MIN, i64::MAX, 1,
+    i64, Avx2, Array<i64>, Array<i64>, i64::MIN, i64::MAX, 1,
         |_| false, i64::wrapping_add, i64::wrapping_mul;
-    i32, Array<i32>, Array<i32>, i32::MIN, i32::MAX, 1,
+    i32, Avx2, Array<i32>, Array<i32>, i32::MIN, i32::MAX, 1,
         |_| false, i32::wrapping_add, i32::wrapping_mul;
-    u8, Array<u8>, Array<u8>, u8::MIN, u8::MAX, 1,
+    u8, Avx2, Array<u8>, Array<u8>, u8::MIN, u8::MAX, 1,
         |_| false, u8::wrapping_add, u8::wrapping_mul;
 }
 
@@ -263,6 +267,8 @@ pub(crate) fn prefetch<T>(p: *const T) {
 
 /// Work on vectors of `T`.
 pub(crate) trait Task<T: Number> {
+    /// The widest level it is built for, where [`Number::WIDEST`] allows.
+    const WIDEST: Isa = Isa::Avx512;
     /// The result.
     type Out;
     /// Does it. Implementations are `#[inline(always)]`, and so is all they call
@@ -273,6 +279,8 @@ pub(crate) trait Task<T: Number> {
 
 /// Work on vectors of the floating-point type `T`.
 pub(crate) trait RealTask<T: Real> {
+    /// As [`Task::WIDEST`].
+    const WIDEST: Isa = Isa::Avx512;
     /// The result.
     type Out;
     /// As [`Task::run`].
@@ -320,13 +328,16 @@ macro_rules! dispatcher {
             fn v3<T: $number, K: $task<T>>(task: K) -> K::Out {
                 task.run::<T::V3>()
             }
+            // In constants, so that no code is made for the others.
+            let v4_pays = const { (K::WIDEST as u8) > 1 && (T::WIDEST as u8) > 1 };
+            let v3_pays = const { (K::WIDEST as u8) > 0 && (T::WIDEST as u8) > 0 };
             match isa::active() {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the active level is one the machine has.
-                Isa::Avx512 => unsafe { v4::<T, K>(task) },
+                Isa::Avx512 if v4_pays => unsafe { v4::<T, K>(task) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
-                Isa::Avx2 => unsafe { v3::<T, K>(task) },
+                // SAFETY: as above; a level includes those below it.
+                Isa::Avx2 | Isa::Avx512 if v3_pays => unsafe { v3::<T, K>(task) },
                 _ => task.run::<Array<T>>(),
             }
         }

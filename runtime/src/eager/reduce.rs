@@ -158,19 +158,29 @@ fn reduce(kind: ReduceKind, axes: &[usize], x: &Array, out: &Array) -> Result<()
         return Ok(());
     }
     let x = super::pointwise::in_type(x, out.dtype())?;
-    numbers(out.dtype(), |n| {
-        macro_rules! run {
-            ($t:ty) => {
-                match kind {
-                    ReduceKind::Sum => k::sum::<$t>(x.src(), &marked, flat.dst()),
-                    ReduceKind::Prod => k::prod::<$t>(x.src(), &marked, flat.dst()),
-                    ReduceKind::Max => k::max::<$t>(x.src(), &marked, flat.dst()),
-                    _ => k::min::<$t>(x.src(), &marked, flat.dst()),
-                }
-            };
-        }
-        for_number!(n, run)
-    });
+    macro_rules! total {
+        ($t:ty) => {
+            match kind {
+                ReduceKind::Sum => k::sum::<$t>(x.src(), &marked, flat.dst()),
+                _ => k::prod::<$t>(x.src(), &marked, flat.dst()),
+            }
+        };
+    }
+    macro_rules! extreme {
+        ($t:ty) => {
+            match kind {
+                ReduceKind::Max => k::max::<$t>(x.src(), &marked, flat.dst()),
+                _ => k::min::<$t>(x.src(), &marked, flat.dst()),
+            }
+        };
+    }
+    match (kind, out.dtype()) {
+        (ReduceKind::Sum | ReduceKind::Prod, DType::F32) => total!(f32),
+        (ReduceKind::Sum | ReduceKind::Prod, DType::F64) => total!(f64),
+        // Integers are added up as i64.
+        (ReduceKind::Sum | ReduceKind::Prod, _) => total!(i64),
+        (_, d) => numbers(d, |n| for_number!(n, extreme)),
+    }
     Ok(())
 }
 
