@@ -18,7 +18,6 @@ pub struct Walk<const K: usize> {
 
 impl<const K: usize> Walk<K> {
     /// Plans the walk over `shape` with the strides of each operand.
-    #[inline]
     pub fn new(shape: &[usize], strides: [&[isize]; K]) -> Walk<K> {
         let mut outer: SmallVec<[Axis<K>; 6]> = SmallVec::new();
         for (d, &n) in shape.iter().enumerate() {
@@ -71,6 +70,7 @@ impl<const K: usize> Walk<K> {
     }
 
     /// Calls `f` with each operand's offset at the start of each row in `rows`.
+    #[inline]
     pub fn for_rows(&self, rows: Range<usize>, mut f: impl FnMut([isize; K])) {
         if rows.is_empty() {
             return;
@@ -79,6 +79,11 @@ impl<const K: usize> Walk<K> {
             f([0; K]);
             return;
         }
+        self.for_outer(rows, &mut f);
+    }
+
+    /// [`Walk::for_rows`] where there are several: one form for all callers.
+    fn for_outer(&self, rows: Range<usize>, f: &mut dyn FnMut([isize; K])) {
         let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, self.outer.len());
         let mut at = [0isize; K];
         let mut rest = rows.start;

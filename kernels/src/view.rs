@@ -14,7 +14,6 @@ pub unsafe trait Element:
     + Sync
     + PartialEq
     + std::fmt::Debug
-    + crate::copy::CopyKernels
     + crate::copy::CastKernels
     + crate::index::GatherKernels
     + crate::index::ScatterKernels
@@ -70,6 +69,33 @@ unsafe impl<T: Element> Sync for Src<'_, T> {}
 unsafe impl<T: Element> Send for Dst<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Element> Sync for Dst<'_, T> {}
+
+/// Where an operand and a result begin, for code that is the same for all types.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) x: *const u8,
+    pub(crate) out: *mut u8,
+}
+// SAFETY: as for the views they come from.
+unsafe impl Send for Ends {}
+// SAFETY: as above.
+unsafe impl Sync for Ends {}
+
+impl Ends {
+    pub(crate) fn of<T, U>(x: &Src<T>, out: &Dst<U>) -> Ends {
+        Ends { x: x.ptr.cast(), out: out.ptr.cast() }
+    }
+
+    /// Further on by as many bytes.
+    ///
+    /// # Safety
+    /// Both stay within what they point into.
+    #[inline]
+    pub(crate) unsafe fn offset(self, x: isize, out: isize) -> Ends {
+        // SAFETY: the caller's contract.
+        unsafe { Ends { x: self.x.offset(x), out: self.out.offset(out) } }
+    }
+}
 
 /// Lowest and highest element offset a layout reaches, or `None` when it is
 /// empty or an offset does not fit.

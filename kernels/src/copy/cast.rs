@@ -1,8 +1,8 @@
 //! Conversions between types of number.
 
-use super::Layout;
+use super::{Layout, Piece};
 use crate::simd::vectorize;
-use crate::view::{Dst, Element, Src, numel};
+use crate::view::{Dst, Element, Ends, Src, numel};
 use half::{bf16, f16};
 
 /// Conversion of one number to type `U`.
@@ -225,11 +225,13 @@ fn to_bool_of<T: Element>(x: Src<T>, out: Dst<u8>) {
 
 #[inline(always)]
 fn convert<T: Element, U: Element>(x: Src<T>, out: Dst<U>, f: impl Fn(T) -> U + Copy + Sync) {
-    let l = Layout::new(&x, &out);
+    let l = Layout::of(&x, &out);
     if numel(out.shape) == 0 {
         return;
     }
-    l.for_pieces(x, out, |x, sx, out, so, n| {
+    l.for_pieces([size_of::<T>(), size_of::<U>()], Ends::of(&x, &out), &|p: Piece| {
+        let (x, out, n) = (p.at.x.cast::<T>(), p.at.out.cast::<U>(), p.len);
+        let (sx, so) = (p.step_x, p.step_out);
         vectorize(
             #[inline(always)]
             move || {

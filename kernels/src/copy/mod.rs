@@ -7,8 +7,7 @@ pub use cast::{Cast, CastKernels, cast, to_bool};
 
 use crate::par;
 use crate::strided::Walk;
-use crate::view::{Dst, Element, Src, numel};
-use half::{bf16, f16};
+use crate::view::{Dst, Element, Ends, Src, numel};
 use smallvec::SmallVec;
 
 /// Bytes below which a copy is not shared, at 20 bytes a nanosecond.
@@ -29,11 +28,15 @@ struct Layout {
 impl Layout {
     /// # Panics
     /// If the shapes differ.
-    fn new<T, U>(x: &Src<T>, out: &Dst<U>) -> Layout {
+    fn of<T, U>(x: &Src<T>, out: &Dst<U>) -> Layout {
         assert_eq!(x.shape, out.shape, "a copy keeps the shape");
+        Layout::new(x.shape, x.strides, out.strides)
+    }
+
+    fn new(shape: &[usize], x: &[isize], out: &[isize]) -> Layout {
         let (mut x_first, mut out_first) = (0, 0);
         let mut axes: SmallVec<[(usize, isize, isize); 6]> = SmallVec::new();
-        for ((&n, &sx), &so) in x.shape.iter().zip(x.strides).zip(out.strides) {
+        for ((&n, &sx), &so) in shape.iter().zip(x).zip(out) {
             if n == 1 {
                 continue;
             }
@@ -69,24 +72,19 @@ impl Layout {
         l
     }
 
-    /// Calls `f(x, its stride, out, its stride, length)` for pieces of rows that
-    /// together are everything, in parallel.
-    fn for_pieces<T: Element, U: Element>(
-        &self,
-        x: Src<T>,
-        out: Dst<U>,
-        f: impl Fn(*const T, isize, *mut U, isize, usize) + Sync,
-    ) {
+    /// Calls `f` for pieces of rows that together are everything, in parallel.
+    /// `sizes` are the bytes of an element of either operand.
+    fn for_pieces(&self, sizes: [usize; 2], ends: Ends, f: &(dyn Fn(Piece) + Sync)) {
         let walk = Walk::new(&self.shape, [&self.x, &self.out]);
-        let (len, [sx, so]) = (walk.row_len(), walk.row_strides());
-        let grain = GRAIN_BYTES / (size_of::<T>() + size_of::<U>());
+        let (len, [step_x, step_out]) = (walk.row_len(), walk.row_strides());
+        let grain = GRAIN_BYTES / (sizes[0] + sizes[1]);
+        let size = sizes.map(|s| s as isize);
         let piece = |[ox, oo]: [isize; 2], start: usize, len: usize| {
             let i = start as isize;
+            let x = (self.x_first + ox + i * step_x) * size[0];
+            let out = (self.out_first + oo + i * step_out) * size[1];
             // SAFETY: offsets of the walk lie within both views.
-            unsafe {
-                let x = x.ptr().offset(self.x_first + ox + i * sx);
-                f(x, sx, out.ptr().offset(self.out_first + oo + i * so), so, len);
-            }
+            f(Piece { at: unsafe { { ends }.offset(x, out) }, step_x, step_out, len });
         };
         if walk.rows() == 1 {
             par::for_range(len, grain, |r| piece([0, 0], r.start, r.len()));
@@ -96,57 +94,73 @@ impl Layout {
             });
         }
     }
+
+    /// Copies elements of the size of `B`, whatever they are.
+    ///
+    /// # Safety
+    /// The layout lies within what `ends` point into.
+    unsafe fn copy<B: Copy>(&self, ends: Ends) {
+        // The axis along which the input is dense, where it is not the output's.
+        let across = self.x.iter().position(|&s| s == 1).filter(|&d| d + 1 < self.shape.len());
+        if let Some(d) = across
+            && self.out.last() == Some(&1)
+            && self.shape[d] >= transpose::WORTH_IT
+            && self.shape.last().is_some_and(|&n| n >= transpose::WORTH_IT)
+        {
+            // SAFETY: the caller's contract.
+            return unsafe { transpose::copy::<B>(self, d, ends) };
+        }
+        self.for_pieces([size_of::<B>(); 2], ends, &|p: Piece| {
+            let (x, out, n) = (p.at.x.cast::<B>(), p.at.out.cast::<B>(), p.len);
+            // SAFETY: `n` elements at these strides lie within the views.
+            unsafe {
+                match (p.step_x, p.step_out) {
+                    (1, 1) => std::ptr::copy_nonoverlapping(x, out, n),
+                    (0, 1) => std::slice::from_raw_parts_mut(out, n).fill(*x),
+                    (sx, so) => {
+                        for i in 0..n as isize {
+                            *out.offset(i * so) = *x.offset(i * sx);
+                        }
+                    }
+                }
+            }
+        });
+    }
 }
-crate::instances::instances!(CopyKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
-    fn copy_kernel(x: Src<Self>, out: Dst<Self>) = copy_of;
-    fn fill_kernel(out: Dst<Self>, v: Self) = fill_of;
-});
+
+/// A piece of a row: where it begins and how far apart, in elements, neighbours are.
+struct Piece {
+    at: Ends,
+    step_x: isize,
+    step_out: isize,
+    len: usize,
+}
 
 /// `out = x`.
 ///
 /// # Panics
 /// If the shapes differ.
 pub fn copy<T: Element>(x: Src<T>, out: Dst<T>) {
-    T::copy_kernel(x, out)
-}
-
-fn copy_of<T: Element>(x: Src<T>, out: Dst<T>) {
+    assert_eq!(x.shape, out.shape, "a copy keeps the shape");
     if numel(out.shape) == 0 || (x.ptr() == out.ptr().cast_const() && x.strides == out.strides) {
-        assert_eq!(x.shape, out.shape, "a copy keeps the shape");
         return;
     }
-    let l = Layout::new(&x, &out);
-    // The axis along which the input is dense, where it is not the output's.
-    let across = l.x.iter().position(|&s| s == 1).filter(|&d| d + 1 < l.shape.len());
-    if let Some(d) = across
-        && l.out.last() == Some(&1)
-        && l.shape[d] >= transpose::WORTH_IT
-        && l.shape.last().is_some_and(|&n| n >= transpose::WORTH_IT)
-    {
-        return transpose::copy(&l, d, x, out);
-    }
-    l.for_pieces(x, out, |x, sx, out, so, n| {
-        // SAFETY: `n` elements at these strides lie within the views.
-        unsafe {
-            match (sx, so) {
-                (1, 1) => std::ptr::copy_nonoverlapping(x, out, n),
-                (0, 1) => std::slice::from_raw_parts_mut(out, n).fill(*x),
-                _ => {
-                    for i in 0..n as isize {
-                        *out.offset(i * so) = *x.offset(i * sx);
-                    }
-                }
-            }
+    let (l, ends) = (Layout::of(&x, &out), Ends::of(&x, &out));
+    // SAFETY: both views are whole. Their elements are moved as integers, of which
+    // every bit pattern is one.
+    unsafe {
+        match size_of::<T>() {
+            1 => l.copy::<u8>(ends),
+            2 => l.copy::<u16>(ends),
+            4 => l.copy::<u32>(ends),
+            8 => l.copy::<u64>(ends),
+            _ => unreachable!("there are no such numbers"),
         }
-    });
+    }
 }
 
 /// `out = v` everywhere.
 pub fn fill<T: Element>(out: Dst<T>, v: T) {
-    T::fill_kernel(out, v)
-}
-
-fn fill_of<T: Element>(out: Dst<T>, v: T) {
     let zeros: SmallVec<[isize; 6]> = SmallVec::from_elem(0, out.shape.len());
     copy(Src::of(&[v], out.shape, &zeros), out);
 }

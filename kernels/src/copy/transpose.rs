@@ -3,7 +3,7 @@
 use super::{GRAIN_BYTES, Layout};
 use crate::par;
 use crate::simd::prefetch;
-use crate::view::{Dst, Element, Src};
+use crate::view::Ends;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -19,8 +19,12 @@ const PANEL: usize = 1024;
 /// all other rows have had their turn, so the hardware sees no stream.
 const AHEAD: usize = 256;
 
-/// Copies through square tiles: axis `d` is dense in `x`, the last one in `out`.
-pub(super) fn copy<T: Element>(l: &Layout, d: usize, x: Src<T>, out: Dst<T>) {
+/// Copies through square tiles: axis `d` is dense in the operand, the last one in the
+/// result.
+///
+/// # Safety
+/// The layout lies within what `ends` point into, elements being of type `T`.
+pub(super) unsafe fn copy<T: Copy>(l: &Layout, d: usize, ends: Ends) {
     let last = l.shape.len() - 1;
     let others: SmallVec<[usize; 6]> = (0..last).filter(|&i| i != d).collect();
     let matrices: usize = others.iter().map(|&i| l.shape[i]).product();
@@ -46,8 +50,9 @@ pub(super) fn copy<T: Element>(l: &Layout, d: usize, x: Src<T>, out: Dst<T>) {
             let (na, nb) = (a.min(shape.na - a0), b.min(shape.nb - b0));
             // SAFETY: the panel lies within both views.
             unsafe {
-                transpose(x.ptr().offset(ox), out.ptr().offset(oo), Tile { na, nb, ..shape })
-            };
+                let (x, out) = ({ ends }.x.cast::<T>(), { ends }.out.cast::<T>());
+                transpose(x.offset(ox), out.offset(oo), Tile { na, nb, ..shape });
+            }
         }
     });
 }
@@ -66,7 +71,7 @@ pub(crate) struct Tile {
 ///
 /// # Safety
 /// All its elements are there to read and to write.
-pub(crate) unsafe fn transpose<T: Element>(x: *const T, out: *mut T, t: Tile) {
+pub(crate) unsafe fn transpose<T: Copy>(x: *const T, out: *mut T, t: Tile) {
     let side = LINE / size_of::<T>();
     let (whole_a, whole_b) = (t.na - t.na % side, t.nb - t.nb % side);
     // SAFETY: indices stay below the tile's extents.
@@ -100,7 +105,7 @@ struct CacheLine([u8; LINE]);
 /// # Safety
 /// Its elements are there to read and to write.
 #[inline(always)]
-unsafe fn lines<T: Element>(x: *const T, step_x: isize, out: *mut T, step_out: isize) {
+unsafe fn lines<T: Copy>(x: *const T, step_x: isize, out: *mut T, step_out: isize) {
     let side = LINE / size_of::<T>();
     let n = micro::side(size_of::<T>());
     let mut square = [std::mem::MaybeUninit::<CacheLine>::uninit(); LINE];
@@ -128,7 +133,7 @@ unsafe fn lines<T: Element>(x: *const T, step_x: isize, out: *mut T, step_out: i
 ///
 /// # Safety
 /// Its elements are there to read and to write.
-unsafe fn ragged<T: Element>(x: *const T, out: *mut T, t: Tile) {
+unsafe fn ragged<T: Copy>(x: *const T, out: *mut T, t: Tile) {
     let n = micro::side(size_of::<T>());
     let (whole_a, whole_b) = (t.na - t.na % n, t.nb - t.nb % n);
     // SAFETY: indices stay below the tile's extents.

@@ -1,10 +1,11 @@
 //! Reductions whose nearest elements belong to different outputs.
 
-use super::{Axis, Cell, Ends, GRAIN, Join, Loops, Plan, SHARED, Steps, count};
+use super::{Axis, Cell, GRAIN, Join, Loops, Plan, SHARED, Steps, count};
 use crate::isa::Isa;
 use crate::par;
 use crate::simd::row::{Pairwise, for_vectors, read, write};
 use crate::simd::{self, Number, Task, Vector, prefetch};
+use crate::view::Ends;
 use std::marker::PhantomData;
 use std::ops::Range;
 

@@ -19,7 +19,7 @@ use crate::isa::Isa;
 use crate::par;
 use crate::simd::row::BLOCK;
 use crate::simd::{Number, Vector};
-use crate::view::{Dst, Src, numel};
+use crate::view::{Dst, Ends, Src, numel};
 use smallvec::SmallVec;
 
 /// Blocks that one thread joins when a single result is shared among threads: a
@@ -279,18 +279,6 @@ struct Loops {
 /// Room for a number of any type.
 type Cell = u64;
 
-/// Addresses of the first elements.
-#[derive(Clone, Copy)]
-struct Ends {
-    x: *const u8,
-    out: *mut u8,
-}
-// SAFETY: the views they come from may be shared; no element is written by two
-// threads.
-unsafe impl Send for Ends {}
-// SAFETY: as above.
-unsafe impl Sync for Ends {}
-
 fn reduce<T: Number, J: Join>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     let plan = Plan::new(x.shape, x.strides, axes, out.shape, out.strides);
     if numel(out.shape) == 0 {
@@ -299,7 +287,7 @@ fn reduce<T: Number, J: Join>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     if plan.depth() == 0 {
         return crate::copy::fill(out, J::identity());
     }
-    let ends = Ends { x: x.ptr().cast(), out: out.ptr().cast() };
+    let ends = Ends::of(&x, &out);
     const {
         assert!(size_of::<T>() <= size_of::<Cell>());
     }
@@ -318,10 +306,8 @@ impl Plan {
         let near = |axes: &Axes| axes.last().map_or(usize::MAX, |a| (a.x as usize).wrapping_sub(1));
         // SAFETY: the plan's offsets of the first elements lie within the views.
         let ends = unsafe {
-            Ends {
-                x: ends.x.offset(self.x * loops.size as isize),
-                out: ends.out.offset(self.out * loops.size as isize),
-            }
+            let size = loops.size as isize;
+            ends.offset(self.x * size, self.out * size)
         };
         if near(&self.kept) < near(&self.reduced) {
             columns::reduce(self, ends, loops);

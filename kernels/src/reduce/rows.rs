@@ -1,10 +1,11 @@
 //! Reductions whose nearest elements join one another.
 
-use super::{Axis, BLOCK, Cell, Ends, GRAIN, Join, Loops, Plan, SHARED, Steps};
+use super::{Axis, BLOCK, Cell, GRAIN, Join, Loops, Plan, SHARED, Steps};
 use crate::isa::Isa;
 use crate::par;
 use crate::simd::row::{Lanes64, Pairwise, join_row, read};
 use crate::simd::{self, Number, Task, Vector};
+use crate::view::Ends;
 use std::marker::PhantomData;
 use std::ops::Range;
 
