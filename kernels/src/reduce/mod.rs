@@ -136,8 +136,8 @@ macro_rules! join {
 }
 join! {
     Sum, Avx512, T::ZERO, plus, add;
-    // Rare enough to do without more than one form.
-    Product, Baseline, T::ONE, times, mul;
+    // Too rare to be built for AVX-512 too.
+    Product, Avx2, T::ONE, times, mul;
     Max, Avx512, T::LOWEST, larger, max;
     Min, Avx512, T::HIGHEST, smaller, min;
 }
