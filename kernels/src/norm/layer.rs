@@ -3,7 +3,7 @@
 //!
 //! With `x̂ = (x - mean) r`, `y = x̂ w + b` and `g = gy w`, the gradient is
 //! `gx = r (g - mean(g) - x̂ mean(g x̂))`. RMS norm is the same without the means of
-//! `x` and `g`.
+//! `x` and `g`. There are kernels for `f32` alone.
 
 use super::vector;
 use crate::copy::fill;
@@ -11,18 +11,14 @@ use crate::lines::{Group, Lines, Rows};
 use crate::par;
 use crate::scratch::Scratch;
 use crate::simd::row::{Pairwise, for_vectors, read, sum_row, write};
-use crate::simd::{self, Real, RealTask, RealVector};
-use crate::view::{Dst, Element, Src};
+use crate::simd::{self, RealTask, RealVector};
+use crate::view::{Dst, Src};
 use std::ops::Range;
 
 /// Cost of an element in tenths of a nanosecond.
 const COST: usize = 2;
 /// Rows over which gradients of parameters are summed one after another.
 const ROWS: usize = 64;
-crate::instances::instances!(LayerNormKernels for f32, f64 => {
-    fn layer_norm_kernel(x: Src<Self>, weight: Option<Src<Self>>, bias: Option<Src<Self>>, eps: f64, y: Dst<Self>, mean: Dst<Self>, rstd: Dst<Self>) = layer_norm_of;
-    fn layer_norm_grad_kernel(gy: Src<Self>, x: Src<Self>, mean: Src<Self>, rstd: Src<Self>, weight: Option<Src<Self>>, gx: Option<Dst<Self>>, gweight: Option<Dst<Self>>, gbias: Option<Dst<Self>>) = layer_norm_grad_of;
-});
 
 /// `y = (x - mean) / sqrt(variance + eps) * weight + bias` for each row of
 /// `x: [rows, d]`, without factors or summands that are absent. Also gives the
@@ -31,26 +27,14 @@ crate::instances::instances!(LayerNormKernels for f32, f64 => {
 ///
 /// # Panics
 /// If shapes do not match.
-pub fn layer_norm<T: Real>(
-    x: Src<T>,
-    weight: Option<Src<T>>,
-    bias: Option<Src<T>>,
+pub fn layer_norm(
+    x: Src<f32>,
+    weight: Option<Src<f32>>,
+    bias: Option<Src<f32>>,
     eps: f64,
-    y: Dst<T>,
-    mean: Dst<T>,
-    rstd: Dst<T>,
-) {
-    T::layer_norm_kernel(x, weight, bias, eps, y, mean, rstd)
-}
-
-fn layer_norm_of<T: Real>(
-    x: Src<T>,
-    weight: Option<Src<T>>,
-    bias: Option<Src<T>>,
-    eps: f64,
-    y: Dst<T>,
-    mean: Dst<T>,
-    rstd: Dst<T>,
+    y: Dst<f32>,
+    mean: Dst<f32>,
+    rstd: Dst<f32>,
 ) {
     forward(x, weight, bias, eps, y, Some(mean), rstd);
 }
@@ -60,7 +44,7 @@ fn layer_norm_of<T: Real>(
 ///
 /// # Panics
 /// If shapes do not match.
-pub fn rms_norm<T: Real>(x: Src<T>, weight: Option<Src<T>>, eps: f64, y: Dst<T>, rstd: Dst<T>) {
+pub fn rms_norm(x: Src<f32>, weight: Option<Src<f32>>, eps: f64, y: Dst<f32>, rstd: Dst<f32>) {
     forward(x, weight, None, eps, y, None, rstd);
 }
 
@@ -69,28 +53,15 @@ pub fn rms_norm<T: Real>(x: Src<T>, weight: Option<Src<T>>, eps: f64, y: Dst<T>,
 ///
 /// # Panics
 /// If shapes do not match.
-pub fn layer_norm_grad<T: Real>(
-    gy: Src<T>,
-    x: Src<T>,
-    mean: Src<T>,
-    rstd: Src<T>,
-    weight: Option<Src<T>>,
-    gx: Option<Dst<T>>,
-    gweight: Option<Dst<T>>,
-    gbias: Option<Dst<T>>,
-) {
-    T::layer_norm_grad_kernel(gy, x, mean, rstd, weight, gx, gweight, gbias)
-}
-
-fn layer_norm_grad_of<T: Real>(
-    gy: Src<T>,
-    x: Src<T>,
-    mean: Src<T>,
-    rstd: Src<T>,
-    weight: Option<Src<T>>,
-    gx: Option<Dst<T>>,
-    gweight: Option<Dst<T>>,
-    gbias: Option<Dst<T>>,
+pub fn layer_norm_grad(
+    gy: Src<f32>,
+    x: Src<f32>,
+    mean: Src<f32>,
+    rstd: Src<f32>,
+    weight: Option<Src<f32>>,
+    gx: Option<Dst<f32>>,
+    gweight: Option<Dst<f32>>,
+    gbias: Option<Dst<f32>>,
 ) {
     backward(gy, x, Some(mean), rstd, weight, gx, gweight, gbias);
 }
@@ -100,30 +71,30 @@ fn layer_norm_grad_of<T: Real>(
 ///
 /// # Panics
 /// If shapes do not match.
-pub fn rms_norm_grad<T: Real>(
-    gy: Src<T>,
-    x: Src<T>,
-    rstd: Src<T>,
-    weight: Option<Src<T>>,
-    gx: Option<Dst<T>>,
-    gweight: Option<Dst<T>>,
+pub fn rms_norm_grad(
+    gy: Src<f32>,
+    x: Src<f32>,
+    rstd: Src<f32>,
+    weight: Option<Src<f32>>,
+    gx: Option<Dst<f32>>,
+    gweight: Option<Dst<f32>>,
 ) {
     backward(gy, x, None, rstd, weight, gx, gweight, None);
 }
 
-fn extents<T>(x: &Src<T>) -> (usize, usize) {
+fn extents(x: &Src<f32>) -> (usize, usize) {
     let &[rows, n] = x.shape else { panic!("rows to normalise form a matrix") };
     (rows, n)
 }
 
-fn forward<T: Real>(
-    x: Src<T>,
-    weight: Option<Src<T>>,
-    bias: Option<Src<T>>,
+fn forward(
+    x: Src<f32>,
+    weight: Option<Src<f32>>,
+    bias: Option<Src<f32>>,
     eps: f64,
-    y: Dst<T>,
-    mean: Option<Dst<T>>,
-    rstd: Dst<T>,
+    y: Dst<f32>,
+    mean: Option<Dst<f32>>,
+    rstd: Dst<f32>,
 ) {
     let (rows, n) = extents(&x);
     assert_eq!(x.shape, y.shape, "the output has the input's shape");
@@ -132,7 +103,7 @@ fn forward<T: Real>(
     }
     if n == 0 {
         // The mean of nothing.
-        return mean.iter().chain([&rstd]).for_each(|v| fill(*v, T::of(f64::NAN)));
+        return mean.iter().chain([&rstd]).for_each(|v| fill(*v, f32::NAN));
     }
     // SAFETY: outputs are distinct from parameters.
     let (weight, bias) = unsafe { (weight.map(|w| vector(&w, n)), bias.map(|b| vector(&b, n))) };
@@ -146,7 +117,7 @@ fn forward<T: Real>(
             let to = g.room(1, y.ptr(), n, &mut rooms[1]);
             simd::run_real(Forward {
                 n,
-                eps: T::of(eps),
+                eps: eps as f32,
                 g: &g,
                 x: g.read(0, x.ptr(), n, &mut rooms[0]),
                 y: to,
@@ -161,37 +132,37 @@ fn forward<T: Real>(
 }
 
 /// A group of rows; the operands 2 and 3 of the lines are the statistics.
-struct Forward<'a, T> {
+struct Forward<'a> {
     n: usize,
-    eps: T,
+    eps: f32,
     g: &'a Group<4>,
-    x: Rows<*const T>,
-    y: Rows<*mut T>,
-    weight: Option<*const T>,
-    bias: Option<*const T>,
-    mean: Option<*mut T>,
-    rstd: *mut T,
+    x: Rows<*const f32>,
+    y: Rows<*mut f32>,
+    weight: Option<*const f32>,
+    bias: Option<*const f32>,
+    mean: Option<*mut f32>,
+    rstd: *mut f32,
 }
 
-impl<T: Real> RealTask<T> for Forward<'_, T> {
+impl RealTask<f32> for Forward<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<V: RealVector<Elem = T>>(self) {
+    fn run<V: RealVector<Elem = f32>>(self) {
         let Forward { n, g, weight, bias, .. } = self;
-        let per = T::ONE.over(T::of(n as f64));
+        let per = 1.0 / n as f32;
         for l in 0..g.lines {
             // SAFETY: rows and parameters have `n` elements; the group has offsets
             // for all of its lines.
             unsafe {
                 let (x, y) = (self.x.row(l), self.y.row(l));
-                let mut mean = T::ZERO;
+                let mut mean = 0.0;
                 if let Some(to) = self.mean {
                     let [sum] = sum_row::<V, 1>(
                         n,
                         #[inline(always)]
-                        |i, k| [read(x, i, k, T::ZERO)],
+                        |i, k| [read(x, i, k, 0.0)],
                     );
-                    mean = sum.times(per);
+                    mean = sum * per;
                     *to.offset(g.line(2, l)) = mean;
                 }
                 let m = V::splat(mean);
@@ -203,19 +174,19 @@ impl<T: Real> RealTask<T> for Forward<'_, T> {
                         [d.mul(d)]
                     },
                 );
-                let r = T::ONE.over(squares.fused(per, self.eps).root());
+                let r = 1.0 / squares.mul_add(per, self.eps).sqrt();
                 *self.rstd.offset(g.line(3, l)) = r;
                 let r = V::splat(r);
                 for_vectors(
                     n,
                     #[inline(always)]
                     |i, k| {
-                        let mut v = read::<V>(x, i, k, T::ZERO).sub(m).mul(r);
+                        let mut v = read::<V>(x, i, k, 0.0).sub(m).mul(r);
                         if let Some(w) = weight {
-                            v = v.mul(read(w, i, k, T::ZERO));
+                            v = v.mul(read(w, i, k, 0.0));
                         }
                         if let Some(b) = bias {
-                            v = v.add(read(b, i, k, T::ZERO));
+                            v = v.add(read(b, i, k, 0.0));
                         }
                         write(v, y, i, k);
                     },
@@ -225,15 +196,15 @@ impl<T: Real> RealTask<T> for Forward<'_, T> {
     }
 }
 
-fn backward<T: Real>(
-    gy: Src<T>,
-    x: Src<T>,
-    mean: Option<Src<T>>,
-    rstd: Src<T>,
-    weight: Option<Src<T>>,
-    gx: Option<Dst<T>>,
-    gweight: Option<Dst<T>>,
-    gbias: Option<Dst<T>>,
+fn backward(
+    gy: Src<f32>,
+    x: Src<f32>,
+    mean: Option<Src<f32>>,
+    rstd: Src<f32>,
+    weight: Option<Src<f32>>,
+    gx: Option<Dst<f32>>,
+    gweight: Option<Dst<f32>>,
+    gbias: Option<Dst<f32>>,
 ) {
     let (rows, n) = extents(&x);
     assert_eq!(gy.shape, x.shape, "the gradient has the output's shape");
@@ -253,7 +224,7 @@ fn backward<T: Real>(
     let lines = Lines::new(x.shape, 1, strides, [true, true, gx.is_some(), false, false]);
     let (wants_weight, wants_bias) = (gweight.is_some(), gbias.is_some());
     let block = |range: Range<usize>| {
-        let sums = |wanted| vec![T::ZERO; if wanted { n } else { 0 }];
+        let sums = |wanted| vec![0.0; if wanted { n } else { 0 }];
         let (mut w, mut b) = (sums(wants_weight), sums(wants_bias));
         let mut rooms = [Scratch::default(), Scratch::default(), Scratch::default()];
         // SAFETY: lines lie within the views.
@@ -280,8 +251,8 @@ fn backward<T: Real>(
     // A partial sum for each block of rows; the partial sums join in pairs.
     let parallel = rows * n * COST >= par::SHARE_NS * 10;
     let parts = par::map_blocks(rows, ROWS, parallel, block);
-    let plus = |mut a: Vec<T>, b: Vec<T>| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a = a.plus(b));
+    let plus = |mut a: Vec<f32>, b: Vec<f32>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         a
     };
     let mut totals = Pairwise::new();
@@ -290,7 +261,7 @@ fn backward<T: Real>(
     for (to, sums) in [gweight, gbias].into_iter().zip(total.unwrap_or_default()) {
         for i in 0..to.map_or(0, |_| n) {
             let to = to.expect("not absent when there is something to write");
-            let v = sums.get(i).copied().unwrap_or(T::ZERO);
+            let v = sums.get(i).copied().unwrap_or(0.0);
             // SAFETY: `i` is less than the vector's extent.
             unsafe { *to.ptr().offset(i as isize * to.strides[0]) = v };
         }
@@ -298,25 +269,25 @@ fn backward<T: Real>(
 }
 
 /// A group of rows; the operands 3 and 4 of the lines are the statistics.
-struct Backward<'a, T> {
+struct Backward<'a> {
     n: usize,
     g: &'a Group<5>,
-    gy: Rows<*const T>,
-    x: Rows<*const T>,
-    gx: Option<Rows<*mut T>>,
-    mean: Option<*const T>,
-    rstd: *const T,
-    weight: Option<*const T>,
-    gweight: Option<*mut T>,
-    gbias: Option<*mut T>,
+    gy: Rows<*const f32>,
+    x: Rows<*const f32>,
+    gx: Option<Rows<*mut f32>>,
+    mean: Option<*const f32>,
+    rstd: *const f32,
+    weight: Option<*const f32>,
+    gweight: Option<*mut f32>,
+    gbias: Option<*mut f32>,
 }
 
-impl<T: Real> RealTask<T> for Backward<'_, T> {
+impl RealTask<f32> for Backward<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<V: RealVector<Elem = T>>(self) {
+    fn run<V: RealVector<Elem = f32>>(self) {
         let Backward { n, g, weight, gweight, gbias, .. } = self;
-        let per = T::ONE.over(T::of(n as f64));
+        let per = 1.0 / n as f32;
         for l in 0..g.lines {
             // SAFETY: rows and vectors have `n` elements; the group has offsets for
             // all of its lines.
@@ -324,7 +295,7 @@ impl<T: Real> RealTask<T> for Backward<'_, T> {
                 let (gy, x) = (self.gy.row(l), self.x.row(l));
                 let rstd = *self.rstd.offset(g.line(4, l));
                 let r = V::splat(rstd);
-                let m = V::splat(self.mean.map_or(T::ZERO, |m| *m.offset(g.line(3, l))));
+                let m = V::splat(self.mean.map_or(0.0, |m| *m.offset(g.line(3, l))));
                 if let Some(gx) = self.gx {
                     let gx = gx.row(l);
                     let [sum, dot] = sum_row::<V, 2>(
@@ -332,19 +303,19 @@ impl<T: Real> RealTask<T> for Backward<'_, T> {
                         #[inline(always)]
                         |i, k| {
                             let g = scaled::<V>(gy, weight, i, k);
-                            [g, g.mul(read::<V>(x, i, k, T::ZERO).sub(m))]
+                            [g, g.mul(read::<V>(x, i, k, 0.0).sub(m))]
                         },
                     );
                     // gx = r (g - c) - (x - mean) r³ mean(g (x - mean))
-                    let c = if self.mean.is_some() { sum.times(per) } else { T::ZERO };
-                    let slope = T::ZERO.minus(dot.times(per).times(rstd).times(rstd));
+                    let c = if self.mean.is_some() { sum * per } else { 0.0 };
+                    let slope = -(dot * per * rstd * rstd);
                     let (c, slope) = (V::splat(c), V::splat(slope));
                     parameters::<V>(n, gy, x, m, r, gweight, gbias);
                     for_vectors(
                         n,
                         #[inline(always)]
                         |i, k| {
-                            let d = read::<V>(x, i, k, T::ZERO).sub(m);
+                            let d = read::<V>(x, i, k, 0.0).sub(m);
                             let g: V = scaled(gy, weight, i, k);
                             write(d.fma(slope, g.sub(c)).mul(r), gx, i, k);
                         },
@@ -362,17 +333,17 @@ impl<T: Real> RealTask<T> for Backward<'_, T> {
 /// # Safety
 /// They are there to read.
 #[inline(always)]
-unsafe fn scaled<V: RealVector>(
-    gy: *const V::Elem,
-    weight: Option<*const V::Elem>,
+unsafe fn scaled<V: RealVector<Elem = f32>>(
+    gy: *const f32,
+    weight: Option<*const f32>,
     i: usize,
     k: usize,
 ) -> V {
     // SAFETY: as the caller vouches.
     unsafe {
-        let g = read::<V>(gy, i, k, V::Elem::ZERO);
+        let g = read::<V>(gy, i, k, 0.0);
         match weight {
-            Some(w) => g.mul(read(w, i, k, V::Elem::ZERO)),
+            Some(w) => g.mul(read(w, i, k, 0.0)),
             None => g,
         }
     }
@@ -383,16 +354,16 @@ unsafe fn scaled<V: RealVector>(
 /// # Safety
 /// All are rows of `n` elements.
 #[inline(always)]
-unsafe fn parameters<V: RealVector>(
+unsafe fn parameters<V: RealVector<Elem = f32>>(
     n: usize,
-    gy: *const V::Elem,
-    x: *const V::Elem,
+    gy: *const f32,
+    x: *const f32,
     m: V,
     r: V,
-    gweight: Option<*mut V::Elem>,
-    gbias: Option<*mut V::Elem>,
+    gweight: Option<*mut f32>,
+    gbias: Option<*mut f32>,
 ) {
-    let zero = V::Elem::ZERO;
+    let zero = 0.0;
     // SAFETY: as the caller vouches.
     unsafe {
         if let Some(w) = gweight {

@@ -8,7 +8,7 @@ mod batch;
 mod layer;
 
 pub use batch::{batch_norm, batch_norm_grad, batch_norm_stats};
-pub use layer::{LayerNormKernels, layer_norm, layer_norm_grad, rms_norm, rms_norm_grad};
+pub use layer::{layer_norm, layer_norm_grad, rms_norm, rms_norm_grad};
 
 use crate::view::{Element, Src};
 use std::borrow::Cow;

@@ -137,11 +137,7 @@ pub trait Number:
 
 /// A floating-point number that comes in vectors.
 pub trait Real:
-    Number<V4: RealVector, V3: RealVector>
-    + crate::norm::LayerNormKernels
-    + crate::optim::OptimKernels
-    + crate::pool::PoolKernels
-    + crate::softmax::SoftmaxKernels
+    Number<V4: RealVector, V3: RealVector> + crate::optim::OptimKernels + crate::pool::PoolKernels
 {
     /// The nearest number of this type.
     fn of(v: f64) -> Self;

@@ -4,47 +4,36 @@
 //! nothing overflows; a line of which all elements are negative infinity, or one
 //! positive infinity, gives NaN, as in PyTorch. A kernel that takes an axis wants
 //! at least one dimension; a single number is a line of one.
+//!
+//! There are kernels for `f32` alone: in other types, these functions are composed of
+//! others by whoever needs them.
 
 use crate::copy::fill;
 use crate::lines::{Group, Lines, Rows, without};
 use crate::scratch::Scratch;
 use crate::simd::row::{for_vectors, join_row, read, sum_row, write};
-use crate::simd::{self, Number, Real, RealTask, RealVector, Vector};
+use crate::simd::{self, Number, Real, RealTask, RealVector};
 use crate::view::{Dst, Element, Src};
 use smallvec::SmallVec;
 use std::marker::PhantomData;
 
 /// Cost of an element in tenths of a nanosecond.
 const COST: usize = 3;
-crate::instances::instances!(SoftmaxKernels for f32, f64 => {
-    fn softmax_kernel(x: Src<Self>, axis: usize, out: Dst<Self>) = softmax_of;
-    fn log_softmax_kernel(x: Src<Self>, axis: usize, out: Dst<Self>) = log_softmax_of;
-    fn softmax_grad_kernel(y: Src<Self>, gy: Src<Self>, axis: usize, gx: Dst<Self>) = softmax_grad_of;
-    fn log_softmax_grad_kernel(y: Src<Self>, gy: Src<Self>, axis: usize, gx: Dst<Self>) = log_softmax_grad_of;
-});
 
 /// `out = e^x / sum of e^x` along `axis`. `out` may be `x`.
 ///
 /// # Panics
 /// If the shapes differ or there is no such axis.
-pub fn softmax<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
-    T::softmax_kernel(x, axis, out)
-}
-
-fn softmax_of<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
-    map_rows(Softmax, [x], axis, out);
+pub fn softmax(x: Src<f32>, axis: usize, out: Dst<f32>) {
+    map_rows(rows_of::<Softmax>, &[x], axis, out);
 }
 
 /// `out = x - ln(sum of e^x)` along `axis`. `out` may be `x`.
 ///
 /// # Panics
 /// As [`softmax`].
-pub fn log_softmax<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
-    T::log_softmax_kernel(x, axis, out)
-}
-
-fn log_softmax_of<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
-    map_rows(LogSoftmax, [x], axis, out);
+pub fn log_softmax(x: Src<f32>, axis: usize, out: Dst<f32>) {
+    map_rows(rows_of::<LogSoftmax>, &[x], axis, out);
 }
 
 /// Gradient of [`softmax`] from its result `y` and the gradient `gy` of that:
@@ -52,12 +41,8 @@ fn log_softmax_of<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
 ///
 /// # Panics
 /// As [`softmax`].
-pub fn softmax_grad<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
-    T::softmax_grad_kernel(y, gy, axis, gx)
-}
-
-fn softmax_grad_of<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
-    map_rows(SoftmaxGrad, [y, gy], axis, gx);
+pub fn softmax_grad(y: Src<f32>, gy: Src<f32>, axis: usize, gx: Dst<f32>) {
+    map_rows(rows_of::<SoftmaxGrad>, &[y, gy], axis, gx);
 }
 
 /// Gradient of [`log_softmax`] from its result `y` and the gradient `gy` of that:
@@ -65,12 +50,8 @@ fn softmax_grad_of<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
 ///
 /// # Panics
 /// As [`softmax`].
-pub fn log_softmax_grad<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
-    T::log_softmax_grad_kernel(y, gy, axis, gx)
-}
-
-fn log_softmax_grad_of<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) {
-    map_rows(LogSoftmaxGrad, [y, gy], axis, gx);
+pub fn log_softmax_grad(y: Src<f32>, gy: Src<f32>, axis: usize, gx: Dst<f32>) {
+    map_rows(rows_of::<LogSoftmaxGrad>, &[y, gy], axis, gx);
 }
 
 /// `out = ln(sum of e^x)` along `axis`, which `out` lacks. Infinities count as
@@ -78,11 +59,11 @@ fn log_softmax_grad_of<T: Real>(y: Src<T>, gy: Src<T>, axis: usize, gx: Dst<T>) 
 ///
 /// # Panics
 /// If `out` has not the shape of `x` without `axis`.
-pub fn logsumexp<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
+pub fn logsumexp(x: Src<f32>, axis: usize, out: Dst<f32>) {
     let n = x.shape[axis];
     assert_eq!(without(x.shape, axis)[..], *out.shape, "the axis is reduced");
     if n == 0 {
-        return fill(out, T::LOWEST);
+        return fill(out, f32::LOWEST);
     }
     let mut strides: SmallVec<[isize; 6]> = out.strides.into();
     strides.insert(axis, 0);
@@ -97,60 +78,54 @@ pub fn logsumexp<T: Real>(x: Src<T>, axis: usize, out: Dst<T>) {
 }
 
 /// What is computed for a row of a line's elements.
-trait RowMap<const K: usize>: Copy + Sync {
-    /// Computes `out` from `xs`.
+trait RowMap {
+    /// Computes `out` from one or both of `xs`.
     ///
     /// # Safety
-    /// All are rows of `n` elements; `out` may be one of `xs`.
-    unsafe fn row<V: RealVector<Elem: Real>>(n: usize, xs: [*const V::Elem; K], out: *mut V::Elem);
+    /// Those that it uses and `out` are rows of `n` elements; `out` may be one of `xs`.
+    unsafe fn row<V: RealVector<Elem = f32>>(n: usize, xs: [*const f32; 2], out: *mut f32);
 }
 
 /// A group of rows.
-struct MapRows<'a, T, R, const K: usize> {
-    map: PhantomData<R>,
+struct RowGroup {
     n: usize,
     lines: usize,
-    xs: &'a [Rows<*const T>; K],
-    out: Rows<*mut T>,
+    xs: [Rows<*const f32>; 2],
+    out: Rows<*mut f32>,
 }
 
-impl<T: Real, R: RowMap<K>, const K: usize> RealTask<T> for MapRows<'_, T, R, K> {
+struct MapRows<R>(RowGroup, PhantomData<R>);
+
+impl<R: RowMap> RealTask<f32> for MapRows<R> {
     type Out = ();
     #[inline(always)]
-    fn run<V: RealVector<Elem = T>>(self) {
-        for l in 0..self.lines {
+    fn run<V: RealVector<Elem = f32>>(self) {
+        let RowGroup { n, lines, xs, out } = self.0;
+        for l in 0..lines {
             // SAFETY: each group has rows for all of its lines.
-            unsafe {
-                let mut xs = [std::ptr::null(); K];
-                for k in 0..K {
-                    xs[k] = self.xs[k].row(l);
-                }
-                R::row::<V>(self.n, xs, self.out.row(l));
-            }
+            unsafe { R::row::<V>(n, [xs[0].row(l), xs[1].row(l)], out.row(l)) };
         }
     }
 }
 
-fn map_rows<T: Real, R: RowMap<K>, const K: usize>(
-    _: R,
-    xs: [Src<T>; K],
-    axis: usize,
-    out: Dst<T>,
-) {
+fn rows_of<R: RowMap>(g: RowGroup) {
+    simd::run_real(MapRows(g, PhantomData::<R>));
+}
+
+/// Applies `f` to the lines of one or two operands.
+fn map_rows(f: fn(RowGroup), xs: &[Src<f32>], axis: usize, out: Dst<f32>) {
     xs.iter().for_each(|x| assert_eq!(x.shape, out.shape, "operands have one shape"));
     let n = out.shape[axis];
-    let strides: [&[isize]; 3] = std::array::from_fn(|k| match k {
-        0 => out.strides,
-        k => xs.get(k - 1).map_or(out.strides, |x| x.strides),
-    });
+    let (first, second) = (xs[0], xs.get(1));
+    let strides = [out.strides, first.strides, second.map_or(out.strides, |x| x.strides)];
     let lines = Lines::new(out.shape, axis, strides, [true; 3]);
     lines.for_groups(n * COST, |g, [room, rooms @ ..]: &mut [Scratch; 3]| {
         // SAFETY: lines lie within the views.
         unsafe {
             let to = g.room(0, out.ptr(), n, room);
-            let from = std::array::from_fn(|k| g.read(k + 1, xs[k].ptr(), n, &mut rooms[k]));
-            let map = PhantomData::<R>;
-            simd::run_real(MapRows { map, n, lines: g.lines, xs: &from, out: to });
+            let a = g.read(1, first.ptr(), n, &mut rooms[0]);
+            let b = second.map_or(a, |x| g.read(2, x.ptr(), n, &mut rooms[1]));
+            f(RowGroup { n, lines: g.lines, xs: [a, b], out: to });
             g.put(0, out.ptr(), n, to);
         }
     });
@@ -161,8 +136,8 @@ fn map_rows<T: Real, R: RowMap<K>, const K: usize>(
 /// # Safety
 /// They are there to read.
 #[inline(always)]
-unsafe fn largest<V: Vector>(n: usize, x: *const V::Elem) -> V::Elem {
-    let lowest = V::Elem::LOWEST;
+unsafe fn largest<V: RealVector<Elem = f32>>(n: usize, x: *const f32) -> f32 {
+    let lowest = f32::LOWEST;
     let [m] = join_row::<V, 1>(
         n,
         lowest,
@@ -176,16 +151,11 @@ unsafe fn largest<V: Vector>(n: usize, x: *const V::Elem) -> V::Elem {
     m
 }
 
-#[derive(Clone, Copy)]
 struct Softmax;
 
-impl RowMap<1> for Softmax {
+impl RowMap for Softmax {
     #[inline(always)]
-    unsafe fn row<V: RealVector<Elem: Real>>(
-        n: usize,
-        [x]: [*const V::Elem; 1],
-        out: *mut V::Elem,
-    ) {
+    unsafe fn row<V: RealVector<Elem = f32>>(n: usize, [x, _]: [*const f32; 2], out: *mut f32) {
         // SAFETY: rows of `n` elements.
         unsafe {
             let m = V::splat(largest::<V>(n, x));
@@ -193,60 +163,50 @@ impl RowMap<1> for Softmax {
                 n,
                 #[inline(always)]
                 |i, k| {
-                    let e = read::<V>(x, i, k, V::Elem::LOWEST).sub(m).exp();
+                    let e = read::<V>(x, i, k, f32::LOWEST).sub(m).exp();
                     write(e, out, i, k);
                     [e]
                 },
             );
-            let scale = V::splat(V::Elem::ONE.over(sum));
+            let scale = V::splat(f32::ONE.over(sum));
             for_vectors(
                 n,
                 #[inline(always)]
-                |i, k| write(read::<V>(out, i, k, V::Elem::ZERO).mul(scale), out, i, k),
+                |i, k| write(read::<V>(out, i, k, f32::ZERO).mul(scale), out, i, k),
             );
         }
     }
 }
 
-#[derive(Clone, Copy)]
 struct LogSoftmax;
 
-impl RowMap<1> for LogSoftmax {
+impl RowMap for LogSoftmax {
     #[inline(always)]
-    unsafe fn row<V: RealVector<Elem: Real>>(
-        n: usize,
-        [x]: [*const V::Elem; 1],
-        out: *mut V::Elem,
-    ) {
+    unsafe fn row<V: RealVector<Elem = f32>>(n: usize, [x, _]: [*const f32; 2], out: *mut f32) {
         // SAFETY: rows of `n` elements.
         unsafe {
             let m = V::splat(largest::<V>(n, x));
             let [sum] = sum_row::<V, 1>(
                 n,
                 #[inline(always)]
-                |i, k| [read::<V>(x, i, k, V::Elem::LOWEST).sub(m).exp()],
+                |i, k| [read::<V>(x, i, k, f32::LOWEST).sub(m).exp()],
             );
             let log = V::splat(sum.logarithm());
             for_vectors(
                 n,
                 #[inline(always)]
-                |i, k| write(read::<V>(x, i, k, V::Elem::ZERO).sub(m).sub(log), out, i, k),
+                |i, k| write(read::<V>(x, i, k, f32::ZERO).sub(m).sub(log), out, i, k),
             );
         }
     }
 }
 
-#[derive(Clone, Copy)]
 struct SoftmaxGrad;
 
-impl RowMap<2> for SoftmaxGrad {
+impl RowMap for SoftmaxGrad {
     #[inline(always)]
-    unsafe fn row<V: RealVector<Elem: Real>>(
-        n: usize,
-        [y, gy]: [*const V::Elem; 2],
-        gx: *mut V::Elem,
-    ) {
-        let zero = V::Elem::ZERO;
+    unsafe fn row<V: RealVector<Elem = f32>>(n: usize, [y, gy]: [*const f32; 2], gx: *mut f32) {
+        let zero = f32::ZERO;
         // SAFETY: rows of `n` elements.
         unsafe {
             let [dot] = sum_row::<V, 1>(
@@ -267,17 +227,12 @@ impl RowMap<2> for SoftmaxGrad {
     }
 }
 
-#[derive(Clone, Copy)]
 struct LogSoftmaxGrad;
 
-impl RowMap<2> for LogSoftmaxGrad {
+impl RowMap for LogSoftmaxGrad {
     #[inline(always)]
-    unsafe fn row<V: RealVector<Elem: Real>>(
-        n: usize,
-        [y, gy]: [*const V::Elem; 2],
-        gx: *mut V::Elem,
-    ) {
-        let zero = V::Elem::ZERO;
+    unsafe fn row<V: RealVector<Elem = f32>>(n: usize, [y, gy]: [*const f32; 2], gx: *mut f32) {
+        let zero = f32::ZERO;
         // SAFETY: rows of `n` elements.
         unsafe {
             let [sum] = sum_row::<V, 1>(
@@ -298,29 +253,29 @@ impl RowMap<2> for LogSoftmaxGrad {
     }
 }
 
-struct LogSumExp<'a, T> {
+struct LogSumExp<'a> {
     n: usize,
-    rows: Rows<*const T>,
+    rows: Rows<*const f32>,
     g: &'a Group<2>,
-    out: *mut T,
+    out: *mut f32,
 }
 
-impl<T: Real> RealTask<T> for LogSumExp<'_, T> {
+impl RealTask<f32> for LogSumExp<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<V: RealVector<Elem = T>>(self) {
+    fn run<V: RealVector<Elem = f32>>(self) {
         for l in 0..self.g.lines {
             // SAFETY: each group has rows of `n` elements for all of its lines.
             unsafe {
                 let x = self.rows.row(l);
                 let m = largest::<V>(self.n, x);
                 // An infinite maximum would turn itself into NaN.
-                let m = if m.f64().is_infinite() { T::ZERO } else { m };
+                let m = if m.is_infinite() { f32::ZERO } else { m };
                 let shift = V::splat(m);
                 let [sum] = sum_row::<V, 1>(
                     self.n,
                     #[inline(always)]
-                    |i, k| [read::<V>(x, i, k, T::LOWEST).sub(shift).exp()],
+                    |i, k| [read::<V>(x, i, k, f32::LOWEST).sub(shift).exp()],
                 );
                 *self.out.offset(self.g.line(1, l)) = m.plus(sum.logarithm());
             }

@@ -13,7 +13,7 @@ mod source;
 
 use crate::dim::Dims;
 use crate::op::{Build, TensorType, TypeRef, check_view, decompose, infer, infer_first};
-use crate::{Array, Device, Op, OpError};
+use crate::{Array, DType, Device, Op, OpError};
 use smallvec::SmallVec;
 
 /// The results of an op.
@@ -195,6 +195,15 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. } => {
             pointwise::exec(op, inputs, outs[0])
         }
+        // Their kernels are for f32 alone.
+        Op::Softmax { .. }
+        | Op::SoftmaxGrad { .. }
+        | Op::LayerNorm { .. }
+        | Op::LayerNormGrad { .. }
+            if outs[0].dtype() == DType::F64 =>
+        {
+            by_decomposition(op, inputs, outs[0])
+        }
         Op::Reduce { .. }
         | Op::ArgReduce { .. }
         | Op::Scan { .. }
@@ -227,7 +236,6 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
 
 /// Runs a half-precision op in f32 and rounds the results once.
 fn in_f32(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
-    use crate::DType;
     let wide = inputs
         .iter()
         .map(|a| {

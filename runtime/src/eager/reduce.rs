@@ -71,24 +71,13 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
                 for_number!(n, run)
             });
         }
-        Op::Softmax { axis, log } => match (x.dtype(), log) {
-            (DType::F32, false) => softmax::softmax::<f32>(x.src(), *axis, out.dst()),
-            (DType::F32, true) => softmax::log_softmax::<f32>(x.src(), *axis, out.dst()),
-            (_, false) => softmax::softmax::<f64>(x.src(), *axis, out.dst()),
-            (_, true) => softmax::log_softmax::<f64>(x.src(), *axis, out.dst()),
-        },
+        Op::Softmax { axis, log } => {
+            let f = if *log { softmax::log_softmax } else { softmax::softmax };
+            f(x.src(), *axis, out.dst());
+        }
         Op::SoftmaxGrad { axis, log } => {
-            let g = inputs[1];
-            match (x.dtype(), log) {
-                (DType::F32, false) => {
-                    softmax::softmax_grad::<f32>(x.src(), g.src(), *axis, out.dst());
-                }
-                (DType::F32, true) => {
-                    softmax::log_softmax_grad::<f32>(x.src(), g.src(), *axis, out.dst());
-                }
-                (_, false) => softmax::softmax_grad::<f64>(x.src(), g.src(), *axis, out.dst()),
-                (_, true) => softmax::log_softmax_grad::<f64>(x.src(), g.src(), *axis, out.dst()),
-            }
+            let f = if *log { softmax::log_softmax_grad } else { softmax::softmax_grad };
+            f(x.src(), inputs[1].src(), *axis, out.dst());
         }
         Op::LayerNorm { dims, eps } => layer_norm(*dims, eps.get(), inputs, out)?,
         Op::LayerNormGrad { dims, eps } => layer_norm_grad(*dims, eps.get(), inputs, out)?,
@@ -214,24 +203,15 @@ fn layer_norm(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Result<(
     let y = x.empty_like()?;
     // Written densely, and in place where the output is dense.
     let target = if out.is_contiguous() { out.view(x.shape()).unwrap_or(y) } else { y };
-    macro_rules! run {
-        ($t:ty) => {
-            norm::layer_norm::<$t>(
-                x.src(),
-                affine.first().map(Array::src),
-                affine.get(1).map(Array::src),
-                eps,
-                target.dst(),
-                mean.dst(),
-                rstd.dst(),
-            )
-        };
-    }
-    if x.dtype() == DType::F32 {
-        run!(f32)
-    } else {
-        run!(f64)
-    }
+    norm::layer_norm(
+        x.src(),
+        affine.first().map(Array::src),
+        affine.get(1).map(Array::src),
+        eps,
+        target.dst(),
+        mean.dst(),
+        rstd.dst(),
+    );
     finish(&target, out)
 }
 
@@ -242,27 +222,18 @@ fn layer_norm_grad(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Res
     let mean = Array::empty(&x.shape()[..1], x.dtype())?;
     let rstd = mean.empty_like()?;
     let gx = x.empty_like()?;
-    macro_rules! run {
-        ($t:ty) => {{
-            // The statistics again: cheaper than keeping them for every layer.
-            norm::layer_norm::<$t>(x.src(), None, None, eps, gx.dst(), mean.dst(), rstd.dst());
-            norm::layer_norm_grad::<$t>(
-                gy.src(),
-                x.src(),
-                mean.src(),
-                rstd.src(),
-                weight.as_ref().map(Array::src),
-                Some(gx.dst()),
-                None,
-                None,
-            )
-        }};
-    }
-    if x.dtype() == DType::F32 {
-        run!(f32)
-    } else {
-        run!(f64)
-    }
+    // The statistics again: cheaper than keeping them for every layer.
+    norm::layer_norm(x.src(), None, None, eps, gx.dst(), mean.dst(), rstd.dst());
+    norm::layer_norm_grad(
+        gy.src(),
+        x.src(),
+        mean.src(),
+        rstd.src(),
+        weight.as_ref().map(Array::src),
+        Some(gx.dst()),
+        None,
+        None,
+    );
     finish(&gx, out)
 }
 
