@@ -113,7 +113,7 @@ fn in_loops(g: &Graph, n: NodeId) -> Result<(), String> {
     if supports(&inst, dtype, arg) {
         Ok(())
     } else {
-        Err(format!("`{}` on {arg} is left to the eager kernel", op.name()))
+        Err(format!("`{}` on {arg} is left to the library", op.name()))
     }
 }
 
@@ -165,7 +165,7 @@ impl Fuser<'_> {
                     Err(why) => (Sort::Library, why),
                 }
             }
-            _ => (Sort::Library, format!("`{}` runs by the eager kernel", op.name())),
+            _ => (Sort::Library, format!("`{}` runs by a library kernel", op.name())),
         }
     }
 
@@ -179,13 +179,13 @@ impl Fuser<'_> {
         dtype: DType,
     ) -> Result<(), String> {
         if !keep {
-            return Err("a reduction that drops its axes runs by the eager kernel".into());
+            return Err("a reduction that drops its axes runs by a library kernel".into());
         }
         if !matches!(kind, ReduceKind::Sum | ReduceKind::Prod | ReduceKind::Max | ReduceKind::Min) {
-            return Err(format!("`{}` runs by the eager kernel", kind.name()));
+            return Err(format!("`{}` runs by a library kernel", kind.name()));
         }
         if !dtype.is_float() || dtype.is_half() {
-            return Err(format!("a reduction of {dtype} runs by the eager kernel"));
+            return Err(format!("a reduction of {dtype} runs by a library kernel"));
         }
         let first = x.len() - axes.len();
         if axes.iter().any(|&a| a < first) || axes.is_empty() {
@@ -194,7 +194,7 @@ impl Fuser<'_> {
         let hints = self.g.hints();
         let size = |d: &[Dim]| d.iter().map(|d| d.eval(&hints).unwrap_or(1)).product::<usize>();
         if size(&x[first..]) > LONG_ROW && size(&x[..first]) < 8 {
-            return Err("few long rows: the eager kernel shares them among threads".into());
+            return Err("few long rows: the library kernel shares them among threads".into());
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Fuser<'_> {
             return Err("fusion is off".into());
         }
         let joined = match (&self.cluster(c).sort, sort) {
-            (Sort::Library, _) => return Err("that is an eager kernel".into()),
+            (Sort::Library, _) => return Err("that is a library kernel".into()),
             (_, Sort::Contract { .. }) => {
                 return Err("a contraction reads its operands from memory".into());
             }

@@ -9,7 +9,7 @@ use crate::graph::{Graph, Kind, NodeId, Value};
 use rustc_hash::FxHashMap;
 use sinter_runtime::op::Act;
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
-use sinter_runtime::{Array, DType, Dim, Extent, Op};
+use sinter_runtime::{Array, DType, Dim, Extent, Op, eager};
 
 /// A constant as it will lie in the program's constants.
 #[derive(Clone, Debug)]
@@ -163,23 +163,11 @@ impl<'a> Lowering<'a> {
                     }
                 }
             }
+            // One element in memory, however large the array.
             Kind::Op(Op::Full { value, dtype, shape }) => {
-                let fixed: Option<Vec<usize>> = shape.iter().map(Extent::known).collect();
-                match fixed {
-                    Some(s) => {
-                        // One element in memory, however large the array.
-                        let one = Array::scalar(*value, *dtype)?;
-                        let wide: Vec<Dim> = s.into_iter().map(Dim::of).collect();
-                        let at = self.store(Stored::Array(one));
-                        at.broadcast(&wide)
-                    }
-                    None => {
-                        let op = Op::Full { value: *value, dtype: *dtype, shape: shape.clone() };
-                        let out = self.result(v);
-                        self.library(op, &[], std::slice::from_ref(&out));
-                        out
-                    }
-                }
+                let shape = shape.clone();
+                let one = Array::scalar(*value, *dtype)?;
+                self.store(Stored::Array(one)).broadcast(&shape)
             }
             _ => return Err(PlanError::Internal(format!("value {v:?} was not computed"))),
         };
@@ -255,6 +243,10 @@ impl<'a> Lowering<'a> {
         let results: Vec<Located> = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }))
             .collect();
+        let types: Vec<DType> = operands.iter().map(|o| o.dtype).collect();
+        if !eager::is_library(&op, &types, results[0].dtype) {
+            return Err(PlanError::Internal(format!("`{op}` has no form as code or kernel")));
+        }
         self.library(op, &operands, &results);
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod fuse;
 mod layout;
+mod legalize;
 mod loops;
 mod lower;
 mod pack;
@@ -77,6 +78,8 @@ fn check(g: &Graph, pass: &'static str) -> Result<(), PlanError> {
 pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
     let mut g = graph.clone();
     prepare::number_groups(&mut g);
+    legalize::legalize(&mut g)?;
+    check(&g, "legalizing types")?;
     prepare::expand(&mut g)?;
     check(&g, "expanding composites")?;
     prepare::fold_constants(&mut g)?;

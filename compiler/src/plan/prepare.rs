@@ -120,7 +120,7 @@ fn fill(g: &Graph, v: Value) -> Result<Array, OpError> {
 }
 
 /// Expands composites that no kernel takes as they are. What stays whole: products
-/// and convolutions with a bias or ReLU, and normalisations along axes that the
+/// and convolutions with a bias or ReLU, and softmax along an axis that the
 /// generated row kernels do not reach.
 ///
 /// # Errors
@@ -143,15 +143,14 @@ fn must_expand(g: &Graph, n: NodeId) -> bool {
     }
     let x = g.type_of(operands[0]);
     let rank = x.shape.len();
-    let rows = x.dtype == DType::F32;
     match op {
+        // Kernels apply a bias and ReLU in registers; other activations are generated
+        // code on the finished tile.
         Op::MatMul { act } | Op::Conv { act, .. } => {
-            // Kernels apply a bias and ReLU in registers; other activations are
-            // generated code on the finished tile.
-            !matches!(act, Act::None | Act::Relu) || (x.dtype != DType::F32 && *act != Act::None)
+            x.dtype != DType::F32 || !matches!(act, Act::None | Act::Relu)
         }
-        Op::Softmax { axis, .. } | Op::SoftmaxGrad { axis, .. } => rows && *axis + 1 == rank,
-        Op::LayerNorm { .. } | Op::LayerNormGrad { .. } => rows,
+        // In one pass over memory, where row kernels would make several.
+        Op::Softmax { axis, .. } => x.dtype != DType::F32 || *axis + 1 == rank,
         Op::Dropout { .. } => false,
         _ => true,
     }

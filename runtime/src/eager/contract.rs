@@ -1,6 +1,6 @@
 //! Matrix products, convolutions and pooling.
 
-use super::{by_decomposition, layout};
+use super::layout;
 use crate::op::{Act, PoolKind};
 use crate::{Array, DType, Op, OpError};
 use sinter_kernels::conv::{self, ConvParams};
@@ -93,6 +93,15 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
     }
 }
 
+/// Whether a product or convolution with these results has a kernel that applies
+/// what comes after it, too.
+pub(super) fn has_kernel(act: Act, operands: usize, dtype: DType) -> bool {
+    match dtype {
+        DType::F32 => kernel_act(act).is_some(),
+        _ => act == Act::None && operands == 2,
+    }
+}
+
 fn kernel_act(act: Act) -> Option<gemm::Act> {
     match act {
         Act::None => Some(gemm::Act::None),
@@ -107,11 +116,7 @@ fn bias_values(b: Option<&&Array>) -> Result<Option<Vec<f32>>, OpError> {
 }
 
 fn matmul(op: &Op, act: Act, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
-    let plain = inputs.len() == 2 && act == Act::None;
     let act = kernel_act(act);
-    if !plain && (out.dtype() != DType::F32 || act.is_none()) {
-        return by_decomposition(op, inputs, out);
-    }
     let (a, b) = (inputs[0], inputs[1]);
     let rank = out.rank();
     let (m, n) = (out.shape()[rank - 2], out.shape()[rank - 1]);
@@ -182,10 +187,10 @@ fn convolution(
             conv::conv2d_f32(x.src(), w.src(), out.dst(), params, &ep);
             Ok(())
         }
-        (DType::F64, _) if inputs.len() == 2 && act == Act::None => {
+        (DType::F64, _) => {
             conv::conv2d_f64(x.src(), w.src(), out.dst(), params);
             Ok(())
         }
-        _ => by_decomposition(op, inputs, out),
+        (d, _) => Err(OpError::unsupported(op.name(), format!("operands of type {d}"))),
     }
 }

@@ -7,14 +7,19 @@
 mod contract;
 mod index;
 mod layout;
+mod normalize;
 mod pointwise;
 mod reduce;
 mod source;
 
 use crate::dim::Dims;
-use crate::op::{Build, TensorType, TypeRef, check_view, decompose, infer, infer_first};
-use crate::{Array, DType, Device, Op, OpError};
+use crate::op::{
+    Build, ReduceKind, ScatterKind, TensorType, TypeRef, check_view, decompose, infer, infer_first,
+};
+use crate::{Array, DType, Device, Extent, Op, OpError};
 use smallvec::SmallVec;
+
+pub use reduce::adds_in;
 
 /// The results of an op.
 pub type Outputs = SmallVec<[Array; 1]>;
@@ -86,6 +91,28 @@ fn types<'a>(inputs: &[&'a Array]) -> SmallVec<[TypeRef<'a>; 4]> {
 /// As [`run`], and when an output has the wrong type, overlaps itself or is
 /// read-only.
 pub fn run_into(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    write_into(op, inputs, outs, exec)
+}
+
+/// [`run_into`] for ops that [`is_library`] admits, and views, which are copied.
+///
+/// # Errors
+/// As [`run_into`], and for any other op.
+pub fn run_library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    if !op.is_view() {
+        let operands: SmallVec<[DType; 4]> = inputs.iter().map(|a| a.dtype()).collect();
+        let admitted = outs.first().is_some_and(|o| is_library(op, &operands, o.dtype()));
+        if !admitted {
+            return Err(OpError::unsupported(op.name(), "a compiled program generates its code"));
+        }
+    }
+    write_into(op, inputs, outs, library)
+}
+
+/// How an op is executed once its types are known to fit.
+type Exec = fn(&Op, &[&Array], &[&Array]) -> Result<(), OpError>;
+
+fn write_into(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result<(), OpError> {
     check_devices(op, inputs)?;
     let results = infer(op, &types(inputs))?;
     let fits = results.len() == outs.len()
@@ -124,12 +151,12 @@ pub fn run_into(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpErr
             .map(|a| if unsafe_overlap(a) { layout::copy_of(a) } else { Ok((*a).clone()) })
             .collect::<Result<SmallVec<[Array; 4]>, _>>()?;
         let refs: SmallVec<[&Array; 4]> = safe.iter().collect();
-        return exec_or_copy(op, &refs, outs);
+        return exec_or_copy(op, &refs, outs, exec);
     }
-    exec_or_copy(op, inputs, outs)
+    exec_or_copy(op, inputs, outs, exec)
 }
 
-fn exec_or_copy(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+fn exec_or_copy(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result<(), OpError> {
     if op.is_view() {
         let v = layout::view(op, inputs[0])?;
         layout::copy(&v, outs[0]);
@@ -178,7 +205,7 @@ fn computes(op: &Op) -> bool {
             | Op::Concat { .. }
             | Op::Gather { .. }
             | Op::IndexSelect { .. }
-            | Op::Scatter { kind: crate::op::ScatterKind::Set, .. }
+            | Op::Scatter { kind: ScatterKind::Set, .. }
     )
 }
 
@@ -189,30 +216,93 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         return in_f32(op, inputs, outs);
     }
     match op {
-        Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Dropout { .. } => {
-            source::exec(op, inputs, outs[0])
-        }
+        Op::Full { .. } | Op::Iota { .. } => source::count(op, outs[0]),
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. } => {
             pointwise::exec(op, inputs, outs[0])
         }
-        // Their kernels are for f32 alone.
+        Op::Reduce { .. } | Op::Scan { .. } => {
+            let dtype = reduce::adds_in(op, inputs[0].dtype(), outs[0].dtype());
+            library(op, &[&pointwise::in_type(inputs[0], dtype)?], outs)
+        }
         Op::Softmax { .. }
         | Op::SoftmaxGrad { .. }
         | Op::LayerNorm { .. }
         | Op::LayerNormGrad { .. }
-            if outs[0].dtype() == DType::F64 =>
+            if outs[0].dtype() == DType::F32 =>
+        {
+            normalize::exec(op, inputs, outs[0])
+        }
+        Op::Softmax { .. }
+        | Op::SoftmaxGrad { .. }
+        | Op::LayerNorm { .. }
+        | Op::LayerNormGrad { .. }
+        | Op::Attention { .. } => by_decomposition(op, inputs, outs[0]),
+        Op::MatMul { act } | Op::Conv { act, .. }
+            if op.is_composite(inputs.len())
+                && !contract::has_kernel(*act, inputs.len(), outs[0].dtype()) =>
         {
             by_decomposition(op, inputs, outs[0])
+        }
+        _ => library(op, inputs, outs),
+    }
+}
+
+/// Whether a compiled program may leave the op to [`run_library`], for operands and
+/// results of these types: ops whose loops are worth a kernel of their own, which
+/// generated code calls. Everything else is generated, and not even linked into a
+/// program that does nothing but run artifacts.
+pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> bool {
+    let half = operands.iter().any(|d| d.is_half()) || result.is_half();
+    let Some(&x) = operands.first() else { return matches!(op, Op::Random { .. }) && !half };
+    match op {
+        Op::Binary(b) => b.divides_integers() && !x.is_float() && x != DType::Bool,
+        Op::Cast { .. } => half && (x == DType::F32 || result == DType::F32),
+        Op::SliceAssign { .. }
+        | Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Gather { .. }
+        | Op::IndexSelect { .. }
+        | Op::Scatter { kind: ScatterKind::Set, .. } => true,
+        _ if half => op.is_view(),
+        Op::Reduce { kind: ReduceKind::Any | ReduceKind::All, .. } => x == DType::Bool,
+        Op::Reduce { .. } | Op::Scan { .. } => x == result,
+        Op::Softmax { .. } => x == DType::F32,
+        Op::MatMul { act } | Op::Conv { act, .. } => {
+            contract::has_kernel(*act, operands.len(), result)
+        }
+        Op::Unary(_)
+        | Op::Compare(_)
+        | Op::Select {}
+        | Op::Full { .. }
+        | Op::Iota { .. }
+        | Op::SoftmaxGrad { .. }
+        | Op::LayerNorm { .. }
+        | Op::LayerNormGrad { .. }
+        | Op::Attention { .. } => false,
+        _ => true,
+    }
+}
+
+/// The kernels of [`is_library`]. Types and shapes are checked already.
+fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    match op {
+        Op::Binary(b) if b.divides_integers() && !outs[0].dtype().is_float() => {
+            pointwise::by_integers(*b, inputs[0], inputs[1], outs[0])
+        }
+        Op::Cast { .. } if pointwise::cast_half(inputs[0], outs[0]) => Ok(()),
+        Op::Random { .. } | Op::Dropout { .. } => {
+            source::draw(op, inputs, outs[0]);
+            Ok(())
         }
         Op::Reduce { .. }
         | Op::ArgReduce { .. }
         | Op::Scan { .. }
         | Op::Sort { .. }
-        | Op::TopK { .. }
-        | Op::Softmax { .. }
-        | Op::SoftmaxGrad { .. }
-        | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. } => reduce::exec(op, inputs, outs),
+        | Op::TopK { .. } => reduce::exec(op, inputs, outs),
+        Op::Softmax { axis, log } if outs[0].dtype() == DType::F32 => {
+            normalize::softmax(*axis, *log, inputs[0], outs[0]);
+            Ok(())
+        }
         Op::SliceAssign { .. } | Op::Pad { .. } | Op::Concat { .. } => {
             layout::exec(op, inputs, outs[0])
         }
@@ -225,12 +315,7 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         | Op::ConvWeightGrad { .. }
         | Op::Pool { .. }
         | Op::PoolGrad { .. } => contract::exec(op, inputs, outs[0]),
-        Op::Attention { .. } => by_decomposition(op, inputs, outs[0]),
-        Op::Reshape { .. }
-        | Op::Permute { .. }
-        | Op::Broadcast { .. }
-        | Op::Slice { .. }
-        | Op::Flip { .. } => unreachable!("views are handled before"),
+        _ => Err(OpError::unsupported(op.name(), "a compiled program generates its code")),
     }
 }
 

@@ -197,15 +197,6 @@ fn on_bool(op: BinaryOp) -> BinaryOp {
 }
 
 fn binary(op: BinaryOp, a: &Array, b: &Array, out: &Array) -> Result<(), OpError> {
-    let divides = matches!(op, BinaryOp::Rem | BinaryOp::FloorDiv);
-    let by_zero = AtomicBool::new(false);
-    let int = |x: i64, y: i64| {
-        if divides && y == 0 {
-            by_zero.store(true, Ordering::Relaxed);
-            return 0;
-        }
-        op.eval_int(x, y)
-    };
     match a.dtype() {
         DType::F32 => match binary_f32(op) {
             Some(f) => run2(f, a, b, out),
@@ -219,21 +210,40 @@ fn binary(op: BinaryOp, a: &Array, b: &Array, out: &Array) -> Result<(), OpError
         },
         DType::I64 => match binary_i64(op) {
             Some(f) => run2(f, a, b, out),
-            None => run2_with(20, a, b, out, int),
+            None => return by_integers(op, a, b, out),
         },
         DType::I32 => match binary_i32(op) {
             Some(f) => run2(f, a, b, out),
-            None => run2_with(20, a, b, out, |x: i32, y: i32| int(x.into(), y.into()) as i32),
+            None => return by_integers(op, a, b, out),
         },
         DType::U8 => match binary_u8(op) {
             Some(f) => run2(f, a, b, out),
-            None => run2_with(20, a, b, out, |x: u8, y: u8| int(x.into(), y.into()) as u8),
+            None => return by_integers(op, a, b, out),
         },
         DType::Bool => match binary_u8(on_bool(op)) {
             Some(f) => run2(f, a, b, out),
             None => return Err(OpError::unsupported(op.name(), "no kernel for bool")),
         },
         DType::F16 | DType::BF16 => unreachable!("half precision is widened before"),
+    }
+    Ok(())
+}
+
+/// Ops on integers that have no loop of their own, and those that can fail.
+pub(super) fn by_integers(op: BinaryOp, a: &Array, b: &Array, out: &Array) -> Result<(), OpError> {
+    let divides = op.divides_integers();
+    let by_zero = AtomicBool::new(false);
+    let int = |x: i64, y: i64| {
+        if divides && y == 0 {
+            by_zero.store(true, Ordering::Relaxed);
+            return 0;
+        }
+        op.eval_int(x, y)
+    };
+    match a.dtype() {
+        DType::I64 => run2_with(20, a, b, out, int),
+        DType::I32 => run2_with(20, a, b, out, |x: i32, y: i32| int(x.into(), y.into()) as i32),
+        _ => run2_with(20, a, b, out, |x: u8, y: u8| int(x.into(), y.into()) as u8),
     }
     if by_zero.into_inner() {
         return Err(OpError::value(op.name(), "integer division by zero"));
@@ -275,6 +285,19 @@ fn cast(x: &Array, out: &Array) {
             with_number!(out.dtype(), U => copies::cast(x.src::<T>(), out.dst::<U>()));
         }
     });
+}
+
+/// Converts between f32 and half precision; nothing else.
+pub(super) fn cast_half(x: &Array, out: &Array) -> bool {
+    use half::{bf16, f16};
+    match (x.dtype(), out.dtype()) {
+        (DType::F32, DType::F16) => copies::cast(x.src::<f32>(), out.dst::<f16>()),
+        (DType::F32, DType::BF16) => copies::cast(x.src::<f32>(), out.dst::<bf16>()),
+        (DType::F16, DType::F32) => copies::cast(x.src::<f16>(), out.dst::<f32>()),
+        (DType::BF16, DType::F32) => copies::cast(x.src::<bf16>(), out.dst::<f32>()),
+        _ => return false,
+    }
+    true
 }
 
 /// The values in another type; the array itself where it has that type.

@@ -1,11 +1,22 @@
-//! Reductions, scans, sorting, softmax and normalisation.
+//! Reductions, scans and sorting.
 
 use crate::dim::Shape;
 use crate::op::{ArgKind, ReduceKind, ScanKind};
 use crate::{Array, DType, Op, OpError};
-use sinter_kernels::{norm, reduce as k, scan, softmax, sort};
+use sinter_kernels::{reduce as k, scan, sort};
 use smallvec::SmallVec;
 
+/// The type that the operand of a reduction or scan is converted to before it is
+/// joined, given its own and the result's; its own for other ops.
+pub fn adds_in<D>(op: &Op<D>, x: DType, out: DType) -> DType {
+    match op {
+        Op::Reduce { kind: ReduceKind::Any | ReduceKind::All, .. } => DType::Bool,
+        Op::Reduce { .. } | Op::Scan { .. } => out,
+        _ => x,
+    }
+}
+
+/// The operand is of type [`adds_in`].
 pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
     let (x, out) = (inputs[0], outs[0]);
     match op {
@@ -25,11 +36,10 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
             });
         }
         Op::Scan { kind, axis, reverse } => {
-            let wide = super::pointwise::in_type(x, out.dtype())?;
             let (from, to) = if *reverse {
-                (wide.flip(&[*axis]), out.flip(&[*axis]))
+                (x.flip(&[*axis]), out.flip(&[*axis]))
             } else {
-                (wide, out.clone())
+                (x.clone(), out.clone())
             };
             macro_rules! run {
                 ($t:ty) => {
@@ -71,16 +81,6 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
                 for_number!(n, run)
             });
         }
-        Op::Softmax { axis, log } => {
-            let f = if *log { softmax::log_softmax } else { softmax::softmax };
-            f(x.src(), *axis, out.dst());
-        }
-        Op::SoftmaxGrad { axis, log } => {
-            let f = if *log { softmax::log_softmax_grad } else { softmax::softmax_grad };
-            f(x.src(), inputs[1].src(), *axis, out.dst());
-        }
-        Op::LayerNorm { dims, eps } => layer_norm(*dims, eps.get(), inputs, out)?,
-        Op::LayerNormGrad { dims, eps } => layer_norm_grad(*dims, eps.get(), inputs, out)?,
         _ => unreachable!("{} reduces nothing", op.name()),
     }
     Ok(())
@@ -139,14 +139,12 @@ fn reduce(kind: ReduceKind, axes: &[usize], x: &Array, out: &Array) -> Result<()
         marked[a] = true;
     }
     if matches!(kind, ReduceKind::Any | ReduceKind::All) {
-        let b = super::pointwise::in_type(x, DType::Bool)?;
         match kind {
-            ReduceKind::Any => k::any(b.src(), &marked, flat.dst()),
-            _ => k::all(b.src(), &marked, flat.dst()),
+            ReduceKind::Any => k::any(x.src(), &marked, flat.dst()),
+            _ => k::all(x.src(), &marked, flat.dst()),
         }
         return Ok(());
     }
-    let x = super::pointwise::in_type(x, out.dtype())?;
     macro_rules! total {
         ($t:ty) => {
             match kind {
@@ -170,79 +168,5 @@ fn reduce(kind: ReduceKind, axes: &[usize], x: &Array, out: &Array) -> Result<()
         (ReduceKind::Sum | ReduceKind::Prod, _) => total!(i64),
         (_, d) => numbers(d, |n| for_number!(n, extreme)),
     }
-    Ok(())
-}
-
-/// An array as rows of its last `dims` dimensions: [rows, d].
-fn as_rows(x: &Array, dims: usize) -> Result<Array, OpError> {
-    let lead = x.rank() - dims;
-    let d: usize = x.shape()[lead..].iter().product();
-    let rows: usize = x.shape()[..lead].iter().product();
-    match x.view(&[rows, d]) {
-        Some(v) => Ok(v),
-        None => {
-            Ok(super::layout::copy_of(x)?.view(&[rows, d]).expect("a dense array has any shape"))
-        }
-    }
-}
-
-fn flat(x: &Array) -> Result<Array, OpError> {
-    let n = x.numel();
-    match x.view(&[n]) {
-        Some(v) => Ok(v),
-        None => Ok(super::layout::copy_of(x)?.view(&[n]).expect("a dense array has any shape")),
-    }
-}
-
-fn layer_norm(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
-    let x = as_rows(inputs[0], dims)?;
-    let affine: SmallVec<[Array; 2]> =
-        inputs[1..].iter().map(|a| flat(a)).collect::<Result<_, _>>()?;
-    let mean = Array::empty(&x.shape()[..1], x.dtype())?;
-    let rstd = mean.empty_like()?;
-    let y = x.empty_like()?;
-    // Written densely, and in place where the output is dense.
-    let target = if out.is_contiguous() { out.view(x.shape()).unwrap_or(y) } else { y };
-    norm::layer_norm(
-        x.src(),
-        affine.first().map(Array::src),
-        affine.get(1).map(Array::src),
-        eps,
-        target.dst(),
-        mean.dst(),
-        rstd.dst(),
-    );
-    finish(&target, out)
-}
-
-fn layer_norm_grad(dims: usize, eps: f64, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
-    let x = as_rows(inputs[0], dims)?;
-    let gy = as_rows(inputs[1], dims)?;
-    let weight = inputs.get(2).map(|w| flat(w)).transpose()?;
-    let mean = Array::empty(&x.shape()[..1], x.dtype())?;
-    let rstd = mean.empty_like()?;
-    let gx = x.empty_like()?;
-    // The statistics again: cheaper than keeping them for every layer.
-    norm::layer_norm(x.src(), None, None, eps, gx.dst(), mean.dst(), rstd.dst());
-    norm::layer_norm_grad(
-        gy.src(),
-        x.src(),
-        mean.src(),
-        rstd.src(),
-        weight.as_ref().map(Array::src),
-        Some(gx.dst()),
-        None,
-        None,
-    );
-    finish(&gx, out)
-}
-
-/// Puts a dense result where it belongs, unless it was computed there.
-fn finish(dense: &Array, out: &Array) -> Result<(), OpError> {
-    if dense.block().same(out.block()) {
-        return Ok(());
-    }
-    let shaped = dense.view(out.shape()).expect("a dense array has any shape");
-    super::layout::copy(&shaped, out);
     Ok(())
 }

@@ -1,4 +1,6 @@
 //! Ops that make arrays from nothing, and dropout.
+//!
+//! [`count`] fills with numbers that are known, [`draw`] with random ones.
 
 use super::layout;
 use crate::op::RandomKind;
@@ -6,7 +8,7 @@ use crate::{Array, DType, Op, OpError, with_number};
 use sinter_kernels::copy as copies;
 use sinter_kernels::rng::Philox;
 
-pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
+pub(super) fn count(op: &Op, out: &Array) -> Result<(), OpError> {
     match op {
         Op::Full { value, dtype, .. } => {
             let one = Array::scalar(*value, *dtype)?;
@@ -27,6 +29,13 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
             let line = line.view(&shape).and_then(|l| l.broadcast_to(out.shape()));
             layout::copy(&line.expect("a line of ones and n repeats to any shape"), out);
         }
+        _ => unreachable!("{} makes nothing from nothing", op.name()),
+    }
+    Ok(())
+}
+
+pub(super) fn draw(op: &Op, inputs: &[&Array], out: &Array) {
+    match op {
         Op::Random { kind, seed, offset, .. } => {
             let g = Philox::new(*seed);
             match (kind, out.dtype()) {
@@ -52,7 +61,6 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
                 g.dropout::<f64>(*offset, p.get(), x.src(), out.dst());
             }
         }
-        _ => unreachable!("{} makes nothing from nothing", op.name()),
+        _ => unreachable!("{} draws nothing", op.name()),
     }
-    Ok(())
 }

@@ -311,6 +311,11 @@ impl BinaryOp {
         }
     }
 
+    /// Whether it divides, and so fails on integers where the divisor is zero.
+    pub fn divides_integers(self) -> bool {
+        matches!(self, BinaryOp::Rem | BinaryOp::FloorDiv)
+    }
+
     /// The value for integer operands. Division by zero and such are refused
     /// before; shifts beyond the width give what infinitely many bits would.
     pub fn eval_int(self, a: i64, b: i64) -> i64 {

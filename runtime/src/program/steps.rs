@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
                     .collect::<Result<SmallVec<[Array; 2]>, _>>()?;
                 let args: SmallVec<[&Array; 4]> = args.iter().collect();
                 let outs: SmallVec<[&Array; 2]> = outs.iter().collect();
-                eager::run_into(&op, &args, &outs)
+                eager::run_library(&op, &args, &outs)
             }
             Step::Contract { .. } => self.contract(step, frame, hook),
         }

@@ -11,44 +11,15 @@ use cranelift::prelude::*;
 use sinter_runtime::op::{BinaryOp, CompareOp, ReduceKind, UnaryOp};
 use sinter_runtime::{DType, Scalar};
 
-/// Whether this path can hold values of a type and compute the op on them; if not,
-/// the op runs by the eager kernel.
+/// Whether this path can hold values of these types and compute the op on them; if
+/// not, a library kernel does.
 pub fn supports(inst: &Inst, dtype: DType, operand: DType) -> bool {
-    let ok = |d: DType| !d.is_half();
-    if !ok(dtype) || !ok(operand) {
+    if dtype.is_half() || operand.is_half() {
         return false;
     }
     match inst {
-        // Division by zero must be reported; the eager kernels do.
-        Inst::Binary(op, ..) if !operand.is_float() => !matches!(
-            op,
-            BinaryOp::Rem
-                | BinaryOp::FloorDiv
-                | BinaryOp::Pow
-                | BinaryOp::Shl
-                | BinaryOp::Shr
-                | BinaryOp::Div
-                | BinaryOp::Atan2
-        ),
-        Inst::Binary(op, ..) => !matches!(
-            op,
-            BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl | BinaryOp::Shr
-        ),
-        Inst::Unary(op, _) => match operand {
-            DType::F32 | DType::F64 => *op != UnaryOp::BitNot,
-            DType::Bool => matches!(op, UnaryOp::LogicalNot | UnaryOp::BitNot),
-            _ => {
-                matches!(
-                    op,
-                    UnaryOp::Neg
-                        | UnaryOp::Abs
-                        | UnaryOp::Square
-                        | UnaryOp::Relu
-                        | UnaryOp::LogicalNot
-                        | UnaryOp::BitNot
-                ) && !(operand == DType::U8 && matches!(op, UnaryOp::Abs | UnaryOp::Relu))
-            }
-        },
+        // Division by zero must be reported.
+        Inst::Binary(op, ..) => operand.is_float() || !op.divides_integers(),
         _ => true,
     }
 }
@@ -327,6 +298,12 @@ fn library(f: &mut Func<'_>, slot: i32, args: &[Value], ty: Type) -> Value {
 /// Offsets in [`sinter_runtime::program::Table`].
 const UNARY: i32 = 16;
 const BINARY: i32 = 24;
+const BINARY_INT: i32 = 32;
+
+/// An op's number in the functions of the table.
+fn number<O: PartialEq>(all: &[O], op: O) -> i64 {
+    all.iter().position(|o| *o == op).expect("every op is listed") as i64
+}
 
 fn unary(f: &mut Func<'_>, op: UnaryOp, from: DType, x: Value) -> Value {
     match op {
@@ -339,6 +316,9 @@ fn unary(f: &mut Func<'_>, op: UnaryOp, from: DType, x: Value) -> Value {
             return c;
         }
         UnaryOp::BitNot => return f.b.ins().bnot(x),
+        UnaryOp::IsNan | UnaryOp::IsInf | UnaryOp::IsFinite if !from.is_float() => {
+            return f.b.ins().iconst(types::I8, i64::from(op == UnaryOp::IsFinite));
+        }
         UnaryOp::IsNan | UnaryOp::IsInf | UnaryOp::IsFinite => {
             let a = f.b.ins().fabs(x);
             let inf = constant(f, Scalar::Float(f64::INFINITY), from);
@@ -369,20 +349,28 @@ fn unary(f: &mut Func<'_>, op: UnaryOp, from: DType, x: Value) -> Value {
             UnaryOp::Trunc => f.b.ins().trunc(x),
             UnaryOp::Round => f.b.ins().nearest(x),
             _ => {
-                let i = UnaryOp::ALL.iter().position(|o| *o == op).expect("every op is listed");
-                let i = f.int(i as i64);
+                let i = f.int(number(UnaryOp::ALL, op));
                 library(f, UNARY, &[i, x], types::F64)
             }
         },
         _ => match op {
             UnaryOp::Neg => f.b.ins().ineg(x),
             UnaryOp::Square => f.b.ins().imul(x, x),
-            UnaryOp::Abs => f.b.ins().iabs(x),
-            // `supports` admits nothing else on integers.
-            _ => {
+            UnaryOp::Abs if from != DType::U8 => f.b.ins().iabs(x),
+            UnaryOp::Relu if from != DType::U8 => {
                 let zero = constant(f, Scalar::Int(0), from);
                 f.b.ins().smax(x, zero)
             }
+            UnaryOp::Sign => {
+                let zero = constant(f, Scalar::Int(0), from);
+                let above = compare(f, CompareOp::Gt, from, x, zero);
+                let below = compare(f, CompareOp::Lt, from, x, zero);
+                let (above, below) =
+                    (convert(f, above, DType::Bool, from), convert(f, below, DType::Bool, from));
+                f.b.ins().isub(above, below)
+            }
+            // Whole and, where it matters, unsigned already.
+            _ => x,
         },
     }
 }
@@ -404,8 +392,7 @@ fn binary(f: &mut Func<'_>, op: BinaryOp, dtype: DType, a: Value, b: Value) -> V
             Mul => f.b.ins().fmul(a, b),
             Div => f.b.ins().fdiv(a, b),
             _ => {
-                let i = BinaryOp::ALL.iter().position(|o| *o == op).expect("every op is listed");
-                let i = f.int(i as i64);
+                let i = f.int(number(BinaryOp::ALL, op));
                 library(f, BINARY, &[i, a, b], types::F64)
             }
         },
@@ -427,13 +414,19 @@ fn binary(f: &mut Func<'_>, op: BinaryOp, dtype: DType, a: Value, b: Value) -> V
                 And => f.b.ins().band(a, b),
                 Or => f.b.ins().bor(a, b),
                 Xor => f.b.ins().bxor(a, b),
-                // Gate; `supports` admits nothing else.
-                _ => {
+                Gate => {
                     let cc =
                         if signed { IntCC::SignedGreaterThan } else { IntCC::UnsignedGreaterThan };
                     let zero = constant(f, Scalar::Int(0), dtype);
                     let c = f.b.ins().icmp(cc, b, zero);
                     f.b.ins().select(c, a, zero)
+                }
+                _ => {
+                    let i = f.int(number(BinaryOp::ALL, op));
+                    let (a, b) =
+                        (convert(f, a, dtype, DType::I64), convert(f, b, dtype, DType::I64));
+                    let r = library(f, BINARY_INT, &[i, a, b], types::I64);
+                    convert(f, r, DType::I64, dtype)
                 }
             }
         }
