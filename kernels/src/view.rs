@@ -15,8 +15,6 @@ pub unsafe trait Element:
     + PartialEq
     + std::fmt::Debug
     + crate::copy::CastKernels
-    + crate::index::GatherKernels
-    + crate::index::ScatterKernels
     + crate::pointwise::ChoiceKernels
     + 'static
 {
@@ -60,6 +58,53 @@ pub struct Dst<'a, T> {
     life: PhantomData<&'a Block>,
 }
 
+/// A view of elements of which only the size is known: enough to move them. One
+/// kernel then serves all types of a size, and its driver all types.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<'a> {
+    ptr: *mut u8,
+    /// Bytes of an element.
+    pub(crate) size: usize,
+    pub(crate) shape: &'a [usize],
+    pub(crate) strides: &'a [isize],
+    life: PhantomData<&'a Block>,
+}
+
+impl<'a> Raw<'a> {
+    /// Address of the first element. Writing through it is the kernel's duty to
+    /// justify.
+    #[inline]
+    pub(crate) fn ptr(&self) -> *mut u8 {
+        self.ptr
+    }
+}
+
+/// `with_size!(size, T => …)`: `T` is the unsigned integer of so many bytes.
+macro_rules! with_size {
+    ($size:expr, $t:ident => $body:expr) => {
+        match $size {
+            1 => {
+                type $t = u8;
+                $body
+            }
+            2 => {
+                type $t = u16;
+                $body
+            }
+            4 => {
+                type $t = u32;
+                $body
+            }
+            8 => {
+                type $t = u64;
+                $body
+            }
+            size => unreachable!("no element has {size} bytes"),
+        }
+    };
+}
+pub(crate) use with_size;
+
 // SAFETY: views hold plain numbers; kernels split the index space among threads
 // so that no element is written by two.
 unsafe impl<T: Element> Send for Src<'_, T> {}
@@ -69,6 +114,10 @@ unsafe impl<T: Element> Sync for Src<'_, T> {}
 unsafe impl<T: Element> Send for Dst<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Element> Sync for Dst<'_, T> {}
+// SAFETY: as above.
+unsafe impl Send for Raw<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Raw<'_> {}
 
 /// Where an operand and a result begin, for code that is the same for all types.
 #[derive(Clone, Copy)]
@@ -235,6 +284,14 @@ impl<'a, T: Element> Src<'a, T> {
         self.ptr
     }
 
+    /// The same view of elements without a type.
+    #[inline]
+    pub(crate) fn raw(&self) -> Raw<'a> {
+        let ptr = self.ptr.cast_mut().cast();
+        let (shape, strides) = (self.shape, self.strides);
+        Raw { ptr, size: size_of::<T>(), shape, strides, life: PhantomData }
+    }
+
     /// Number of elements.
     #[inline]
     pub fn numel(&self) -> usize {
@@ -311,6 +368,14 @@ impl<'a, T: Element> Dst<'a, T> {
     #[inline]
     pub fn ptr(&self) -> *mut T {
         self.ptr
+    }
+
+    /// The same view of elements without a type.
+    #[inline]
+    pub(crate) fn raw(&self) -> Raw<'a> {
+        let ptr = self.ptr.cast();
+        let (shape, strides) = (self.shape, self.strides);
+        Raw { ptr, size: size_of::<T>(), shape, strides, life: PhantomData }
     }
 
     /// Number of elements.

@@ -3,14 +3,9 @@
 use super::{GRAIN, IndexError, Negative, check, resolve};
 use crate::par;
 use crate::strided::Walk;
-use crate::view::{Dst, Element, Src, numel};
-use half::{bf16, f16};
+use crate::view::{Dst, Element, Raw, Src, numel, with_size};
 use smallvec::SmallVec;
 use std::ops::Range;
-crate::instances::instances!(GatherKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
-    fn gather_kernel(x: Src<Self>, axis: usize, index: Src<i64>, negative: Negative, out: Dst<Self>) -> Result<(), IndexError> = gather_of;
-    fn index_select_kernel(x: Src<Self>, axis: usize, index: Src<i64>, negative: Negative, out: Dst<Self>) -> Result<(), IndexError> = index_select_of;
-});
 
 /// `out[…, i, …] = x[…, index[…, i, …], …]`: `i`, and what `index` gives, stand at
 /// `axis`. In the other axes `x` is at least as large as `index`.
@@ -27,19 +22,9 @@ pub fn gather<T: Element>(
     negative: Negative,
     out: Dst<T>,
 ) -> Result<(), IndexError> {
-    T::gather_kernel(x, axis, index, negative, out)
-}
-
-fn gather_of<T: Element>(
-    x: Src<T>,
-    axis: usize,
-    index: Src<i64>,
-    negative: Negative,
-    out: Dst<T>,
-) -> Result<(), IndexError> {
     assert_eq!(index.shape, out.shape, "one index for each element of the output");
     check(index, x.shape[axis], negative)?;
-    read(x, axis, index, index.strides, out);
+    read(x.raw(), axis, index, index.strides, out.raw());
     Ok(())
 }
 
@@ -59,19 +44,9 @@ pub fn index_select<T: Element>(
     negative: Negative,
     out: Dst<T>,
 ) -> Result<(), IndexError> {
-    T::index_select_kernel(x, axis, index, negative, out)
-}
-
-fn index_select_of<T: Element>(
-    x: Src<T>,
-    axis: usize,
-    index: Src<i64>,
-    negative: Negative,
-    out: Dst<T>,
-) -> Result<(), IndexError> {
     let strides = across(&index, axis, out.shape);
     check(index, x.shape[axis], negative)?;
-    read(x, axis, index, &strides, out);
+    read(x.raw(), axis, index, &strides, out.raw());
     Ok(())
 }
 
@@ -85,42 +60,68 @@ pub(super) fn across(index: &Src<i64>, axis: usize, shape: &[usize]) -> SmallVec
 
 /// Reads by indices that are known to be in range; `strides` are those of `index` in
 /// the shape of `out`.
-fn read<T: Element>(x: Src<T>, axis: usize, index: Src<i64>, strides: &[isize], out: Dst<T>) {
+fn read(x: Raw, axis: usize, index: Src<i64>, strides: &[isize], out: Raw) {
     assert_eq!(x.shape.len(), out.shape.len(), "operands have the same number of axes");
     let inside = (0..x.shape.len()).all(|d| d == axis || x.shape[d] >= out.shape[d]);
     assert!(inside, "{:?} does not hold what {:?} wants", x.shape, out.shape);
     if numel(out.shape) == 0 {
         return;
     }
-    let (size, step) = (x.shape[axis], x.strides[axis]);
     let mut origins: SmallVec<[isize; 6]> = x.strides.into();
     origins[axis] = 0;
     let walk = Walk::new(out.shape, [&origins, strides, out.strides]);
-    let (len, [sx, si, so]) = (walk.row_len(), walk.row_strides());
-    let row = |[ox, oi, oo]: [isize; 3], r: Range<usize>| {
+    let (len, steps) = (walk.row_len(), walk.row_strides());
+    let by = Line { size: x.shape[axis], step: x.strides[axis], steps };
+    let line: ReadLine = with_size!(x.size, T => read_line::<T>);
+    let row = |at: [isize; 3], r: Range<usize>| {
         // SAFETY: the walk stays within `index` and `out`; checked indices, and
         // extents that suffice in the other axes, stay within `x`.
-        unsafe {
-            let (x, index) = (x.ptr().offset(ox), index.ptr().offset(oi));
-            let out = out.ptr().offset(oo);
-            if (sx, si, so) == (1, 0, 1) {
-                let from = x.offset(resolve(*index, size) * step).add(r.start);
-                std::ptr::copy_nonoverlapping(from, out.add(r.start), r.len());
-            } else {
-                for i in r {
-                    let i = i as isize;
-                    let j = resolve(*index.offset(i * si), size);
-                    *out.offset(i * so) = *x.offset(i * sx + j * step);
-                }
-            }
-        }
+        unsafe { line(x, index, out, at, r, by) }
     };
-    let grain = if si == 0 { GRAIN * 8 } else { GRAIN };
+    let grain = if steps[1] == 0 { GRAIN * 8 } else { GRAIN };
     if walk.rows() == 1 {
         par::for_range(len, grain, |r| row([0; 3], r));
     } else {
         par::for_range(walk.rows(), grain.div_ceil(len), |rows| {
             walk.for_rows(rows, |at| row(at, 0..len));
         });
+    }
+}
+
+/// How a line of the output is read: the size of the axis and the distance along it
+/// in `x`, and how far `x`, `index` and `out` move on with each element.
+#[derive(Clone, Copy)]
+struct Line {
+    size: usize,
+    step: isize,
+    steps: [isize; 3],
+}
+
+type ReadLine = unsafe fn(Raw, Src<i64>, Raw, [isize; 3], Range<usize>, Line);
+
+/// # Safety
+/// `T` has the size of the operands' elements, which lie within them.
+unsafe fn read_line<T: Copy>(
+    x: Raw,
+    index: Src<i64>,
+    out: Raw,
+    [ox, oi, oo]: [isize; 3],
+    r: Range<usize>,
+    Line { size, step, steps: [sx, si, so] }: Line,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let (x, out) = (x.ptr().cast::<T>().offset(ox), out.ptr().cast::<T>().offset(oo));
+        let index = index.ptr().offset(oi);
+        if (sx, si, so) == (1, 0, 1) {
+            let from = x.offset(resolve(*index, size) * step).add(r.start);
+            std::ptr::copy_nonoverlapping(from, out.add(r.start), r.len());
+        } else {
+            for i in r {
+                let i = i as isize;
+                let j = resolve(*index.offset(i * si), size);
+                *out.offset(i * so) = *x.offset(i * sx + j * step);
+            }
+        }
     }
 }

@@ -9,11 +9,11 @@ mod gather;
 mod mask;
 mod scatter;
 
-pub use gather::{GatherKernels, gather, index_select};
+pub use gather::{gather, index_select};
 pub use mask::{count_nonzero, masked_scatter, masked_select, nonzero};
 pub use scatter::{
-    Combine, CombineKernels, ScatterKernels, embedding_grad, index_combine, index_copy, one_hot,
-    scatter, scatter_combine,
+    Combine, CombineKernels, embedding_grad, index_combine, index_copy, one_hot, scatter,
+    scatter_combine,
 };
 
 use crate::par;

@@ -7,8 +7,7 @@ use crate::lines::without;
 use crate::par;
 use crate::simd::{Number, vectorize};
 use crate::strided::Walk;
-use crate::view::{Dst, Element, Src, numel};
-use half::{bf16, f16};
+use crate::view::{Dst, Element, Raw, Src, numel, with_size};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -24,10 +23,27 @@ pub enum Combine {
     /// The smaller; NaN where either is NaN.
     Min,
 }
-crate::instances::instances!(ScatterKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
-    fn scatter_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>) -> Result<(), IndexError> = scatter_of;
-    fn index_copy_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>) -> Result<(), IndexError> = index_copy_of;
+crate::instances::instances!(CombineKernels for f32, f64, i64, i32, u8 => {
+    fn combining(how: Combine) -> WriteLines = combining_of;
 });
+
+fn combining_of<T: Number>(how: Combine) -> WriteLines {
+    macro_rules! joining {
+        ($join:ident) => {{
+            unsafe fn lines<T: Number>(lines: Lines, lanes: Range<usize>) {
+                // SAFETY: as the caller vouches.
+                unsafe { join_lines(lines, lanes, T::$join) }
+            }
+            lines::<T>
+        }};
+    }
+    match how {
+        Combine::Add => joining!(plus),
+        Combine::Multiply => joining!(times),
+        Combine::Max => joining!(larger),
+        Combine::Min => joining!(smaller),
+    }
+}
 
 /// `out[…, index[…, i, …], …] = x[…, i, …]`: `i`, and what `index` gives, stand at
 /// `axis`. In the other axes `out` is at least as large as `index`. Of several
@@ -45,25 +61,11 @@ pub fn scatter<T: Element>(
     negative: Negative,
     x: Src<T>,
 ) -> Result<(), IndexError> {
-    T::scatter_kernel(out, axis, index, negative, x)
-}
-
-fn scatter_of<T: Element>(
-    out: Dst<T>,
-    axis: usize,
-    index: Src<i64>,
-    negative: Negative,
-    x: Src<T>,
-) -> Result<(), IndexError> {
     assert_eq!(index.shape, x.shape, "one index for each element that is written");
     check(index, out.shape[axis], negative)?;
-    write(out, axis, index, index.strides, x, |_, new| new);
+    set(out, axis, index, index.strides, x);
     Ok(())
 }
-crate::instances::instances!(CombineKernels for f32, f64, i64, i32, u8 => {
-    fn scatter_combine_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>, how: Combine) -> Result<(), IndexError> = scatter_combine_of;
-    fn index_combine_kernel(out: Dst<Self>, axis: usize, index: Src<i64>, negative: Negative, x: Src<Self>, how: Combine) -> Result<(), IndexError> = index_combine_of;
-});
 
 /// As [`scatter`], but joins what is there and each element that goes there, in
 /// order.
@@ -81,20 +83,9 @@ pub fn scatter_combine<T: Number>(
     x: Src<T>,
     how: Combine,
 ) -> Result<(), IndexError> {
-    T::scatter_combine_kernel(out, axis, index, negative, x, how)
-}
-
-fn scatter_combine_of<T: Number>(
-    out: Dst<T>,
-    axis: usize,
-    index: Src<i64>,
-    negative: Negative,
-    x: Src<T>,
-    how: Combine,
-) -> Result<(), IndexError> {
     assert_eq!(index.shape, x.shape, "one index for each element that is written");
     check(index, out.shape[axis], negative)?;
-    combine(out, axis, index, index.strides, x, how);
+    write(out.raw(), axis, index, index.strides, x.raw(), T::combining(how));
     Ok(())
 }
 
@@ -114,19 +105,9 @@ pub fn index_copy<T: Element>(
     negative: Negative,
     x: Src<T>,
 ) -> Result<(), IndexError> {
-    T::index_copy_kernel(out, axis, index, negative, x)
-}
-
-fn index_copy_of<T: Element>(
-    out: Dst<T>,
-    axis: usize,
-    index: Src<i64>,
-    negative: Negative,
-    x: Src<T>,
-) -> Result<(), IndexError> {
     let strides = across(&index, axis, x.shape);
     check(index, out.shape[axis], negative)?;
-    write(out, axis, index, &strides, x, |_, new| new);
+    set(out, axis, index, &strides, x);
     Ok(())
 }
 
@@ -147,20 +128,9 @@ pub fn index_combine<T: Number>(
     x: Src<T>,
     how: Combine,
 ) -> Result<(), IndexError> {
-    T::index_combine_kernel(out, axis, index, negative, x, how)
-}
-
-fn index_combine_of<T: Number>(
-    out: Dst<T>,
-    axis: usize,
-    index: Src<i64>,
-    negative: Negative,
-    x: Src<T>,
-    how: Combine,
-) -> Result<(), IndexError> {
     let strides = across(&index, axis, x.shape);
     check(index, out.shape[axis], negative)?;
-    combine(out, axis, index, &strides, x, how);
+    write(out.raw(), axis, index, &strides, x.raw(), T::combining(how));
     Ok(())
 }
 
@@ -182,7 +152,7 @@ pub fn embedding_grad<T: Number>(
     let strides = across(&index, 0, gy.shape);
     check(index, gtable.shape[0], Negative::Refused)?;
     fill(gtable, T::ZERO);
-    combine(gtable, 0, index, &strides, gy, Combine::Add);
+    write(gtable.raw(), 0, index, &strides, gy.raw(), T::combining(Combine::Add));
     if let Some(row) = padding {
         assert!(row < gtable.shape[0], "the padding is a row of the table");
         for i in 0..gtable.shape[1] as isize {
@@ -226,44 +196,36 @@ pub fn one_hot<T: Number>(index: Src<i64>, out: Dst<T>) -> Result<(), IndexError
     Ok(())
 }
 
-fn combine<T: Number>(
-    out: Dst<T>,
-    axis: usize,
-    index: Src<i64>,
-    strides: &[isize],
-    x: Src<T>,
-    how: Combine,
-) {
-    match how {
-        Combine::Add => write(out, axis, index, strides, x, T::plus),
-        Combine::Multiply => write(out, axis, index, strides, x, T::times),
-        Combine::Max => write(out, axis, index, strides, x, T::larger),
-        Combine::Min => write(out, axis, index, strides, x, T::smaller),
-    }
+fn set<T: Element>(out: Dst<T>, axis: usize, index: Src<i64>, strides: &[isize], x: Src<T>) {
+    let lines: WriteLines = with_size!(size_of::<T>(), B => set_lines::<B>);
+    write(out.raw(), axis, index, strides, x.raw(), lines);
 }
 
-/// Lines along `axis`: the `n` elements of a line are written in order, different
-/// lines by any thread.
+/// Lines along the axis that lie in one row: the `n` elements of a line are written in
+/// order, different lines by any thread.
+#[doc(hidden)]
 #[derive(Clone, Copy)]
-struct Plan {
+pub struct Lines {
+    out: *mut u8,
+    index: *const i64,
+    x: *const u8,
     n: usize,
+    /// Elements of the axis.
     size: usize,
     /// Distances along the axis, and from line to line, in `out`, `index` and `x`.
     step: [isize; 3],
     lane: [isize; 3],
 }
 
+/// Writes those of the lines that are in the range.
+///
+/// Unsafe: all the elements that it reaches are there and of its type, those of `out`
+/// to write.
+type WriteLines = unsafe fn(Lines, Range<usize>);
+
 /// Writes by indices that are known to be in range; `strides` are those of `index` in
-/// the shape of `x`.
-#[inline(always)]
-fn write<T: Element>(
-    out: Dst<T>,
-    axis: usize,
-    index: Src<i64>,
-    strides: &[isize],
-    x: Src<T>,
-    join: impl Fn(T, T) -> T + Copy + Sync,
-) {
+/// the shape of `x`. `f` is for the type of the elements.
+fn write(out: Raw, axis: usize, index: Src<i64>, strides: &[isize], x: Raw, f: WriteLines) {
     assert_eq!(x.shape.len(), out.shape.len(), "operands have the same number of axes");
     let inside = (0..x.shape.len()).all(|d| d == axis || x.shape[d] <= out.shape[d]);
     assert!(inside, "{:?} does not hold what {:?} brings", out.shape, x.shape);
@@ -274,22 +236,19 @@ fn write<T: Element>(
     let rest: [SmallVec<[isize; 6]>; 3] = all.map(|s| without(s, axis));
     let shape = without(x.shape, axis);
     let walk = Walk::new(&shape, [&rest[0], &rest[1], &rest[2]]);
-    let plan = Plan {
-        n: x.shape[axis],
-        size: out.shape[axis],
-        step: all.map(|s| s[axis]),
-        lane: walk.row_strides(),
-    };
-    let lanes = walk.row_len();
+    let (lanes, lane) = (walk.row_len(), walk.row_strides());
+    let (n, size, step) = (x.shape[axis], out.shape[axis], all.map(|s| s[axis]));
+    let bytes = x.size as isize;
     let piece = |[oo, oi, ox]: [isize; 3], lanes: Range<usize>| {
         // SAFETY: the walk stays within `index` and `x`; checked indices, and extents
         // that suffice in the other axes, stay within `out`.
         unsafe {
-            let (out, index) = (out.ptr().offset(oo), index.ptr().offset(oi));
-            write_lines(out, index, x.ptr().offset(ox), plan, lanes, join);
+            let (out, x) = (out.ptr().offset(oo * bytes), x.ptr().offset(ox * bytes));
+            let index = index.ptr().offset(oi);
+            f(Lines { out, index, x, n, size, step, lane }, lanes);
         }
     };
-    let line_cost = plan.n * if plan.lane[1] == 0 { 1 } else { 8 };
+    let line_cost = n * if lane[1] == 0 { 1 } else { 8 };
     let grain = (GRAIN * 8).div_ceil(line_cost);
     if walk.rows() == 1 {
         // At least a few cache lines for each thread.
@@ -301,53 +260,91 @@ fn write<T: Element>(
     }
 }
 
+impl Lines {
+    /// Whether all lines have the same indices and lie side by side, so that slices go
+    /// from place to place.
+    fn are_slices(&self) -> bool {
+        self.lane == [1, 0, 1]
+    }
+
+    /// Calls `f(to, from)` for line zero's element of each slice.
+    ///
+    /// # Safety
+    /// As for [`WriteLines`]; the lines are slices.
+    #[inline(always)]
+    unsafe fn for_slices<T>(self, f: impl Fn(*mut T, *const T)) {
+        let [so, si, sx] = self.step;
+        for i in 0..self.n as isize {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let j = resolve(*self.index.offset(i * si), self.size);
+                f(self.out.cast::<T>().offset(j * so), self.x.cast::<T>().offset(i * sx));
+            }
+        }
+    }
+
+    /// Joins what is there and each element that goes there.
+    ///
+    /// # Safety
+    /// As for [`WriteLines`].
+    #[inline(always)]
+    unsafe fn one_by_one<T: Copy>(self, lanes: Range<usize>, join: impl Fn(T, T) -> T) {
+        let Lines { n, size, step: [so, si, sx], lane: [lo, li, lx], .. } = self;
+        // Inside, what is nearer in memory.
+        let lanes_inside = lo.abs() < so.abs();
+        let (outer, inner) = if lanes_inside { (0..n, lanes) } else { (lanes, 0..n) };
+        for a in outer {
+            for b in inner.clone() {
+                let (i, l) = if lanes_inside { (a, b) } else { (b, a) };
+                let (i, l) = (i as isize, l as isize);
+                // SAFETY: as the caller vouches.
+                unsafe {
+                    let j = resolve(*self.index.offset(i * si + l * li), size);
+                    let to = self.out.cast::<T>().offset(j * so + l * lo);
+                    *to = join(*to, *self.x.cast::<T>().offset(i * sx + l * lx));
+                }
+            }
+        }
+    }
+}
+
 /// # Safety
-/// All the elements that the plan reaches are there, those of `out` to write.
+/// As for [`WriteLines`], with elements of the size of `T`.
+unsafe fn set_lines<T: Copy>(lines: Lines, lanes: Range<usize>) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if lines.are_slices() {
+            lines.for_slices::<T>(|to, from| {
+                let to = to.add(lanes.start);
+                to.copy_from_nonoverlapping(from.add(lanes.start), lanes.len());
+            });
+        } else {
+            lines.one_by_one(lanes, |_: T, new| new);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`WriteLines`], with elements of type `T`.
 #[inline(always)]
-unsafe fn write_lines<T: Element>(
-    out: *mut T,
-    index: *const i64,
-    x: *const T,
-    plan: Plan,
-    lanes: Range<usize>,
-    join: impl Fn(T, T) -> T + Copy,
-) {
-    let Plan { n, size, step: [so, si, sx], lane: [lo, li, lx] } = plan;
+unsafe fn join_lines<T: Copy>(lines: Lines, lanes: Range<usize>, join: impl Fn(T, T) -> T + Copy) {
+    if !lines.are_slices() {
+        // SAFETY: as the caller vouches.
+        return unsafe { lines.one_by_one(lanes, join) };
+    }
     vectorize(
         #[inline(always)]
         move || {
             // SAFETY: as the caller vouches.
             unsafe {
-                if li == 0 && lo == 1 && lx == 1 {
-                    // Slices: one index for all lines.
-                    for i in 0..n as isize {
-                        let j = resolve(*index.offset(i * si), size);
-                        let (to, from) = (out.offset(j * so), x.offset(i * sx));
+                lines.for_slices::<T>(
+                    #[inline(always)]
+                    |to, from| {
                         for l in lanes.clone() {
                             *to.add(l) = join(*to.add(l), *from.add(l));
                         }
-                    }
-                    return;
-                }
-                let one = |l: isize, i: isize| {
-                    let j = resolve(*index.offset(i * si + l * li), size);
-                    let to = out.offset(j * so + l * lo);
-                    *to = join(*to, *x.offset(i * sx + l * lx));
-                };
-                // Inside, what is nearer in memory.
-                if lo.abs() < so.abs() {
-                    for i in 0..n as isize {
-                        for l in lanes.clone() {
-                            one(l as isize, i);
-                        }
-                    }
-                } else {
-                    for l in lanes {
-                        for i in 0..n as isize {
-                            one(l as isize, i);
-                        }
-                    }
-                }
+                    },
+                );
             }
         },
     );

@@ -152,7 +152,8 @@ impl<T: Real> RealVector for Array<T> {
     fn sqrt(self) -> Self {
         self.map(T::root)
     }
-    #[inline(always)]
+    // A call is little beside sixteen functions, and less code than they are.
+    #[inline(never)]
     fn exp(self) -> Self {
         self.map(T::exponential)
     }
