@@ -108,24 +108,18 @@ pub(crate) trait Join: Send + Sync + 'static {
     const WIDEST: Isa;
     /// What changes nothing when joined.
     fn identity<T: Number>() -> T;
-    /// Joins two numbers.
-    fn one<T: Number>(a: T, b: T) -> T;
     /// Joins lane by lane.
     fn many<V: Vector>(a: V, b: V) -> V;
 }
 
 macro_rules! join {
-    ($($name:ident, $widest:ident, $identity:expr, $one:ident, $many:ident;)*) => {$(
+    ($($name:ident, $widest:ident, $identity:expr, $many:ident;)*) => {$(
         pub(crate) struct $name;
         impl Join for $name {
             const WIDEST: Isa = Isa::$widest;
             #[inline(always)]
             fn identity<T: Number>() -> T {
                 $identity
-            }
-            #[inline(always)]
-            fn one<T: Number>(a: T, b: T) -> T {
-                a.$one(b)
             }
             #[inline(always)]
             fn many<V: Vector>(a: V, b: V) -> V {
@@ -135,11 +129,11 @@ macro_rules! join {
     )*};
 }
 join! {
-    Sum, Avx512, T::ZERO, plus, add;
+    Sum, Avx512, T::ZERO, add;
     // Too rare to be built for AVX-512 too.
-    Product, Avx2, T::ONE, times, mul;
-    Max, Avx512, T::LOWEST, larger, max;
-    Min, Avx512, T::HIGHEST, smaller, min;
+    Product, Avx2, T::ONE, mul;
+    Max, Avx512, T::LOWEST, max;
+    Min, Avx512, T::HIGHEST, min;
 }
 
 /// An axis of the input: its size and the distance between neighbours, in the
@@ -247,7 +241,7 @@ impl<'a> Steps<'a> {
     }
 
     /// The present offsets in the input and the output; moves on to the next.
-    #[inline(always)]
+    #[inline]
     fn next(&mut self) -> (isize, isize) {
         let at = (self.x, self.out);
         for (i, a) in self.index.iter_mut().zip(self.axes).rev() {
@@ -270,14 +264,46 @@ impl<'a> Steps<'a> {
 struct Loops {
     /// Bytes of a number.
     size: usize,
-    rows: unsafe fn(&rows::Rows<'_>),
-    parts: unsafe fn(&[Cell], *mut u8),
+    rows: unsafe fn(&mut rows::Rows<'_>),
     strip: unsafe fn(&columns::Strip<'_>),
-    finish: unsafe fn(&columns::Finish),
 }
 
 /// Room for a number of any type.
 type Cell = u64;
+
+fn cells(bytes: usize) -> Vec<Cell> {
+    vec![0; bytes.div_ceil(size_of::<Cell>())]
+}
+
+/// Numbers that lie apart.
+#[derive(Clone, Copy)]
+struct Apart<P> {
+    at: P,
+    /// Distance, in elements.
+    step: isize,
+}
+
+/// Copies `n` numbers of `size` bytes.
+///
+/// # Safety
+/// They are there to read and to write.
+unsafe fn copy_apart(size: usize, n: usize, from: Apart<*const u8>, to: Apart<*mut u8>) {
+    unsafe fn copy<B: Copy>(n: usize, from: Apart<*const u8>, to: Apart<*mut u8>) {
+        let (p, q) = (from.at.cast::<B>(), to.at.cast::<B>());
+        for i in 0..n as isize {
+            // SAFETY: the caller's contract.
+            unsafe { *q.offset(i * to.step) = *p.offset(i * from.step) };
+        }
+    }
+    // SAFETY: the caller's contract.
+    unsafe {
+        match size {
+            1 => copy::<u8>(n, from, to),
+            4 => copy::<u32>(n, from, to),
+            _ => copy::<u64>(n, from, to),
+        }
+    }
+}
 
 fn reduce<T: Number, J: Join>(x: Src<T>, axes: &[bool], out: Dst<T>) {
     let plan = Plan::new(x.shape, x.strides, axes, out.shape, out.strides);
@@ -288,16 +314,9 @@ fn reduce<T: Number, J: Join>(x: Src<T>, axes: &[bool], out: Dst<T>) {
         return crate::copy::fill(out, J::identity());
     }
     let ends = Ends::of(&x, &out);
-    const {
-        assert!(size_of::<T>() <= size_of::<Cell>());
-    }
-    let loops = Loops {
-        size: size_of::<T>(),
-        rows: rows::run::<T, J>,
-        parts: rows::join_parts::<T, J>,
-        strip: columns::run::<T, J>,
-        finish: columns::finish::<T, J>,
-    };
+    const { assert!(matches!(size_of::<T>(), 1 | 4 | 8)) };
+    let loops =
+        Loops { size: size_of::<T>(), rows: rows::run::<T, J>, strip: columns::run::<T, J> };
     plan.execute(ends, &loops);
 }
 

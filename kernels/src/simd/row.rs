@@ -79,6 +79,39 @@ impl<V: Vector, const S: usize> Lanes64<V, S> {
         Lanes64([[V::splat(identity); S]; 4])
     }
 
+    /// Goes on with lanes that were stored.
+    ///
+    /// # Safety
+    /// There are `64 * S` numbers to read.
+    #[inline(always)]
+    pub(crate) unsafe fn load(p: *const V::Elem) -> Self {
+        // SAFETY: the caller's contract.
+        let at = |q, s| unsafe { V::load(p.add((q * S + s) * LANES)) };
+        Lanes64(std::array::from_fn(
+            #[inline(always)]
+            |q| {
+                std::array::from_fn(
+                    #[inline(always)]
+                    |s| at(q, s),
+                )
+            },
+        ))
+    }
+
+    /// Stores all lanes.
+    ///
+    /// # Safety
+    /// There is room for `64 * S` numbers.
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, p: *mut V::Elem) {
+        for q in 0..4 {
+            for s in 0..S {
+                // SAFETY: the caller's contract.
+                unsafe { self.0[q][s].store(p.add((q * S + s) * LANES)) };
+            }
+        }
+    }
+
     /// Joins a row: its element `i` to lane `i % 64`.
     #[inline(always)]
     pub(crate) fn row(
@@ -147,19 +180,22 @@ pub(crate) unsafe fn write<V: Vector>(v: V, p: *mut V::Elem, i: usize, k: usize)
 /// tree depends on how many there are and nothing else, and a run of `2^k`
 /// aligned results forms a subtree of its own.
 pub(crate) struct Pairwise<A> {
-    waiting: smallvec::SmallVec<[A; 16]>,
+    /// The latest result, of `count` in all. The first needs no memory.
+    last: Option<A>,
+    waiting: Vec<A>,
     count: usize,
 }
 
 impl<A> Pairwise<A> {
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Pairwise { waiting: smallvec::SmallVec::new(), count: 0 }
+        Pairwise { last: None, waiting: Vec::new(), count: 0 }
     }
 
     /// Adds the next result.
     #[inline(always)]
     pub(crate) fn push(&mut self, mut a: A, join: impl Fn(A, A) -> A) {
+        self.waiting.extend(self.last.take());
         self.count += 1;
         let mut c = self.count;
         while c.is_multiple_of(2) {
@@ -167,13 +203,13 @@ impl<A> Pairwise<A> {
             a = join(before, a);
             c /= 2;
         }
-        self.waiting.push(a);
+        self.last = Some(a);
     }
 
     /// The total, or `None` when nothing was pushed.
     #[inline(always)]
     pub(crate) fn finish(mut self, join: impl Fn(A, A) -> A) -> Option<A> {
-        let mut a = self.waiting.pop()?;
+        let mut a = self.last?;
         while let Some(before) = self.waiting.pop() {
             a = join(before, a);
         }
