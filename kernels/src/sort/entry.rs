@@ -2,9 +2,11 @@
 
 use crate::scratch::Scratch;
 use crate::simd::{Number, vectorize};
+use crate::view::with_size;
+use std::ops::Range;
 
 /// A number with an integer that has its order.
-pub trait Sortable: Number + super::SortKernels + super::SelectKernels {
+pub trait Sortable: Number + KeyKernels {
     /// Bits of the key.
     const KEY_BITS: u32;
     /// The key: below `2^KEY_BITS`, in the order of the numbers, NaN above all of them,
@@ -49,6 +51,111 @@ integer_keys! {
     u8, u8, 0;
 }
 
+crate::instances::instances!(KeyKernels for f32, f64, i64, i32, u8 => {
+    fn kind() -> Kind = kind_of;
+});
+
+/// What sorting has to know about the elements.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    pub(super) size: usize,
+    key_bits: u32,
+    /// Computes the keys under which elements are sorted, from the first on; whether
+    /// one is below a limit.
+    ///
+    /// Unsafe: there are as many elements as keys.
+    keys: unsafe fn(*const u8, bool, u64, &mut [u64]) -> bool,
+}
+
+fn kind_of<T: Sortable>() -> Kind {
+    Kind { size: size_of::<T>(), key_bits: T::KEY_BITS, keys: keys_of::<T> }
+}
+
+/// # Safety
+/// There are as many elements as keys.
+unsafe fn keys_of<T: Sortable>(
+    line: *const u8,
+    descending: bool,
+    limit: u64,
+    keys: &mut [u64],
+) -> bool {
+    // SAFETY: as the caller vouches.
+    let line = unsafe { std::slice::from_raw_parts(line.cast::<T>(), keys.len()) };
+    let flip = if descending { u64::MAX >> (64 - T::KEY_BITS) } else { 0 };
+    vectorize(
+        #[inline(always)]
+        move || {
+            let mut any = false;
+            for (k, &v) in keys.iter_mut().zip(line) {
+                *k = v.key() ^ flip;
+                any |= *k < limit;
+            }
+            any
+        },
+    )
+}
+
+/// The elements of a line.
+#[derive(Clone, Copy)]
+pub(super) struct Line {
+    kind: Kind,
+    ptr: *const u8,
+    pub(super) len: usize,
+}
+
+/// Elements whose keys are computed together.
+pub(super) const BLOCK: usize = 256;
+
+impl Line {
+    /// # Safety
+    /// There are `len` elements of this kind at `ptr`, and stay while the line is used.
+    pub(super) unsafe fn new(kind: Kind, ptr: *const u8, len: usize) -> Line {
+        Line { kind, ptr, len }
+    }
+
+    /// The keys of block number `b` of the line; whether one is below `limit`.
+    pub(super) fn keys<'a>(
+        &self,
+        b: usize,
+        descending: bool,
+        limit: u64,
+        keys: &'a mut [u64; BLOCK],
+    ) -> (&'a [u64], bool) {
+        let Range { start, end } = b * BLOCK..self.len.min((b + 1) * BLOCK);
+        let keys = &mut keys[..end - start];
+        // SAFETY: `start..end` lies within the line.
+        let any = unsafe {
+            (self.kind.keys)(self.ptr.add(start * self.kind.size), descending, limit, keys)
+        };
+        (keys, any)
+    }
+
+    /// Fills `out` with the entries of the line.
+    pub(super) fn entries<E: Entry>(&self, descending: bool, out: &mut [E]) {
+        let mut keys = [0; BLOCK];
+        for (b, out) in out.chunks_mut(BLOCK).enumerate() {
+            let (keys, _) = self.keys(b, descending, 0, &mut keys);
+            for (i, (e, &key)) in out.iter_mut().zip(keys).enumerate() {
+                *e = E::new(key, b * BLOCK + i);
+            }
+        }
+    }
+
+    /// Writes the elements of `entries`, `step` of them apart.
+    ///
+    /// # Safety
+    /// The entries are of this line, and there is room for them.
+    pub(super) unsafe fn take<E: Entry>(&self, entries: &[E], to: *mut u8, step: isize) {
+        with_size!(self.kind.size, T => {
+            let (from, to) = (self.ptr.cast::<T>(), to.cast::<T>());
+            for (i, e) in entries.iter().enumerate() {
+                // SAFETY: as the caller vouches.
+                unsafe { *to.offset(i as isize * step) = *from.add(e.place()) };
+            }
+        });
+    }
+}
+
 /// A key and, below it, the place of its element.
 ///
 /// # Safety
@@ -91,33 +198,17 @@ unsafe impl Entry for u128 {
     }
 }
 
-/// Whether lines of `n` elements fit entries of 64 bits.
-pub(super) fn fits_narrow<T: Sortable>(n: usize) -> bool {
-    T::KEY_BITS <= 32 && u32::try_from(n).is_ok()
-}
-
-/// The key under which a number is sorted.
-#[inline(always)]
-pub(super) fn key<T: Sortable>(v: T, descending: bool) -> u64 {
-    v.key() ^ if descending { u64::MAX >> (64 - T::KEY_BITS) } else { 0 }
+impl Kind {
+    /// Whether lines of `n` elements fit entries of 64 bits.
+    pub(super) fn fits_narrow(self, n: usize) -> bool {
+        self.key_bits <= 32 && u32::try_from(n).is_ok()
+    }
 }
 
 /// Room for `n` entries.
 pub(super) fn room<E: Entry>(scratch: &mut Scratch, n: usize) -> &mut [E] {
     // SAFETY: the room is there, and every bit pattern is an entry.
     unsafe { std::slice::from_raw_parts_mut(scratch.room::<E>(n), n) }
-}
-
-/// Fills `out` with the entries of a line.
-pub(super) fn of_line<T: Sortable, E: Entry>(line: &[T], descending: bool, out: &mut [E]) {
-    vectorize(
-        #[inline(always)]
-        move || {
-            for (i, (e, &v)) in out.iter_mut().zip(line).enumerate() {
-                *e = E::new(key(v, descending), i);
-            }
-        },
-    );
 }
 
 /// Lines shorter than this are sorted by comparing.
@@ -131,12 +222,13 @@ const DIGITS: usize = 8;
 /// Computer Programming" 5.2.5), leaving out digits in which all agree; as each pass
 /// keeps the order of equals, places need not be looked at. Uses as much `spare` room;
 /// returns where the sorted entries are, one or the other.
-pub(super) fn sort<'a, T: Sortable, E: Entry>(
+pub(super) fn sort<'a, E: Entry>(
+    kind: Kind,
     mut entries: &'a mut [E],
     mut spare: &'a mut [E],
 ) -> &'a [E] {
     let n = entries.len();
-    let digits = (T::KEY_BITS / DIGIT) as usize;
+    let digits = (kind.key_bits / DIGIT) as usize;
     if n < SHORT * digits / 4 {
         entries.sort_unstable();
         return entries;
