@@ -3,7 +3,6 @@
 use crate::scratch::Scratch;
 use crate::simd::{Number, vectorize};
 use crate::view::with_size;
-use std::ops::Range;
 
 /// A number with an integer that has its order.
 pub trait Sortable: Number + KeyKernels {
@@ -67,6 +66,13 @@ pub struct Kind {
     keys: unsafe fn(*const u8, bool, u64, &mut [u64]) -> bool,
 }
 
+impl Kind {
+    /// Whether lines of `n` elements fit entries of 64 bits.
+    pub(super) fn fits_narrow(self, n: usize) -> bool {
+        self.key_bits <= 32 && u32::try_from(n).is_ok()
+    }
+}
+
 fn kind_of<T: Sortable>() -> Kind {
     Kind { size: size_of::<T>(), key_bits: T::KEY_BITS, keys: keys_of::<T> }
 }
@@ -103,9 +109,6 @@ pub(super) struct Line {
     pub(super) len: usize,
 }
 
-/// Elements whose keys are computed together.
-pub(super) const BLOCK: usize = 256;
-
 impl Line {
     /// # Safety
     /// There are `len` elements of this kind at `ptr`, and stay while the line is used.
@@ -113,32 +116,17 @@ impl Line {
         Line { kind, ptr, len }
     }
 
-    /// The keys of block number `b` of the line; whether one is below `limit`.
-    pub(super) fn keys<'a>(
+    /// The keys of elements from `start` on; whether one is below `limit`.
+    pub(super) fn keys(
         &self,
-        b: usize,
+        start: usize,
         descending: bool,
         limit: u64,
-        keys: &'a mut [u64; BLOCK],
-    ) -> (&'a [u64], bool) {
-        let Range { start, end } = b * BLOCK..self.len.min((b + 1) * BLOCK);
-        let keys = &mut keys[..end - start];
-        // SAFETY: `start..end` lies within the line.
-        let any = unsafe {
-            (self.kind.keys)(self.ptr.add(start * self.kind.size), descending, limit, keys)
-        };
-        (keys, any)
-    }
-
-    /// Fills `out` with the entries of the line.
-    pub(super) fn entries<E: Entry>(&self, descending: bool, out: &mut [E]) {
-        let mut keys = [0; BLOCK];
-        for (b, out) in out.chunks_mut(BLOCK).enumerate() {
-            let (keys, _) = self.keys(b, descending, 0, &mut keys);
-            for (i, (e, &key)) in out.iter_mut().zip(keys).enumerate() {
-                *e = E::new(key, b * BLOCK + i);
-            }
-        }
+        keys: &mut [u64],
+    ) -> bool {
+        assert!(start + keys.len() <= self.len);
+        // SAFETY: the elements lie within the line.
+        unsafe { (self.kind.keys)(self.ptr.add(start * self.kind.size), descending, limit, keys) }
     }
 
     /// Writes the elements of `entries`, `step` of them apart.
@@ -164,7 +152,12 @@ pub(super) unsafe trait Entry: Copy + Ord {
     fn new(key: u64, place: usize) -> Self;
     fn key(self) -> u64;
     fn place(self) -> usize;
+    /// Fills `out` with the entries of a line.
+    fn of_line(line: Line, descending: bool, out: &mut [Self]);
 }
+
+/// Elements whose keys are computed together.
+const TOGETHER: usize = 256;
 
 // SAFETY: an integer.
 unsafe impl Entry for u64 {
@@ -179,6 +172,14 @@ unsafe impl Entry for u64 {
     #[inline(always)]
     fn place(self) -> usize {
         self as u32 as usize
+    }
+    fn of_line(line: Line, descending: bool, out: &mut [u64]) {
+        for (b, out) in out.chunks_mut(TOGETHER).enumerate() {
+            line.keys(b * TOGETHER, descending, 0, out);
+            for (i, e) in out.iter_mut().enumerate() {
+                *e = u64::new(*e, b * TOGETHER + i);
+            }
+        }
     }
 }
 
@@ -196,12 +197,15 @@ unsafe impl Entry for u128 {
     fn place(self) -> usize {
         self as u64 as usize
     }
-}
-
-impl Kind {
-    /// Whether lines of `n` elements fit entries of 64 bits.
-    pub(super) fn fits_narrow(self, n: usize) -> bool {
-        self.key_bits <= 32 && u32::try_from(n).is_ok()
+    fn of_line(line: Line, descending: bool, out: &mut [u128]) {
+        let mut keys = [0; TOGETHER];
+        for (b, out) in out.chunks_mut(TOGETHER).enumerate() {
+            let keys = &mut keys[..out.len()];
+            line.keys(b * TOGETHER, descending, 0, keys);
+            for (i, (e, &mut key)) in out.iter_mut().zip(keys).enumerate() {
+                *e = u128::new(key, b * TOGETHER + i);
+            }
+        }
     }
 }
 

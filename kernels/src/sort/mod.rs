@@ -79,7 +79,7 @@ fn sort_as<E: Entry>(
                 let line = Line::new(kind, from.row(l), n);
                 let [.., entries, spare, taken] = &mut *rooms;
                 let (entries, spare) = (entry::room::<E>(entries, n), entry::room(spare, n));
-                line.entries(descending, entries);
+                E::of_line(line, descending, entries);
                 let sorted = entry::sort(kind, entries, spare);
                 if let Some(rows) = index_rows {
                     let to = rows.row(l);

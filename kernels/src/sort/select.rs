@@ -1,6 +1,6 @@
 //! The first few elements in sorted order.
 
-use super::entry::{self, BLOCK, Entry, Kind, Line, Sortable};
+use super::entry::{self, Entry, Kind, Line, Sortable};
 use crate::lines::Lines;
 use crate::scratch::Scratch;
 use crate::view::{Dst, Raw, Src};
@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 
 /// Cost of an element in tenths of a nanosecond.
 const COST: usize = 20;
+/// Elements looked at together: most blocks have none that is wanted.
+const BLOCK: usize = 256;
 
 /// The `k` largest (or smallest) elements along `axis`, best first, and their places;
 /// `k` is the extent of the outputs along `axis`. Of equal elements the first comes
@@ -90,7 +92,7 @@ fn run_as<E: Entry>(kind: Kind, x: Raw, axis: usize, values: Raw, index: Dst<i64
 /// The entry number `k`, counted from one, alone.
 fn nth<E: Entry>(line: Line, k: usize, scratch: &mut Scratch) -> &[E] {
     let entries = entry::room(scratch, line.len);
-    line.entries(false, entries);
+    E::of_line(line, false, entries);
     std::slice::from_ref(entries.select_nth_unstable(k - 1).1)
 }
 
@@ -101,21 +103,20 @@ fn best<E: Entry>(line: Line, largest: bool, k: usize, scratch: &mut Scratch) ->
     let entries = entry::room::<E>(scratch, most.min(line.len));
     let mut len = line.len;
     if all {
-        line.entries(largest, entries);
+        E::of_line(line, largest, entries);
     } else {
         // Collect what beats the worst of the best so far, and thin out now and then.
-        // Most blocks have nothing that does.
         len = 0;
         let mut limit = u64::MAX;
         let mut keys = [0; BLOCK];
-        for b in 0..line.len.div_ceil(BLOCK) {
-            let (keys, any) = line.keys(b, largest, limit, &mut keys);
-            if !any && len >= k {
+        for start in (0..line.len).step_by(BLOCK) {
+            let keys = &mut keys[..BLOCK.min(line.len - start)];
+            if !line.keys(start, largest, limit, keys) && len >= k {
                 continue;
             }
             for (i, &key) in keys.iter().enumerate() {
                 if key < limit || len < k {
-                    entries[len] = E::new(key, b * BLOCK + i);
+                    entries[len] = E::new(key, start + i);
                     len += 1;
                 }
             }
