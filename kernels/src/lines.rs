@@ -95,11 +95,10 @@ impl<const K: usize> Lines<K> {
     }
 }
 
-/// Distance between copied rows of `n`: whole cache lines, an odd number of them,
-/// so that the same element of all rows does not fall into one set of the cache.
-fn pitch<T>(n: usize) -> isize {
-    let line = 64 / size_of::<T>();
-    ((n.div_ceil(line) | 1) * line) as isize
+/// Bytes between copied rows of `n`: whole cache lines, an odd number of them, so that
+/// the same element of all rows does not fall into one set of the cache.
+fn pitch(size: usize, n: usize) -> usize {
+    ((n * size).div_ceil(64) | 1) * 64
 }
 
 /// Lines next to each other: line `l` of operand `k` starts at
@@ -119,6 +118,12 @@ pub(crate) struct Rows<P> {
 }
 
 impl<T> Rows<*const T> {
+    /// The same rows of elements with another name.
+    fn cast<U>(self) -> Rows<*const U> {
+        let pitch = self.pitch * size_of::<T>() as isize / size_of::<U>() as isize;
+        Rows { ptr: self.ptr.cast(), pitch }
+    }
+
     /// Row `l`.
     ///
     /// # Safety
@@ -131,6 +136,12 @@ impl<T> Rows<*const T> {
 }
 
 impl<T> Rows<*mut T> {
+    /// As for rows to read.
+    fn cast<U>(self) -> Rows<*mut U> {
+        let pitch = self.pitch * size_of::<T>() as isize / size_of::<U>() as isize;
+        Rows { ptr: self.ptr.cast(), pitch }
+    }
+
     /// Row `l`.
     ///
     /// # Safety
@@ -165,28 +176,34 @@ impl<const K: usize> Group<K> {
         n: usize,
         room: &mut Scratch,
     ) -> Rows<*const T> {
+        // SAFETY: as the caller vouches.
+        unsafe { self.read_raw(k, base.cast(), size_of::<T>(), n, room) }.cast()
+    }
+
+    /// As [`Group::read`], of elements of `size` bytes. Such rows count bytes.
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn read_raw(
+        &self,
+        k: usize,
+        base: *const u8,
+        size: usize,
+        n: usize,
+        room: &mut Scratch,
+    ) -> Rows<*const u8> {
+        let bytes = size as isize;
         // SAFETY: lines lie within the view.
-        let from = unsafe { base.offset(self.at[k]) };
+        let from = unsafe { base.offset(self.at[k] * bytes) };
         if self.is_dense(k, n) {
-            return Rows { ptr: from, pitch: self.lane[k] };
+            return Rows { ptr: from, pitch: self.lane[k] * bytes };
         }
-        let (lane, step, pitch) = (self.lane[k], self.step[k], pitch::<T>(n));
-        let rows = room.room::<T>(self.lines * pitch as usize);
+        let pitch = pitch(size, n);
+        let rows = room.room::<u8>(self.lines * pitch);
+        let (lines, dense) = ([self.lane[k], self.step[k]], [(pitch / size) as isize, 1]);
         // SAFETY: lines lie within the view, rows within the room made for them.
-        unsafe {
-            if lane == 1 {
-                let t = Tile { na: n, nb: self.lines, step_x: step, step_out: pitch };
-                transpose(from, rows, t);
-            } else {
-                for l in 0..self.lines as isize {
-                    let (line, row) = (from.offset(l * lane), rows.offset(l * pitch));
-                    for i in 0..n as isize {
-                        *row.offset(i) = *line.offset(i * step);
-                    }
-                }
-            }
-        }
-        Rows { ptr: rows.cast_const(), pitch }
+        unsafe { lay_out(size)(self.lines, n, from, lines, rows, dense) };
+        Rows { ptr: rows.cast_const(), pitch: pitch as isize }
     }
 
     /// Dense rows for the lines of operand `k`, `n` elements each, to be written:
@@ -201,12 +218,30 @@ impl<const K: usize> Group<K> {
         n: usize,
         room: &mut Scratch,
     ) -> Rows<*mut T> {
+        // SAFETY: as the caller vouches.
+        unsafe { self.room_raw(k, base.cast(), size_of::<T>(), n, room) }.cast()
+    }
+
+    /// As [`Group::room`], of elements of `size` bytes. Such rows count bytes.
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn room_raw(
+        &self,
+        k: usize,
+        base: *mut u8,
+        size: usize,
+        n: usize,
+        room: &mut Scratch,
+    ) -> Rows<*mut u8> {
         if self.is_dense(k, n) {
+            let bytes = size as isize;
             // SAFETY: lines lie within the view.
-            return Rows { ptr: unsafe { base.offset(self.at[k]) }, pitch: self.lane[k] };
+            let ptr = unsafe { base.offset(self.at[k] * bytes) };
+            return Rows { ptr, pitch: self.lane[k] * bytes };
         }
-        let pitch = pitch::<T>(n);
-        Rows { ptr: room.room(self.lines * pitch as usize), pitch }
+        let pitch = pitch(size, n);
+        Rows { ptr: room.room(self.lines * pitch), pitch: pitch as isize }
     }
 
     /// Copies rows that [`Group::room`] gave to where the lines lie.
@@ -220,22 +255,71 @@ impl<const K: usize> Group<K> {
         n: usize,
         rows: Rows<*mut T>,
     ) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.put_raw(k, base.cast(), size_of::<T>(), n, rows.cast()) }
+    }
+
+    /// As [`Group::put`], of rows that [`Group::room_raw`] gave.
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn put_raw(
+        &self,
+        k: usize,
+        base: *mut u8,
+        size: usize,
+        n: usize,
+        rows: Rows<*mut u8>,
+    ) {
         if self.is_dense(k, n) {
             return;
         }
-        let (lane, step, pitch) = (self.lane[k], self.step[k], rows.pitch);
+        let bytes = size as isize;
+        let (dense, lines) = ([rows.pitch / bytes, 1], [self.lane[k], self.step[k]]);
         // SAFETY: lines lie within the view, rows within their room.
         unsafe {
-            let to = base.offset(self.at[k]);
-            if lane == 1 {
-                let t = Tile { na: self.lines, nb: n, step_x: pitch, step_out: step };
-                transpose(rows.ptr.cast_const(), to, t);
-            } else {
-                for l in 0..self.lines as isize {
-                    let (line, row) = (to.offset(l * lane), rows.ptr.offset(l * pitch));
-                    for i in 0..n as isize {
-                        *line.offset(i * step) = *row.offset(i);
-                    }
+            let to = base.offset(self.at[k] * bytes);
+            lay_out(size)(self.lines, n, rows.ptr, dense, to, lines);
+        }
+    }
+}
+
+/// Copies so many lines of so many elements: where they are, how far apart lines and
+/// their elements are, and the same of where they go.
+type LayOut = unsafe fn(usize, usize, *const u8, [isize; 2], *mut u8, [isize; 2]);
+
+/// What copies lines of elements of `size` bytes.
+fn lay_out(size: usize) -> LayOut {
+    match size {
+        1 => lay_out_as::<u8>,
+        4 => lay_out_as::<u32>,
+        8 => lay_out_as::<u64>,
+        _ => unreachable!("no kernel works on lines of elements of {size} bytes"),
+    }
+}
+
+/// # Safety
+/// The elements are there to read and to write, and have the size of `T`.
+unsafe fn lay_out_as<T: Element>(
+    lines: usize,
+    n: usize,
+    from: *const u8,
+    [from_line, from_step]: [isize; 2],
+    to: *mut u8,
+    [to_line, to_step]: [isize; 2],
+) {
+    let (from, to) = (from.cast::<T>(), to.cast::<T>());
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if from_line == 1 && to_step == 1 {
+            transpose(from, to, Tile { na: n, nb: lines, step_x: from_step, step_out: to_line });
+        } else if to_line == 1 && from_step == 1 {
+            transpose(from, to, Tile { na: lines, nb: n, step_x: from_line, step_out: to_step });
+        } else {
+            for l in 0..lines as isize {
+                let (from, to) = (from.offset(l * from_line), to.offset(l * to_line));
+                for i in 0..n as isize {
+                    *to.offset(i * to_step) = *from.offset(i * from_step);
                 }
             }
         }

@@ -70,58 +70,53 @@ fn read(x: Raw, axis: usize, index: Src<i64>, strides: &[isize], out: Raw) {
     let mut origins: SmallVec<[isize; 6]> = x.strides.into();
     origins[axis] = 0;
     let walk = Walk::new(out.shape, [&origins, strides, out.strides]);
-    let (len, steps) = (walk.row_len(), walk.row_strides());
-    let by = Line { size: x.shape[axis], step: x.strides[axis], steps };
-    let line: ReadLine = with_size!(x.size, T => read_line::<T>);
-    let row = |at: [isize; 3], r: Range<usize>| {
-        // SAFETY: the walk stays within `index` and `out`; checked indices, and
-        // extents that suffice in the other axes, stay within `x`.
-        unsafe { line(x, index, out, at, r, by) }
-    };
-    let grain = if steps[1] == 0 { GRAIN * 8 } else { GRAIN };
-    if walk.rows() == 1 {
-        par::for_range(len, grain, |r| row([0; 3], r));
+    let (rows, len, si) = (walk.rows(), walk.row_len(), walk.row_strides()[1]);
+    let reading = Reading { x, axis, index, out, walk };
+    let f: unsafe fn(&Reading, Range<usize>, Range<usize>) =
+        with_size!(x.size, T => read_rows::<T>);
+    let grain = if si == 0 { GRAIN * 8 } else { GRAIN };
+    // SAFETY: the walk stays within `index` and `out`; checked indices, and extents that
+    // suffice in the other axes, stay within `x`.
+    let read = |rows, columns| unsafe { f(&reading, rows, columns) };
+    if rows == 1 {
+        par::for_range(len, grain, |columns| read(0..1, columns));
     } else {
-        par::for_range(walk.rows(), grain.div_ceil(len), |rows| {
-            walk.for_rows(rows, |at| row(at, 0..len));
-        });
+        par::for_range(rows, grain.div_ceil(len), |rows| read(rows, 0..len));
     }
 }
 
-/// How a line of the output is read: the size of the axis and the distance along it
-/// in `x`, and how far `x`, `index` and `out` move on with each element.
-#[derive(Clone, Copy)]
-struct Line {
-    size: usize,
-    step: isize,
-    steps: [isize; 3],
+/// Rows of the output, and what they are read from.
+struct Reading<'a> {
+    x: Raw<'a>,
+    axis: usize,
+    index: Src<'a, i64>,
+    out: Raw<'a>,
+    /// Over `x`, `index` and `out`.
+    walk: Walk<3>,
 }
-
-type ReadLine = unsafe fn(Raw, Src<i64>, Raw, [isize; 3], Range<usize>, Line);
 
 /// # Safety
 /// `T` has the size of the operands' elements, which lie within them.
-unsafe fn read_line<T: Copy>(
-    x: Raw,
-    index: Src<i64>,
-    out: Raw,
-    [ox, oi, oo]: [isize; 3],
-    r: Range<usize>,
-    Line { size, step, steps: [sx, si, so] }: Line,
-) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let (x, out) = (x.ptr().cast::<T>().offset(ox), out.ptr().cast::<T>().offset(oo));
-        let index = index.ptr().offset(oi);
-        if (sx, si, so) == (1, 0, 1) {
-            let from = x.offset(resolve(*index, size) * step).add(r.start);
-            std::ptr::copy_nonoverlapping(from, out.add(r.start), r.len());
-        } else {
-            for i in r {
-                let i = i as isize;
-                let j = resolve(*index.offset(i * si), size);
-                *out.offset(i * so) = *x.offset(i * sx + j * step);
+unsafe fn read_rows<T: Copy>(r: &Reading, rows: Range<usize>, columns: Range<usize>) {
+    let (size, step) = (r.x.shape[r.axis], r.x.strides[r.axis]);
+    let [sx, si, so] = r.walk.row_strides();
+    let (x, index, out) = (r.x.ptr().cast::<T>(), r.index.ptr(), r.out.ptr().cast::<T>());
+    // What the closure owns the compiler can tell from the memory that is written.
+    let row = move |[ox, oi, oo]: [isize; 3]| {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let (x, index, out) = (x.offset(ox), index.offset(oi), out.offset(oo));
+            if (sx, si, so) == (1, 0, 1) {
+                let from = x.offset(resolve(*index, size) * step).add(columns.start);
+                std::ptr::copy_nonoverlapping(from, out.add(columns.start), columns.len());
+            } else {
+                for i in columns.clone() {
+                    let i = i as isize;
+                    let j = resolve(*index.offset(i * si), size);
+                    *out.offset(i * so) = *x.offset(i * sx + j * step);
+                }
             }
         }
-    }
+    };
+    r.walk.for_rows(rows, row);
 }

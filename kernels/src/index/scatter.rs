@@ -289,19 +289,25 @@ impl Lines {
     /// As for [`WriteLines`].
     #[inline(always)]
     unsafe fn one_by_one<T: Copy>(self, lanes: Range<usize>, join: impl Fn(T, T) -> T) {
-        let Lines { n, size, step: [so, si, sx], lane: [lo, li, lx], .. } = self;
+        let Lines { n, size, step: [so, si, sx], lane: [lo, li, lx], index, .. } = self;
+        let (out, x) = (self.out.cast::<T>(), self.x.cast::<T>());
+        // SAFETY: as the caller vouches.
+        let one = move |l: isize, i: isize| unsafe {
+            let j = resolve(*index.offset(i * si + l * li), size);
+            let to = out.offset(j * so + l * lo);
+            *to = join(*to, *x.offset(i * sx + l * lx));
+        };
         // Inside, what is nearer in memory.
-        let lanes_inside = lo.abs() < so.abs();
-        let (outer, inner) = if lanes_inside { (0..n, lanes) } else { (lanes, 0..n) };
-        for a in outer {
-            for b in inner.clone() {
-                let (i, l) = if lanes_inside { (a, b) } else { (b, a) };
-                let (i, l) = (i as isize, l as isize);
-                // SAFETY: as the caller vouches.
-                unsafe {
-                    let j = resolve(*self.index.offset(i * si + l * li), size);
-                    let to = self.out.cast::<T>().offset(j * so + l * lo);
-                    *to = join(*to, *self.x.cast::<T>().offset(i * sx + l * lx));
+        if lo.abs() < so.abs() {
+            for i in 0..n as isize {
+                for l in lanes.clone() {
+                    one(l as isize, i);
+                }
+            }
+        } else {
+            for l in lanes {
+                for i in 0..n as isize {
+                    one(l as isize, i);
                 }
             }
         }

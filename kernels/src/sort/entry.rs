@@ -2,9 +2,10 @@
 
 use crate::scratch::Scratch;
 use crate::simd::{Number, vectorize};
+use crate::view::with_size;
 
 /// A number with an integer that has its order.
-pub trait Sortable: Number + super::SortKernels + super::SelectKernels {
+pub trait Sortable: Number + KeyKernels {
     /// Bits of the key.
     const KEY_BITS: u32;
     /// The key: below `2^KEY_BITS`, in the order of the numbers, NaN above all of them,
@@ -49,6 +50,100 @@ integer_keys! {
     u8, u8, 0;
 }
 
+crate::instances::instances!(KeyKernels for f32, f64, i64, i32, u8 => {
+    fn kind() -> Kind = kind_of;
+});
+
+/// What sorting has to know about the elements.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    pub(super) size: usize,
+    key_bits: u32,
+    /// Computes the keys under which elements are sorted, from the first on; whether
+    /// one is below a limit.
+    ///
+    /// Unsafe: there are as many elements as keys.
+    keys: unsafe fn(*const u8, bool, u64, &mut [u64]) -> bool,
+}
+
+impl Kind {
+    /// Whether lines of `n` elements fit entries of 64 bits.
+    pub(super) fn fits_narrow(self, n: usize) -> bool {
+        self.key_bits <= 32 && u32::try_from(n).is_ok()
+    }
+}
+
+fn kind_of<T: Sortable>() -> Kind {
+    Kind { size: size_of::<T>(), key_bits: T::KEY_BITS, keys: keys_of::<T> }
+}
+
+/// # Safety
+/// There are as many elements as keys.
+unsafe fn keys_of<T: Sortable>(
+    line: *const u8,
+    descending: bool,
+    limit: u64,
+    keys: &mut [u64],
+) -> bool {
+    // SAFETY: as the caller vouches.
+    let line = unsafe { std::slice::from_raw_parts(line.cast::<T>(), keys.len()) };
+    let flip = if descending { u64::MAX >> (64 - T::KEY_BITS) } else { 0 };
+    vectorize(
+        #[inline(always)]
+        move || {
+            let mut any = false;
+            for (k, &v) in keys.iter_mut().zip(line) {
+                *k = v.key() ^ flip;
+                any |= *k < limit;
+            }
+            any
+        },
+    )
+}
+
+/// The elements of a line.
+#[derive(Clone, Copy)]
+pub(super) struct Line {
+    kind: Kind,
+    ptr: *const u8,
+    pub(super) len: usize,
+}
+
+impl Line {
+    /// # Safety
+    /// There are `len` elements of this kind at `ptr`, and stay while the line is used.
+    pub(super) unsafe fn new(kind: Kind, ptr: *const u8, len: usize) -> Line {
+        Line { kind, ptr, len }
+    }
+
+    /// The keys of elements from `start` on; whether one is below `limit`.
+    pub(super) fn keys(
+        &self,
+        start: usize,
+        descending: bool,
+        limit: u64,
+        keys: &mut [u64],
+    ) -> bool {
+        assert!(start + keys.len() <= self.len);
+        // SAFETY: the elements lie within the line.
+        unsafe { (self.kind.keys)(self.ptr.add(start * self.kind.size), descending, limit, keys) }
+    }
+
+    /// Writes the elements of `entries`, `step` of them apart.
+    ///
+    /// # Safety
+    /// The entries are of this line, and there is room for them.
+    pub(super) unsafe fn take<E: Entry>(&self, entries: &[E], to: *mut u8, step: isize) {
+        with_size!(self.kind.size, T => {
+            let (from, to) = (self.ptr.cast::<T>(), to.cast::<T>());
+            for (i, e) in entries.iter().enumerate() {
+                // SAFETY: as the caller vouches.
+                unsafe { *to.offset(i as isize * step) = *from.add(e.place()) };
+            }
+        });
+    }
+}
+
 /// A key and, below it, the place of its element.
 ///
 /// # Safety
@@ -57,7 +152,12 @@ pub(super) unsafe trait Entry: Copy + Ord {
     fn new(key: u64, place: usize) -> Self;
     fn key(self) -> u64;
     fn place(self) -> usize;
+    /// Fills `out` with the entries of a line.
+    fn of_line(line: Line, descending: bool, out: &mut [Self]);
 }
+
+/// Elements whose keys are computed together.
+const TOGETHER: usize = 256;
 
 // SAFETY: an integer.
 unsafe impl Entry for u64 {
@@ -72,6 +172,14 @@ unsafe impl Entry for u64 {
     #[inline(always)]
     fn place(self) -> usize {
         self as u32 as usize
+    }
+    fn of_line(line: Line, descending: bool, out: &mut [u64]) {
+        for (b, out) in out.chunks_mut(TOGETHER).enumerate() {
+            line.keys(b * TOGETHER, descending, 0, out);
+            for (i, e) in out.iter_mut().enumerate() {
+                *e = u64::new(*e, b * TOGETHER + i);
+            }
+        }
     }
 }
 
@@ -89,35 +197,22 @@ unsafe impl Entry for u128 {
     fn place(self) -> usize {
         self as u64 as usize
     }
-}
-
-/// Whether lines of `n` elements fit entries of 64 bits.
-pub(super) fn fits_narrow<T: Sortable>(n: usize) -> bool {
-    T::KEY_BITS <= 32 && u32::try_from(n).is_ok()
-}
-
-/// The key under which a number is sorted.
-#[inline(always)]
-pub(super) fn key<T: Sortable>(v: T, descending: bool) -> u64 {
-    v.key() ^ if descending { u64::MAX >> (64 - T::KEY_BITS) } else { 0 }
+    fn of_line(line: Line, descending: bool, out: &mut [u128]) {
+        let mut keys = [0; TOGETHER];
+        for (b, out) in out.chunks_mut(TOGETHER).enumerate() {
+            let keys = &mut keys[..out.len()];
+            line.keys(b * TOGETHER, descending, 0, keys);
+            for (i, (e, &mut key)) in out.iter_mut().zip(keys).enumerate() {
+                *e = u128::new(key, b * TOGETHER + i);
+            }
+        }
+    }
 }
 
 /// Room for `n` entries.
 pub(super) fn room<E: Entry>(scratch: &mut Scratch, n: usize) -> &mut [E] {
     // SAFETY: the room is there, and every bit pattern is an entry.
     unsafe { std::slice::from_raw_parts_mut(scratch.room::<E>(n), n) }
-}
-
-/// Fills `out` with the entries of a line.
-pub(super) fn of_line<T: Sortable, E: Entry>(line: &[T], descending: bool, out: &mut [E]) {
-    vectorize(
-        #[inline(always)]
-        move || {
-            for (i, (e, &v)) in out.iter_mut().zip(line).enumerate() {
-                *e = E::new(key(v, descending), i);
-            }
-        },
-    );
 }
 
 /// Lines shorter than this are sorted by comparing.
@@ -131,12 +226,13 @@ const DIGITS: usize = 8;
 /// Computer Programming" 5.2.5), leaving out digits in which all agree; as each pass
 /// keeps the order of equals, places need not be looked at. Uses as much `spare` room;
 /// returns where the sorted entries are, one or the other.
-pub(super) fn sort<'a, T: Sortable, E: Entry>(
+pub(super) fn sort<'a, E: Entry>(
+    kind: Kind,
     mut entries: &'a mut [E],
     mut spare: &'a mut [E],
 ) -> &'a [E] {
     let n = entries.len();
-    let digits = (T::KEY_BITS / DIGIT) as usize;
+    let digits = (kind.key_bits / DIGIT) as usize;
     if n < SHORT * digits / 4 {
         entries.sort_unstable();
         return entries;

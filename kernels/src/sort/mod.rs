@@ -14,19 +14,15 @@ mod select;
 
 pub use entry::Sortable;
 pub use search::searchsorted;
-pub use select::{SelectKernels, kthvalue, topk};
+pub use select::{kthvalue, topk};
 
 use crate::lines::Lines;
 use crate::scratch::Scratch;
-use crate::view::{Dst, Src};
-use entry::{Entry, fits_narrow};
+use crate::view::{Dst, Raw, Src};
+use entry::{Entry, Kind, Line};
 
 /// Cost of an element in tenths of a nanosecond.
 const COST: usize = 100;
-crate::instances::instances!(SortKernels for f32, f64, i64, i32, u8 => {
-    fn sort_kernel(x: Src<Self>, axis: usize, descending: bool, values: Option<Dst<Self>>, index: Option<Dst<i64>>) = sort_of;
-    fn argsort_kernel(x: Src<Self>, axis: usize, descending: bool, index: Dst<i64>) = argsort_of;
-});
 
 /// Sorts along `axis`, equal elements staying in their order: the sorted elements and
 /// the places they come from, each if wanted. `values` may be `x`.
@@ -40,20 +36,11 @@ pub fn sort<T: Sortable>(
     values: Option<Dst<T>>,
     index: Option<Dst<i64>>,
 ) {
-    T::sort_kernel(x, axis, descending, values, index)
-}
-
-fn sort_of<T: Sortable>(
-    x: Src<T>,
-    axis: usize,
-    descending: bool,
-    values: Option<Dst<T>>,
-    index: Option<Dst<i64>>,
-) {
-    if fits_narrow::<T>(x.shape[axis]) {
-        sort_as::<T, u64>(x, axis, descending, values, index);
+    let (kind, values) = (T::kind(), values.map(|v| v.raw()));
+    if kind.fits_narrow(x.shape[axis]) {
+        sort_as::<u64>(kind, x.raw(), axis, descending, values, index);
     } else {
-        sort_as::<T, u128>(x, axis, descending, values, index);
+        sort_as::<u128>(kind, x.raw(), axis, descending, values, index);
     }
 }
 
@@ -62,18 +49,15 @@ fn sort_of<T: Sortable>(
 /// # Panics
 /// As [`sort`].
 pub fn argsort<T: Sortable>(x: Src<T>, axis: usize, descending: bool, index: Dst<i64>) {
-    T::argsort_kernel(x, axis, descending, index)
-}
-
-fn argsort_of<T: Sortable>(x: Src<T>, axis: usize, descending: bool, index: Dst<i64>) {
     sort(x, axis, descending, None, Some(index));
 }
 
-fn sort_as<T: Sortable, E: Entry>(
-    x: Src<T>,
+fn sort_as<E: Entry>(
+    kind: Kind,
+    x: Raw,
     axis: usize,
     descending: bool,
-    values: Option<Dst<T>>,
+    values: Option<Raw>,
     index: Option<Dst<i64>>,
 ) {
     values.iter().for_each(|v| assert_eq!(v.shape, x.shape, "outputs have the input's shape"));
@@ -88,15 +72,15 @@ fn sort_as<T: Sortable, E: Entry>(
     lines.for_groups(n * COST, |g, rooms: &mut [Scratch; 6]| {
         // SAFETY: lines lie within the views and have `n` elements.
         unsafe {
-            let from = g.read(0, x.ptr(), n, &mut rooms[0]);
-            let value_rows = values.map(|v| g.room(1, v.ptr(), n, &mut rooms[1]));
+            let from = g.read_raw(0, x.ptr(), kind.size, n, &mut rooms[0]);
+            let value_rows = values.map(|v| g.room_raw(1, v.ptr(), kind.size, n, &mut rooms[1]));
             let index_rows = index.map(|i| g.room(2, i.ptr(), n, &mut rooms[2]));
             for l in 0..g.lines {
-                let line = std::slice::from_raw_parts(from.row(l), n);
+                let line = Line::new(kind, from.row(l), n);
                 let [.., entries, spare, taken] = &mut *rooms;
                 let (entries, spare) = (entry::room::<E>(entries, n), entry::room(spare, n));
-                entry::of_line(line, descending, entries);
-                let sorted = entry::sort::<T, E>(entries, spare);
+                E::of_line(line, descending, entries);
+                let sorted = entry::sort(kind, entries, spare);
                 if let Some(rows) = index_rows {
                     let to = rows.row(l);
                     for (i, e) in sorted.iter().enumerate() {
@@ -105,15 +89,13 @@ fn sort_as<T: Sortable, E: Entry>(
                 }
                 if let Some(rows) = value_rows {
                     // Not straight to the output, which may be the input.
-                    let taken = taken.room::<T>(n);
-                    for (i, e) in sorted.iter().enumerate() {
-                        *taken.add(i) = line[e.place()];
-                    }
-                    rows.row(l).copy_from_nonoverlapping(taken, n);
+                    let taken = taken.room::<u8>(n * kind.size);
+                    line.take(sorted, taken, 1);
+                    rows.row(l).copy_from_nonoverlapping(taken, n * kind.size);
                 }
             }
             if let (Some(v), Some(rows)) = (values, value_rows) {
-                g.put(1, v.ptr(), n, rows);
+                g.put_raw(1, v.ptr(), kind.size, n, rows);
             }
             if let (Some(i), Some(rows)) = (index, index_rows) {
                 g.put(2, i.ptr(), n, rows);
