@@ -4,6 +4,7 @@
 use crate::gemm::kernel::LANES;
 use crate::gemm::simd::{Simd, levels};
 use crate::isa;
+use crate::simd::unroll::{copies, unroll};
 
 /// Outputs along each side of a tile.
 pub(super) const OUT: usize = 4;
@@ -133,24 +134,24 @@ unsafe fn lift_body<S: Simd>(
                 let mut columns = [[S::zero(); IN]; OUT * RUN + 2];
                 for (i, column) in columns[..OUT * run + 2].iter_mut().enumerate() {
                     let p = pixels.add((first * OUT + i) * pitch + c);
-                    let mut d = [S::zero(); IN];
-                    for i in 0..IN {
+                    let mut d: [S; IN] = copies(S::zero());
+                    unroll!(for i in 0..IN {
                         d[i] = S::load(p.add(i * row));
-                    }
+                    });
                     *column = input(d);
                 }
                 for t in 0..run {
                     let v = v.add((first + t) * pitch + c);
-                    for i in 0..IN {
-                        let mut d = [S::zero(); IN];
-                        for j in 0..IN {
+                    unroll!(for i in 0..IN {
+                        let mut d: [S; IN] = copies(S::zero());
+                        unroll!(for j in 0..IN {
                             d[j] = columns[OUT * t + j][i];
-                        }
+                        });
                         let d = input(d);
-                        for j in 0..IN {
+                        unroll!(for j in 0..IN {
                             d[j].store(v.add((i * IN + j) * point));
-                        }
-                    }
+                        });
+                    });
                 }
             }
         }
@@ -170,26 +171,26 @@ unsafe fn spread_body<S: Simd>(
     unsafe {
         for c in (0..pitch).step_by(S::LANES) {
             for t in 0..count {
-                let mut columns = [[S::zero(); IN]; OUT];
-                for (i, column) in columns.iter_mut().enumerate() {
-                    let p = pixels.add((t * OUT + i) * pitch + c);
-                    let mut d = [S::zero(); OUT];
-                    for i in 0..OUT {
+                let mut columns: [[S; IN]; OUT] = copies(copies(S::zero()));
+                unroll!(for j in 0..OUT {
+                    let p = pixels.add((t * OUT + j) * pitch + c);
+                    let mut d: [S; OUT] = copies(S::zero());
+                    unroll!(for i in 0..OUT {
                         d[i] = S::load(p.add(i * row));
-                    }
-                    *column = spread(d);
-                }
+                    });
+                    columns[j] = spread(d);
+                });
                 let z = z.add(t * pitch + c);
-                for i in 0..IN {
-                    let mut d = [S::zero(); OUT];
-                    for j in 0..OUT {
+                unroll!(for i in 0..IN {
+                    let mut d: [S; OUT] = copies(S::zero());
+                    unroll!(for j in 0..OUT {
                         d[j] = columns[j][i];
-                    }
+                    });
                     let d = spread(d);
-                    for j in 0..IN {
+                    unroll!(for j in 0..IN {
                         d[j].store(z.add((i * IN + j) * point));
-                    }
-                }
+                    });
+                });
             }
         }
     }
@@ -247,29 +248,29 @@ unsafe fn land_body<S: Simd>(m: *const f32, point: usize, end: &Finish, out: *mu
     // and room for the pixels.
     unsafe {
         for o in (0..end.channels).step_by(S::LANES) {
-            let mut rows = [[S::zero(); IN]; OUT];
-            for j in 0..IN {
-                let mut column = [S::zero(); IN];
-                for i in 0..IN {
+            let mut rows: [[S; IN]; OUT] = copies(copies(S::zero()));
+            unroll!(for j in 0..IN {
+                let mut column: [S; IN] = copies(S::zero());
+                unroll!(for i in 0..IN {
                     column[i] = S::load(m.add((i * IN + j) * point + o));
-                }
+                });
                 let column = output(column);
-                for i in 0..OUT {
+                unroll!(for i in 0..OUT {
                     rows[i][j] = column[i];
-                }
-            }
+                });
+            });
             let bias = match end.bias.is_null() {
                 true => S::zero(),
                 false => S::load_mask(end.bias.add(o), S::mask(end.channels - o)),
             };
-            for i in 0..OUT {
+            unroll!(for i in 0..OUT {
                 let row = output(rows[i]);
-                for j in 0..OUT {
+                unroll!(for j in 0..OUT {
                     let v = row[j].add(bias);
                     let v = if end.relu { v.relu() } else { v };
                     v.store(out.add((i * SPAN + j) * LANES + o));
-                }
-            }
+                });
+            });
         }
     }
 }
@@ -290,11 +291,11 @@ unsafe fn part_body<S: Simd>(
                 let from = pixels.add(px * LANES + first);
                 let planes = S::columns(from, LANES as isize, S::LANES - 1);
                 let y = y.add(first * ld + px);
-                for j in 0..8 {
+                unroll!(for j in 0..8 {
                     if first + j < channels {
                         planes[j].store_mask(y.add(j * ld), mask);
                     }
-                }
+                });
             }
         }
     }
@@ -350,25 +351,25 @@ unsafe fn kernel_body<S: Simd>(w: Kernels, channels: usize, u: *mut f32, point: 
     // points.
     unsafe {
         for o in (0..channels).step_by(S::LANES) {
-            let mut columns = [[S::zero(); IN]; 3];
-            for (j, column) in columns.iter_mut().enumerate() {
-                let mut g = [S::zero(); 3];
-                for (i, g) in g.iter_mut().enumerate() {
+            let mut columns: [[S; IN]; 3] = copies(copies(S::zero()));
+            unroll!(for j in 0..3 {
+                let mut g: [S; 3] = copies(S::zero());
+                unroll!(for i in 0..3 {
                     let mut lanes = [0.0f32; LANES];
                     for l in 0..(channels - o).min(S::LANES) {
                         let at = (o + l) as isize * so + i as isize * sh + j as isize * sw;
                         lanes[l] = *w.ptr.offset(at);
                     }
-                    *g = S::load(lanes.as_ptr());
-                }
-                *column = kernel(g);
-            }
-            for i in 0..IN {
+                    g[i] = S::load(lanes.as_ptr());
+                });
+                columns[j] = kernel(g);
+            });
+            unroll!(for i in 0..IN {
                 let row = kernel([columns[0][i], columns[1][i], columns[2][i]]);
-                for j in 0..IN {
+                unroll!(for j in 0..IN {
                     row[j].store(u.add((i * IN + j) * point + o));
-                }
-            }
+                });
+            });
         }
     }
 }
@@ -393,27 +394,27 @@ unsafe fn fold_body<S: Simd>(u: *const f32, point: usize, channels: usize, w: *m
     // and a kernel for each channel.
     unsafe {
         for o in (0..channels).step_by(S::LANES) {
-            let mut rows = [[S::zero(); IN]; 3];
-            for j in 0..IN {
-                let mut column = [S::zero(); IN];
-                for i in 0..IN {
+            let mut rows: [[S; IN]; 3] = copies(copies(S::zero()));
+            unroll!(for j in 0..IN {
+                let mut column: [S; IN] = copies(S::zero());
+                unroll!(for i in 0..IN {
                     column[i] = S::load(u.add((i * IN + j) * point + o));
-                }
+                });
                 let column = gather(column);
-                for i in 0..3 {
+                unroll!(for i in 0..3 {
                     rows[i][j] = column[i];
-                }
-            }
-            for i in 0..3 {
+                });
+            });
+            unroll!(for i in 0..3 {
                 let row = gather(rows[i]);
-                for j in 0..3 {
+                unroll!(for j in 0..3 {
                     let mut lanes = [0.0f32; LANES];
                     row[j].store(lanes.as_mut_ptr());
                     for l in 0..(channels - o).min(S::LANES) {
                         *w.add((o + l) * ld + 3 * i + j) = lanes[l];
                     }
-                }
-            }
+                });
+            });
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::gemm::JOB;
 use crate::isa::{self, Isa};
 use crate::par;
 use crate::scratch::Scratch;
+use crate::simd::unroll::{copies, unroll};
 use crate::simd::{LANES, RealTask, RealVector, run_real};
 use std::ops::Range;
 
@@ -113,7 +114,8 @@ impl WeightGrad {
         let parts = (work / PART).clamp(1, most);
         let (shared, threads) = (work >= 2 * JOB && par::threads() > 1, par::threads());
         let wanted = if shared { (2 * threads).div_ceil(parts * self.groups) } else { 1 };
-        let splits = wanted.min(self.outer.div_ceil(tile_shape(self.outer).0));
+        let registers = if isa::active() == Isa::Avx512 { 1 } else { 2 };
+        let splits = wanted.min(self.outer.div_ceil(tile_shape(registers, self.outer).0));
         let scratch = Scratch::new(parts * o * k);
         let sums = Sums(scratch.ptr());
         let job = |i: usize| {
@@ -192,7 +194,7 @@ impl WeightGrad {
                     to,
                     to_row: k,
                 };
-                tile.sweep();
+                run_real(Sweep(tile));
             }
         }
     }
@@ -241,86 +243,93 @@ struct Tile {
     to_row: usize,
 }
 
-/// Rows and columns of sums that are kept in registers.
-fn tile_shape(rows: usize) -> (usize, usize) {
-    match (isa::active(), rows > 2) {
-        (Isa::Avx512, true) => (8, 3),
-        (Isa::Avx512, false) => (2, 8),
-        // A vector is several registers.
+/// Rows and columns of sums that are kept in registers, a vector being one or more.
+fn tile_shape(registers: usize, rows: usize) -> (usize, usize) {
+    match (registers, rows > 2) {
+        (1, true) => (8, 3),
+        (1, false) => (2, 8),
         (_, true) => (2, 2),
         (_, false) => (1, 4),
     }
 }
 
-impl Tile {
-    /// Computes all rows and columns.
-    ///
-    /// # Safety
-    /// Both factors are readable at all positions and images, the table at all
-    /// columns; `to` is writable.
-    unsafe fn sweep(self) {
-        let (r, c) = tile_shape(self.rows);
-        for row in (0..self.rows).step_by(r) {
-            for col in (0..self.cols).step_by(c) {
+/// Computes all rows and columns of a tile. Both factors are readable at all positions
+/// and images, the table at all columns; the sums are writable.
+struct Sweep(Tile);
+
+impl RealTask<f32> for Sweep {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<V: RealVector<Elem = f32>>(self) {
+        let Sweep(all) = self;
+        let (r, c) = tile_shape(V::REGISTERS, all.rows);
+        for row in (0..all.rows).step_by(r) {
+            for col in (0..all.cols).step_by(c) {
                 let part = Tile {
-                    gy: self.gy.wrapping_add(row * self.gy_row),
-                    rows: (self.rows - row).min(r),
-                    at: self.at.wrapping_add(col),
-                    cols: (self.cols - col).min(c),
-                    to: self.to.wrapping_add(row * self.to_row + col),
-                    ..self
+                    gy: all.gy.wrapping_add(row * all.gy_row),
+                    rows: (all.rows - row).min(r),
+                    at: all.at.wrapping_add(col),
+                    cols: (all.cols - col).min(c),
+                    to: all.to.wrapping_add(row * all.to_row + col),
+                    ..all
                 };
-                match r {
-                    8 => run_real(Sized::<8, 3>(part)),
-                    2 if c == 8 => run_real(Sized::<2, 8>(part)),
-                    2 => run_real(Sized::<2, 2>(part)),
-                    _ => run_real(Sized::<1, 4>(part)),
+                // SAFETY: the maker of the sweep vouches for its memory.
+                unsafe {
+                    // By a constant first: shapes of other levels are not compiled.
+                    match (V::REGISTERS == 1, r) {
+                        (true, 8) => part.sum::<V, 8, 3>(),
+                        (true, _) => part.sum::<V, 2, 8>(),
+                        (false, 2) => part.sum::<V, 2, 2>(),
+                        (false, _) => part.sum::<V, 1, 4>(),
+                    }
                 }
             }
         }
     }
 }
 
-/// A tile of at most `R` rows and `C` columns.
-struct Sized<const R: usize, const C: usize>(Tile);
-
-impl<const R: usize, const C: usize> RealTask<f32> for Sized<R, C> {
-    type Out = ();
-
+impl Tile {
+    /// Computes at most `R` rows and `C` columns.
+    ///
+    /// # Safety
+    /// As for [`Sweep`].
     #[inline(always)]
-    fn run<V: RealVector<Elem = f32>>(self) {
-        let t = self.0;
-        // SAFETY: the contract of `sweep`. Rows and columns beyond the last repeat it
+    unsafe fn sum<V: RealVector<Elem = f32>, const R: usize, const C: usize>(self) {
+        let t = self;
+        // SAFETY: the caller's contract. Rows and columns beyond the last repeat it
         // and are dropped.
         unsafe {
-            let mut sums = [[V::splat(0.0); C]; R];
+            let mut sums: [[V; C]; R] = copies(copies(V::splat(0.0)));
             for image in 0..t.images {
-                let gy: [*const f32; R] = std::array::from_fn(|r| {
-                    t.gy.add(image * t.gy_image + r.min(t.rows - 1) * t.gy_row)
+                let mut gy: [*const f32; R] = copies(t.gy.add(image * t.gy_image));
+                unroll!(for r in 0..R {
+                    gy[r] = gy[r].add(r.min(t.rows - 1) * t.gy_row);
                 });
-                let x: [*const f32; C] = std::array::from_fn(|c| {
-                    t.x.add(image * t.x_image + *t.at.add(c.min(t.cols - 1)) as usize)
+                let mut x: [*const f32; C] = copies(t.x.add(image * t.x_image));
+                unroll!(for c in 0..C {
+                    x[c] = x[c].add(*t.at.add(c.min(t.cols - 1)) as usize);
                 });
                 for i in 0..t.vectors {
-                    let mut xs = [V::splat(0.0); C];
-                    for c in 0..C {
+                    let mut xs: [V; C] = copies(V::splat(0.0));
+                    unroll!(for c in 0..C {
                         xs[c] = V::load(x[c].add(i * LANES));
-                    }
-                    for r in 0..R {
+                    });
+                    unroll!(for r in 0..R {
                         let g = V::load(gy[r].add(i * LANES));
-                        for c in 0..C {
+                        unroll!(for c in 0..C {
                             sums[r][c] = g.fma(xs[c], sums[r][c]);
-                        }
-                    }
+                        });
+                    });
                 }
             }
-            for r in 0..R {
-                for c in 0..C {
+            unroll!(for r in 0..R {
+                unroll!(for c in 0..C {
                     if r < t.rows && c < t.cols {
                         *t.to.add(r * t.to_row + c) += sums[r][c].fold(V::add);
                     }
-                }
-            }
+                });
+            });
         }
     }
 }

@@ -4,6 +4,7 @@ use super::batch_shape;
 use crate::for_each_isa;
 use crate::isa;
 use crate::par;
+use crate::simd::unroll::unroll;
 use crate::view::{Dst, Element, Src};
 
 /// Rows and columns of a tile: 6 x 8 sums fill 12 AVX2 or 6 AVX-512 registers.
@@ -29,11 +30,11 @@ unsafe fn tile(k: usize, a: *const f64, b: *const f64, c: &mut [[f64; COLS]; ROW
         let (a, b) = unsafe {
             (*a.add(i * ROWS).cast::<[f64; ROWS]>(), *b.add(i * COLS).cast::<[f64; COLS]>())
         };
-        for r in 0..ROWS {
-            for j in 0..COLS {
+        unroll!(for r in 0..ROWS {
+            unroll!(for j in 0..COLS {
                 acc[r][j] = a[r].mul_add(b[j], acc[r][j]);
-            }
-        }
+            });
+        });
     }
     *c = acc;
 }

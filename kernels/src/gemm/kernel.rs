@@ -12,6 +12,9 @@ pub(crate) const MR: usize = 8;
 pub(crate) const NR: usize = 48;
 /// The last panel's width is a multiple of this: the widest vector.
 pub(crate) const LANES: usize = 16;
+/// Rows of a tile that keeps a panel, at least: it is the first of more than two,
+/// nearly equal ones.
+const KEPT: usize = 6;
 
 /// How the rows of `B` follow each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +27,7 @@ pub(crate) enum Rows {
     Table,
     /// Equal steps, kept as a panel on the way: packing costs three stores a step
     /// while the tile's products hide the wait for memory. At most one panel, and
-    /// three rows or more.
+    /// [`KEPT`] rows or more.
     Keep,
     /// Each column's steps lie side by side, the columns `b_k` apart.
     Columns,
@@ -123,9 +126,11 @@ type Fun = unsafe fn(&Micro);
 /// Tiles of one instruction set.
 pub(crate) struct Kernel {
     lanes: usize,
+    /// Rows and vectors of a tile, at most.
     rows: usize,
-    /// By [`Rows`], then by rows and vectors: see [`slot`].
-    tiles: [[Fun; SLOTS]; 5],
+    vectors: usize,
+    /// By [`Rows`], then by rows and vectors: see [`slot`]. Only what is asked for.
+    tiles: [[Option<Fun>; SLOTS]; 5],
 }
 
 const SLOTS: usize = 12 + 6 + 6 * 3;
@@ -140,12 +145,25 @@ const fn slot(rows: usize, vectors: usize) -> usize {
         }
 }
 
-const fn least(a: usize, b: usize) -> usize {
-    if a < b { a } else { b }
+/// [`vectors`] where a tile has at most `most` of them.
+const fn across(kind: Rows, rows: usize, most: usize) -> usize {
+    let wanted = vectors(kind, rows);
+    if wanted < most { wanted } else { most }
+}
+
+/// Whether tiles of that kind are ever asked for so many rows and vectors, where
+/// there are at most `max` rows. (What is larger has a place in the table, too.)
+const fn asked(kind: Rows, rows: usize, vectors: usize, max: [usize; 2]) -> bool {
+    let fewest = match kind {
+        // Fewer than these are cut into pieces.
+        Rows::Keep => KEPT / KEPT.div_ceil(max[0]),
+        _ => 1,
+    };
+    fewest <= rows && rows <= max[0] && vectors <= across(kind, rows, max[1])
 }
 
 macro_rules! kernel {
-    ($name:ident, $simd:ty, rows $max:literal $(, $features:literal)?) => {
+    ($name:ident, $simd:ty, rows $max:literal, vectors $most:literal $(, $features:literal)?) => {
         mod $name {
             use super::*;
             $(#[target_feature(enable = $features)])?
@@ -153,42 +171,44 @@ macro_rules! kernel {
                 // SAFETY: the caller keeps the contract of `tile`; the features are on.
                 unsafe { tile::tile::<$simd, R, V, KIND>(t) }
             }
-            const fn tiles<const KIND: u8>() -> [Fun; SLOTS] {
-                // Instruction sets with few registers never ask for more than
-                // `$max` rows; they share the entries of `$max`.
-                macro_rules! t {
-                    ($r:literal) => {
-                        [tile::<{ least($r, $max) }, 1, KIND> as Fun,
-                         tile::<{ least($r, $max) }, 2, KIND>,
-                         tile::<{ least($r, $max) }, 3, KIND>]
+            const fn tiles<const KIND: u8>(kind: Rows) -> [Option<Fun>; SLOTS] {
+                let mut all = [None; SLOTS];
+                macro_rules! put {
+                    ($r:literal, $v:literal) => {
+                        if asked(kind, $r, $v, [$max, $most]) {
+                            all[slot($r, $v)] = Some(tile::<$r, $v, KIND> as Fun);
+                        }
+                    };
+                    ($r:literal: $a:literal $b:literal $c:literal) => {
+                        put!($r, $a);
+                        put!($r, $b);
+                        put!($r, $c);
                     };
                 }
-                let many = [t!(3), t!(4), t!(5), t!(6), t!(7), t!(8)];
-                let few: [Fun; 18] = [
-                    tile::<1, 1, KIND>, tile::<1, 2, KIND>, tile::<1, 3, KIND>,
-                    tile::<1, 4, KIND>, tile::<1, 5, KIND>, tile::<1, 6, KIND>,
-                    tile::<1, 7, KIND>, tile::<1, 8, KIND>, tile::<1, 9, KIND>,
-                    tile::<1, 10, KIND>, tile::<1, 11, KIND>, tile::<1, 12, KIND>,
-                    tile::<2, 1, KIND>, tile::<2, 2, KIND>, tile::<2, 3, KIND>,
-                    tile::<2, 4, KIND>, tile::<2, 5, KIND>, tile::<2, 6, KIND>,
-                ];
-                let mut all = [few[0]; SLOTS];
-                let mut i = 0;
-                while i < SLOTS {
-                    all[i] = if i < 18 { few[i] } else { many[(i - 18) / 3][(i - 18) % 3] };
-                    i += 1;
-                }
+                put!(1: 1 2 3);
+                put!(1: 4 5 6);
+                put!(1: 7 8 9);
+                put!(1: 10 11 12);
+                put!(2: 1 2 3);
+                put!(2: 4 5 6);
+                put!(3: 1 2 3);
+                put!(4: 1 2 3);
+                put!(5: 1 2 3);
+                put!(6: 1 2 3);
+                put!(7: 1 2 3);
+                put!(8: 1 2 3);
                 all
             }
             pub(super) static KERNEL: Kernel = Kernel {
                 lanes: <$simd>::LANES,
                 rows: $max,
+                vectors: $most,
                 tiles: [
-                    tiles::<{ Rows::Panels as u8 }>(),
-                    tiles::<{ Rows::Even as u8 }>(),
-                    tiles::<{ Rows::Table as u8 }>(),
-                    tiles::<{ Rows::Keep as u8 }>(),
-                    tiles::<{ Rows::Columns as u8 }>(),
+                    tiles::<{ Rows::Panels as u8 }>(Rows::Panels),
+                    tiles::<{ Rows::Even as u8 }>(Rows::Even),
+                    tiles::<{ Rows::Table as u8 }>(Rows::Table),
+                    tiles::<{ Rows::Keep as u8 }>(Rows::Keep),
+                    tiles::<{ Rows::Columns as u8 }>(Rows::Columns),
                 ],
             };
         }
@@ -197,16 +217,16 @@ macro_rules! kernel {
 
 // Without FMA every product-sum is a call: no tile keeps anything in registers.
 #[cfg(target_arch = "x86_64")]
-kernel!(baseline, Quad, rows 2);
+kernel!(baseline, Quad, rows 1, vectors 1);
 // NEON has 32 registers.
 #[cfg(not(target_arch = "x86_64"))]
-kernel!(baseline, Quad, rows 8);
+kernel!(baseline, Quad, rows 8, vectors 12);
 // 16 registers: 4 x 3 sums, a row of B, and one element of A.
 #[cfg(target_arch = "x86_64")]
-kernel!(v3, Ymm, rows 4, "avx2,fma,bmi2,f16c");
+kernel!(v3, Ymm, rows 4, vectors 12, "avx2,fma,bmi2,f16c");
 // 32 registers: 8 x 3 sums.
 #[cfg(target_arch = "x86_64")]
-kernel!(v4, Zmm, rows 8, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c");
+kernel!(v4, Zmm, rows 8, vectors 12, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c");
 
 impl Kernel {
     /// The tiles of the instruction set in use.
@@ -229,17 +249,19 @@ impl Kernel {
     /// they are used, `C` writable at `rows` x `cols`. `rows` is 1..=[`MR`] and
     /// `cols` 1..=[`width`]`(rows)`. For [`Rows::Keep`], `keep` is writable at `k`
     /// rows of [`NR`].
+    ///
+    /// # Panics
+    /// If [`Rows::Keep`] has fewer rows than [`KEPT`].
     #[inline]
     pub(crate) unsafe fn tile(&self, kind: Rows, t: &Micro) {
         debug_assert!((1..=MR).contains(&t.rows) && (1..=width(t.rows)).contains(&t.cols));
-        if t.rows <= self.rows && t.cols <= vectors(kind, t.rows) * self.lanes {
-            let run = self.tiles[kind as usize][slot(t.rows, t.cols.div_ceil(self.lanes))];
-            // SAFETY: the caller's contract; the table was built for this machine.
-            unsafe { run(t) };
+        if t.rows <= self.rows && t.cols <= across(kind, t.rows, self.vectors) * self.lanes {
+            // SAFETY: the caller's contract; the tile fits.
+            unsafe { self.fitting(kind, t) };
             return;
         }
         let most = t.rows.div_ceil(t.rows.div_ceil(self.rows));
-        let step = vectors(kind, most) * self.lanes;
+        let step = across(kind, most, self.vectors) * self.lanes;
         let b_at = |col: usize| match kind {
             Rows::Columns => col as isize * t.b_k,
             _ => (col / NR) as isize * t.b_panel + (col % NR) as isize,
@@ -266,10 +288,21 @@ impl Kernel {
                         // The first rows have packed the panel for the others.
                         (kind, part.b, part.b_k) = (Rows::Panels, part.keep, NR as isize);
                     }
-                    self.tiles[kind as usize][slot(rows, cols.div_ceil(self.lanes))](&part);
+                    self.fitting(kind, &part);
                 }
             }
         }
+    }
+
+    /// Computes a tile that has rows and columns for one.
+    ///
+    /// # Safety
+    /// As for [`Kernel::tile`].
+    #[inline(always)]
+    unsafe fn fitting(&self, kind: Rows, t: &Micro) {
+        let run = self.tiles[kind as usize][slot(t.rows, t.cols.div_ceil(self.lanes))];
+        // SAFETY: the caller's contract; the table was built for this machine.
+        unsafe { run.expect("a tile for each shape")(t) }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::kernel::{LANES, MR, NR, row_tiles};
 use super::simd::{Simd, levels};
 use crate::isa;
+use crate::simd::unroll::unroll;
 
 /// Width, in memory, of a panel whose first column is `col` of `n`.
 #[inline]
@@ -136,13 +137,15 @@ unsafe fn turn<S: Simd>(
             let mut col = 0;
             while col + 8 <= cols {
                 if count == S::LANES {
-                    for (j, v) in S::columns(src.add(col), ld, S::LANES - 1).iter().enumerate() {
-                        v.store(dst.add((col + j) * ldd));
-                    }
+                    let columns = S::columns(src.add(col), ld, S::LANES - 1);
+                    unroll!(for j in 0..8 {
+                        columns[j].store(dst.add((col + j) * ldd));
+                    });
                 } else {
-                    for (j, v) in S::columns(src.add(col), ld, count - 1).iter().enumerate() {
-                        v.store_mask(dst.add((col + j) * ldd), mask);
-                    }
+                    let columns = S::columns(src.add(col), ld, count - 1);
+                    unroll!(for j in 0..8 {
+                        columns[j].store_mask(dst.add((col + j) * ldd), mask);
+                    });
                 }
                 // The last eight columns may overlap those before.
                 col = if col + 8 < cols && col + 16 > cols { cols - 8 } else { col + 8 };

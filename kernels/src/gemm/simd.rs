@@ -4,6 +4,7 @@
 //! set by [`levels!`]. Unlike element-wise loops, a register tile cannot be left
 //! to the vectoriser: what stays in registers is the whole point of it.
 
+use crate::simd::unroll::unroll;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -307,6 +308,13 @@ impl Ymm {
 #[derive(Clone, Copy)]
 pub(crate) struct Quad([f32; 4]);
 
+impl Quad {
+    #[inline(always)]
+    fn lanes(f: impl Fn(usize) -> f32) -> Quad {
+        Quad([f(0), f(1), f(2), f(3)])
+    }
+}
+
 impl Simd for Quad {
     const LANES: usize = 4;
     type Mask = usize;
@@ -351,23 +359,23 @@ impl Simd for Quad {
     }
     #[inline(always)]
     unsafe fn add(self, o: Self) -> Self {
-        Quad(std::array::from_fn(|i| self.0[i] + o.0[i]))
+        Quad::lanes(|i| self.0[i] + o.0[i])
     }
     #[inline(always)]
     unsafe fn sub(self, o: Self) -> Self {
-        Quad(std::array::from_fn(|i| self.0[i] - o.0[i]))
+        Quad::lanes(|i| self.0[i] - o.0[i])
     }
     #[inline(always)]
     unsafe fn mul(self, o: Self) -> Self {
-        Quad(std::array::from_fn(|i| self.0[i] * o.0[i]))
+        Quad::lanes(|i| self.0[i] * o.0[i])
     }
     #[inline(always)]
     unsafe fn fma(self, m: Self, a: Self) -> Self {
-        Quad(std::array::from_fn(|i| self.0[i].mul_add(m.0[i], a.0[i])))
+        Quad::lanes(|i| self.0[i].mul_add(m.0[i], a.0[i]))
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        Quad(self.0.map(|x| if 0.0 > x { 0.0 } else { x }))
+        Quad::lanes(|i| if 0.0 > self.0[i] { 0.0 } else { self.0[i] })
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
@@ -375,7 +383,11 @@ impl Simd for Quad {
     unsafe fn columns(p: *const f32, ld: isize, top: usize) -> [Self; 8] {
         // SAFETY: the caller has eight readable floats in each row.
         let at = |i: usize, j: usize| unsafe { *p.offset(i.min(top) as isize * ld).add(j) };
-        std::array::from_fn(|j| Quad(std::array::from_fn(|i| at(i, j))))
+        let mut columns = [Quad([0.0; 4]); 8];
+        unroll!(for j in 0..8 {
+            columns[j] = Quad::lanes(|i| at(i, j));
+        });
+        columns
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::kernel::{LANES, Micro, NR, Rows};
 use super::simd::Simd;
+use crate::simd::unroll::{copies, unroll};
 
 /// How far ahead, in floats, panels are fetched: some hundred cycles of a full
 /// tile, enough to hide a visit to the third-level cache.
@@ -46,25 +47,25 @@ unsafe fn start<S: Simd, const R: usize, const V: usize>(t: &Micro) -> [[S; V]; 
     // masked.
     unsafe {
         let last = S::mask(t.cols - (V - 1) * S::LANES);
-        let mut acc = [[S::zero(); V]; R];
-        for r in 0..R {
+        let mut acc: [[S; V]; R] = copies(copies(S::zero()));
+        unroll!(for r in 0..R {
             let c = t.c.offset(r as isize * t.ldc).cast_const();
             if t.load_c {
-                for v in 0..V - 1 {
-                    acc[r][v] = S::load(c.add(v * S::LANES));
-                }
-                acc[r][V - 1] = S::load_mask(c.add((V - 1) * S::LANES), last);
+                unroll!(for v in 0..V {
+                    let p = c.add(v * S::LANES);
+                    acc[r][v] = if v == V - 1 { S::load_mask(p, last) } else { S::load(p) };
+                });
             }
             if R > 2 {
                 // The tile below will most likely be next.
                 let below = c.wrapping_offset(R as isize * t.ldc);
-                for v in 0..V {
+                unroll!(for v in 0..V {
                     if (v * S::LANES).is_multiple_of(LANES) {
                         S::prefetch(below.wrapping_add(v * S::LANES));
                     }
-                }
+                });
             }
-        }
+        });
         acc
     }
 }
@@ -80,16 +81,13 @@ unsafe fn sweep<S: Simd, const R: usize, const V: usize, const KIND: u8>(
     // writable at all steps.
     unsafe {
         let last = S::mask(t.cols - (V - 1) * S::LANES);
-        let at = |v: usize| {
-            let col = v * S::LANES;
-            (col / NR) as isize * t.b_panel + (col % NR) as isize
-        };
         let (mut a, mut b, mut next, mut keep) = (t.a, t.b, t.b_at, t.keep);
-        let mut bv = [S::zero(); V];
+        let mut bv: [S; V] = copies(S::zero());
         for _ in 0..t.k {
             let row = if KIND == TABLE { t.b.add(*next as usize) } else { b };
-            for v in 0..V {
-                let p = row.offset(at(v));
+            unroll!(for v in 0..V {
+                let col = v * S::LANES;
+                let p = row.offset((col / NR) as isize * t.b_panel + (col % NR) as isize);
                 let masked = KIND != PANELS && v == V - 1;
                 bv[v] = if masked { S::load_mask(p, last) } else { S::load(p) };
                 if KIND == KEEP {
@@ -102,13 +100,13 @@ unsafe fn sweep<S: Simd, const R: usize, const V: usize, const KIND: u8>(
                         _ => {}
                     }
                 }
-            }
-            for r in 0..R {
+            });
+            unroll!(for r in 0..R {
                 let x = S::splat(*a.offset(r as isize * t.a_row));
-                for v in 0..V {
+                unroll!(for v in 0..V {
                     acc[r][v] = x.fma(bv[v], acc[r][v]);
-                }
-            }
+                });
+            });
             // Wrapping: after the last round these may point past the operands.
             a = a.wrapping_offset(t.a_k);
             b = b.wrapping_offset(t.b_k);
@@ -127,26 +125,23 @@ unsafe fn turn<S: Simd, const R: usize, const V: usize>(t: &Micro, acc: &mut [[S
     unsafe {
         let left = t.cols - (V - 1) * S::LANES;
         for step in (0..t.k & !7).step_by(8) {
-            // Written out: a loop of this size would not be unrolled, and the sums
-            // would go through memory.
-            turn_eight(t, acc, 0, step, left);
-            if V == 2 {
-                turn_eight(t, acc, 1, step, left);
-            }
+            unroll!(for v in 0..V {
+                turn_eight(t, acc, v, step, left)
+            });
         }
         for step in t.k & !7..t.k {
-            for v in 0..V {
+            unroll!(for v in 0..V {
                 let mut row = [0.0; LANES];
                 for lane in 0..if v == V - 1 { left } else { S::LANES } {
                     let col = (v * S::LANES + lane) as isize;
                     row[lane] = *t.b.offset(col * t.b_k).add(step);
                 }
                 let row = S::load(row.as_ptr());
-                for r in 0..R {
+                unroll!(for r in 0..R {
                     let x = *t.a.offset(r as isize * t.a_row + step as isize * t.a_k);
                     acc[r][v] = S::splat(x).fma(row, acc[r][v]);
-                }
-            }
+                });
+            });
         }
     }
 }
@@ -166,12 +161,12 @@ unsafe fn turn_eight<S: Simd, const R: usize, const V: usize>(
         let a = t.a.offset(step as isize * t.a_k);
         let top = if v == V - 1 { left - 1 } else { S::LANES - 1 };
         let rows = S::columns(b, t.b_k, top);
-        for j in 0..8 {
-            for r in 0..R {
+        unroll!(for j in 0..8 {
+            unroll!(for r in 0..R {
                 let x = *a.offset(r as isize * t.a_row + j as isize * t.a_k);
                 acc[r][v] = S::splat(x).fma(rows[j], acc[r][v]);
-            }
-        }
+            });
+        });
     }
 }
 
@@ -183,35 +178,35 @@ unsafe fn finish<S: Simd, const R: usize, const V: usize>(t: &Micro, mut acc: [[
     unsafe {
         let last = S::mask(t.cols - (V - 1) * S::LANES);
         if !t.bias_col.is_null() {
-            for v in 0..V {
+            unroll!(for v in 0..V {
                 let p = t.bias_col.add(v * S::LANES);
                 let y = if v == V - 1 { S::load_mask(p, last) } else { S::load(p) };
-                for r in 0..R {
+                unroll!(for r in 0..R {
                     acc[r][v] = acc[r][v].add(y);
-                }
-            }
+                });
+            });
         }
         if !t.bias_row.is_null() {
-            for r in 0..R {
+            unroll!(for r in 0..R {
                 let y = S::splat(*t.bias_row.add(r));
-                for v in 0..V {
+                unroll!(for v in 0..V {
                     acc[r][v] = acc[r][v].add(y);
-                }
-            }
+                });
+            });
         }
         if t.relu {
-            for r in 0..R {
-                for v in 0..V {
+            unroll!(for r in 0..R {
+                unroll!(for v in 0..V {
                     acc[r][v] = acc[r][v].relu();
-                }
-            }
+                });
+            });
         }
-        for r in 0..R {
+        unroll!(for r in 0..R {
             let c = t.c.offset(r as isize * t.ldc);
-            for v in 0..V - 1 {
-                acc[r][v].store(c.add(v * S::LANES));
-            }
-            acc[r][V - 1].store_mask(c.add((V - 1) * S::LANES), last);
-        }
+            unroll!(for v in 0..V {
+                let p = c.add(v * S::LANES);
+                if v == V - 1 { acc[r][v].store_mask(p, last) } else { acc[r][v].store(p) }
+            });
+        });
     }
 }

@@ -15,6 +15,7 @@ use crate::view::Element;
 
 mod array;
 pub(crate) mod row;
+pub(crate) mod unroll;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -27,6 +28,8 @@ pub(crate) const LANES: usize = 16;
 pub trait Vector: Copy {
     /// What a lane holds.
     type Elem: Number;
+    /// Registers that one takes, where that is known: arrays take several.
+    const REGISTERS: usize = 4;
 
     /// `v` in every lane.
     fn splat(v: Self::Elem) -> Self;

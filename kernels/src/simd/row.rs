@@ -1,5 +1,6 @@
 //! Running over a row of numbers, sixteen at a time.
 
+use super::unroll::{copies, unroll};
 use super::{LANES, Number, Vector};
 use crate::view::Element;
 
@@ -76,7 +77,7 @@ pub(crate) struct Lanes64<V, const S: usize>([[V; S]; 4]);
 impl<V: Vector, const S: usize> Lanes64<V, S> {
     #[inline(always)]
     pub(crate) fn new(identity: V::Elem) -> Self {
-        Lanes64([[V::splat(identity); S]; 4])
+        Lanes64(copies(copies(V::splat(identity))))
     }
 
     /// Goes on with lanes that were stored.
@@ -124,23 +125,23 @@ impl<V: Vector, const S: usize> Lanes64<V, S> {
         let whole = n - n % (4 * LANES);
         let mut i = 0;
         while i < whole {
-            for q in 0..4 {
+            unroll!(for q in 0..4 {
                 let v = f(i + q * LANES, LANES);
-                for s in 0..S {
+                unroll!(for s in 0..S {
                     acc[q][s] = join(acc[q][s], v[s]);
-                }
-            }
+                });
+            });
             i += 4 * LANES;
         }
-        for q in 0..4 {
+        unroll!(for q in 0..4 {
             let at = i + q * LANES;
             if at < n {
                 let v = f(at, LANES.min(n - at));
-                for s in 0..S {
+                unroll!(for s in 0..S {
                     acc[q][s] = join(acc[q][s], v[s]);
-                }
+                });
             }
-        }
+        });
         self.0 = acc;
     }
 
@@ -148,10 +149,10 @@ impl<V: Vector, const S: usize> Lanes64<V, S> {
     #[inline(always)]
     pub(crate) fn finish(self, join: impl Fn(V, V) -> V + Copy) -> [V::Elem; S] {
         let [a, b, c, d] = self.0;
-        let mut out = [a[0].first(); S];
-        for s in 0..S {
+        let mut out: [V::Elem; S] = copies(a[0].first());
+        unroll!(for s in 0..S {
             out[s] = join(join(a[s], c[s]), join(b[s], d[s])).fold(join);
-        }
+        });
         out
     }
 }

@@ -37,6 +37,7 @@ fn keep_nan(r: __m512, a: __m512) -> __m512 {
 
 impl Vector for F32x16V4 {
     type Elem = f32;
+    const REGISTERS: usize = 1;
 
     #[inline(always)]
     fn splat(v: f32) -> Self {
@@ -123,6 +124,7 @@ impl Vector for F32x16V4 {
 
 impl Vector for F32x16V3 {
     type Elem = f32;
+    const REGISTERS: usize = 2;
 
     #[inline(always)]
     fn splat(v: f32) -> Self {
