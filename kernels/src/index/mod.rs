@@ -139,7 +139,7 @@ fn resolve(index: i64, size: usize) -> isize {
 
 /// Calls `f(position, row's offsets, columns)` for the pieces of rows that make up
 /// a range of positions in row-major order.
-fn for_linear<const K: usize>(
+pub(crate) fn for_linear<const K: usize>(
     walk: &Walk<K>,
     range: Range<usize>,
     mut f: impl FnMut(usize, [isize; K], Range<usize>),

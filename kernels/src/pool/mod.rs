@@ -6,7 +6,7 @@
 
 use crate::par;
 use crate::scratch::Scratch;
-use crate::simd::{LANES, Number, Real, RealTask, RealVector, Vector, run_real};
+use crate::simd::{LANES, Number, Real, RealTask, RealVector, Vector, run_single};
 use crate::view::{Dst, Src};
 use std::ops::Range;
 
@@ -194,7 +194,7 @@ impl<T: Real> Pool<T> {
         let y = Out(y);
         let y = &y;
         par::for_range(self.planes, self.grain(), |planes| {
-            run_real(Forward::<T, MAX> { pool: self, y: y.0, counts, planes });
+            run_single(Forward::<T, MAX> { pool: self, y: y.0, counts, planes });
         });
     }
 
@@ -203,7 +203,7 @@ impl<T: Real> Pool<T> {
         let (to, meetings) = (&to, [self.rows, self.cols].map(Meetings::new));
         par::for_range(self.planes, self.grain(), |planes| {
             let (pool, gx, meetings) = (self, to.0, &meetings);
-            run_real(Backward::<T, MAX> { pool, gx, strides, counts, meetings, planes });
+            run_single(Backward::<T, MAX> { pool, gx, strides, counts, meetings, planes });
         });
     }
 

@@ -1,16 +1,18 @@
 //! Where along an axis the largest or smallest element is.
+//!
+//! The smallest is the largest of the numbers turned around. One driver serves all
+//! types; single-precision numbers have a kernel with vectors.
 
-use super::{BLOCK, GRAIN, Join, Max, Min, Plan, Steps};
+use super::{BLOCK, GRAIN};
+use crate::index::for_linear;
+use crate::lines::without;
 use crate::par;
 use crate::simd::row::{join_row, read};
-use crate::simd::{self, Number, Task, Vector};
-use crate::view::{Dst, Src};
-use std::marker::PhantomData;
+use crate::simd::{self, Number, Task, Vector, vectorize};
+use crate::sort::Sortable;
+use crate::strided::Walk;
+use crate::view::{Dst, Raw, Src, numel};
 use std::ops::Range;
-crate::instances::instances!(ArgKernels for f32, f64, i64, i32, u8 => {
-    fn argmax_kernel(x: Src<Self>, axis: usize, out: Dst<i64>) = argmax_of;
-    fn argmin_kernel(x: Src<Self>, axis: usize, out: Dst<i64>) = argmin_of;
-});
 
 /// `out = index of the largest element of x` along `axis`: the first of equals; a
 /// NaN counts as the largest.
@@ -18,11 +20,7 @@ crate::instances::instances!(ArgKernels for f32, f64, i64, i32, u8 => {
 /// # Panics
 /// If the axis has no elements, or `out` has not the shape of `x` without it.
 pub fn argmax<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
-    T::argmax_kernel(x, axis, out)
-}
-
-fn argmax_of<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
-    arg::<T, Max>(x, axis, out);
+    arg(T::finding(false), x.raw(), axis, out);
 }
 
 /// `out = index of the smallest element of x` along `axis`: the first of equals; a
@@ -31,45 +29,184 @@ fn argmax_of<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
 /// # Panics
 /// As [`argmax`].
 pub fn argmin<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
-    T::argmin_kernel(x, axis, out)
+    arg(T::finding(true), x.raw(), axis, out);
 }
 
-fn argmin_of<T: Number>(x: Src<T>, axis: usize, out: Dst<i64>) {
-    arg::<T, Min>(x, axis, out);
+/// How to find the best element of a type.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Finding {
+    /// Whether the smallest is the best.
+    smallest: bool,
+    /// The best of a range of a row whose elements are so far apart: a number in its
+    /// order, and its place.
+    ///
+    /// Unsafe: the elements are there and of the type.
+    row: unsafe fn(*const u8, isize, Range<usize>, bool) -> (u64, usize),
+    /// The place of the best of each column, whose elements are so far apart and so
+    /// many.
+    ///
+    /// Unsafe: as above, the columns lying next to each other.
+    columns: unsafe fn(*const u8, isize, usize, bool, &mut Strip, &mut [i64]),
 }
 
-trait Extreme: Join {
-    /// Whether `v` stands before `best`, were `best` found first.
-    fn beats<T: Number>(v: T, best: T) -> bool;
+/// The best elements of columns that are taken together.
+type Strip = [u64; STRIP];
+const STRIP: usize = 512;
+
+/// What is known of how to find the best by type.
+#[doc(hidden)]
+pub trait ArgKernels: Sized {
+    #[allow(missing_docs)]
+    fn finding(smallest: bool) -> Finding;
 }
 
-impl Extreme for Max {
-    #[inline(always)]
-    fn beats<T: Number>(v: T, best: T) -> bool {
-        best.less(v) | (v.is_nan() & !best.is_nan())
+impl ArgKernels for f32 {
+    #[inline(never)]
+    fn finding(smallest: bool) -> Finding {
+        Finding { smallest, row: in_row_f32, columns: in_columns_f32 }
     }
 }
 
-impl Extreme for Min {
+/// A number that can be turned around.
+trait Turn: Sortable + PartialOrd {
+    /// A number in the opposite order; NaN remains NaN.
+    fn turned(self) -> Self;
+
     #[inline(always)]
-    fn beats<T: Number>(v: T, best: T) -> bool {
-        v.less(best) | (v.is_nan() & !best.is_nan())
+    fn turned_if(self, smallest: bool) -> Self {
+        if smallest { self.turned() } else { self }
     }
+}
+
+macro_rules! turn {
+    ($($t:ty = $turned:expr),*) => {$(
+        impl Turn for $t {
+            #[inline(always)]
+            fn turned(self) -> $t {
+                $turned(self)
+            }
+        }
+    )*};
+}
+turn!(f32 = |v: f32| -v, f64 = |v: f64| -v, i64 = |v: i64| !v, i32 = |v: i32| !v, u8 = |v: u8| !v);
+
+macro_rules! plain {
+    ($($t:ty),*) => {$(
+        impl ArgKernels for $t {
+            #[inline(never)]
+            fn finding(smallest: bool) -> Finding {
+                Finding { smallest, row: in_row::<$t>, columns: in_columns::<$t> }
+            }
+        }
+    )*};
+}
+plain!(f64, i64, i32, u8);
+
+/// # Safety
+/// See [`Finding`].
+unsafe fn in_row<T: Turn>(
+    x: *const u8,
+    step: isize,
+    range: Range<usize>,
+    smallest: bool,
+) -> (u64, usize) {
+    let x = x.cast::<T>();
+    let (mut best, mut place) = (T::LOWEST, range.start);
+    for i in range {
+        // SAFETY: as the caller vouches.
+        let v = unsafe { *x.offset(i as isize * step) }.turned_if(smallest);
+        // No NaN is.
+        if v <= best {
+            continue;
+        }
+        (best, place) = (v, i);
+        if v.is_nan() {
+            break;
+        }
+    }
+    (best.key(), place)
+}
+
+/// # Safety
+/// See [`Finding`].
+#[inline(always)]
+unsafe fn in_columns<T: Turn>(
+    x: *const u8,
+    step: isize,
+    rows: usize,
+    smallest: bool,
+    strip: &mut Strip,
+    index: &mut [i64],
+) {
+    const { assert!(size_of::<T>() <= size_of::<u64>()) };
+    let (x, width) = (x.cast::<T>(), index.len());
+    assert!(width <= STRIP);
+    // SAFETY: the strip has room for as many elements, all of whose bits are valid.
+    let best = unsafe { std::slice::from_raw_parts_mut(strip.as_mut_ptr().cast::<T>(), width) };
+    best.fill(T::LOWEST);
+    index.fill(0);
+    for r in 0..rows {
+        // SAFETY: a row of columns that lie next to each other.
+        let row = unsafe { std::slice::from_raw_parts(x.offset(r as isize * step), width) };
+        for ((&v, b), i) in row.iter().zip(&mut *best).zip(&mut *index) {
+            let v = v.turned_if(smallest);
+            let better = b.less(v) | (v.is_nan() & !b.is_nan());
+            *b = if better { v } else { *b };
+            *i = if better { r as i64 } else { *i };
+        }
+    }
+}
+
+/// # Safety
+/// See [`Finding`].
+unsafe fn in_columns_f32(
+    x: *const u8,
+    step: isize,
+    rows: usize,
+    smallest: bool,
+    strip: &mut Strip,
+    index: &mut [i64],
+) {
+    vectorize(
+        #[inline(always)]
+        move || {
+            // SAFETY: as the caller vouches.
+            unsafe { in_columns::<f32>(x, step, rows, smallest, strip, index) }
+        },
+    );
+}
+
+/// # Safety
+/// See [`Finding`].
+unsafe fn in_row_f32(
+    x: *const u8,
+    step: isize,
+    range: Range<usize>,
+    smallest: bool,
+) -> (u64, usize) {
+    let x = x.cast::<f32>();
+    let (v, place) = if smallest {
+        simd::run(InRow::<true> { x, step, range })
+    } else {
+        simd::run(InRow::<false> { x, step, range })
+    };
+    (v.turned_if(smallest).key(), place)
 }
 
 /// The best of `range` of a row and where it is.
-struct InRow<T, J> {
-    x: *const T,
+struct InRow<const SMALLEST: bool> {
+    x: *const f32,
     step: isize,
     range: Range<usize>,
-    join: PhantomData<J>,
 }
 
-impl<T: Number, J: Extreme> Task<T> for InRow<T, J> {
-    type Out = (T, usize);
+impl<const SMALLEST: bool> Task<f32> for InRow<SMALLEST> {
+    type Out = (f32, usize);
     #[inline(always)]
-    fn run<V: Vector<Elem = T>>(self) -> (T, usize) {
+    fn run<V: Vector<Elem = f32>>(self) -> (f32, usize) {
         let mut spare = Vec::new();
+        let worst = if SMALLEST { f32::HIGHEST } else { f32::LOWEST };
         // Blocks are compared by their best; only the winner is searched.
         let mut best = None;
         let mut at = self.range.start;
@@ -78,15 +215,18 @@ impl<T: Number, J: Extreme> Task<T> for InRow<T, J> {
             let p = self.block(at, n, &mut spare);
             let [v] = join_row::<V, 1>(
                 n,
-                J::identity(),
-                J::many,
+                worst,
+                #[inline(always)]
+                |a: V, b: V| if SMALLEST { a.min(b) } else { a.max(b) },
                 #[inline(always)]
                 |i, k| {
                     // SAFETY: `i..i + k` lies within the block.
-                    [unsafe { read(p, i, k, J::identity()) }]
+                    [unsafe { read(p, i, k, worst) }]
                 },
             );
-            if best.is_none_or(|(b, _, _)| J::beats(v, b)) {
+            let beats =
+                |b: f32| (if SMALLEST { v < b } else { b < v }) | (v.is_nan() & !b.is_nan());
+            if best.is_none_or(|(b, _, _)| beats(b)) {
                 best = Some((v, at, n));
             }
             at += n;
@@ -95,7 +235,7 @@ impl<T: Number, J: Extreme> Task<T> for InRow<T, J> {
         let p = self.block(at, n, &mut spare);
         // SAFETY: the block holds `n` elements.
         let block = unsafe { std::slice::from_raw_parts(p, n) };
-        let is_it = |&e: &T| (e == v) | (e.is_nan() & v.is_nan());
+        let is_it = |&e: &f32| (e == v) | (e.is_nan() & v.is_nan());
         // Sixty-four at a time without a branch, then the one among them.
         let skip = block
             .chunks(64)
@@ -106,9 +246,9 @@ impl<T: Number, J: Extreme> Task<T> for InRow<T, J> {
     }
 }
 
-impl<T: Number, J> InRow<T, J> {
+impl<const SMALLEST: bool> InRow<SMALLEST> {
     #[inline(always)]
-    fn block(&self, at: usize, n: usize, spare: &mut Vec<T>) -> *const T {
+    fn block(&self, at: usize, n: usize, spare: &mut Vec<f32>) -> *const f32 {
         // SAFETY: elements of the row, which the caller found within its view.
         let element = |i: usize| unsafe { self.x.offset(i as isize * self.step) };
         if self.step == 1 {
@@ -121,103 +261,53 @@ impl<T: Number, J> InRow<T, J> {
     }
 }
 
-/// The best of each column of a strip.
-struct InColumns<'a, T, J> {
-    x: *const T,
-    /// Distance between rows.
-    step: isize,
-    rows: usize,
-    best: &'a mut [T],
-    index: &'a mut [i64],
-    join: PhantomData<J>,
-}
-
-impl<T: Number, J: Extreme> Task<T> for InColumns<'_, T, J> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Vector<Elem = T>>(self) {
-        let width = self.best.len();
-        for r in 0..self.rows {
-            // SAFETY: a row of the strip, whose columns lie next to each other.
-            let row =
-                unsafe { std::slice::from_raw_parts(self.x.offset(r as isize * self.step), width) };
-            if r == 0 {
-                self.best.copy_from_slice(row);
-                self.index.fill(0);
-                continue;
-            }
-            for ((&v, b), i) in row.iter().zip(&mut *self.best).zip(&mut *self.index) {
-                let better = J::beats(v, *b);
-                *b = if better { v } else { *b };
-                *i = if better { r as i64 } else { *i };
-            }
-        }
-    }
-}
-
-/// Columns taken together.
-const STRIP: usize = 512;
-
-fn arg<T: Number, J: Extreme>(x: Src<T>, axis: usize, out: Dst<i64>) {
-    let n = x.shape[axis];
-    let step = x.strides[axis];
-    let marks: smallvec::SmallVec<[bool; 6]> = (0..x.shape.len()).map(|d| d == axis).collect();
-    let plan = Plan::new(x.shape, x.strides, &marks, out.shape, out.strides);
-    let outputs = plan.outputs();
+fn arg(by: Finding, x: Raw, axis: usize, out: Dst<i64>) {
+    let (n, step) = (x.shape[axis], x.strides[axis]);
+    let shape = without(x.shape, axis);
+    assert_eq!(shape[..], *out.shape, "the axis is reduced");
+    let outputs = numel(out.shape);
     if outputs == 0 {
         return;
     }
     assert!(n > 0, "an axis without elements has no largest or smallest");
-    // The plan may have turned the reduced axis around; its order matters here.
-    let turned = if n > 1 && step < 0 { (n - 1) as isize * step } else { 0 };
-    // SAFETY: an offset of the plan lies within the view.
-    let row_at = |offset: isize| unsafe { x.ptr().offset(plan.x - turned + offset) };
+    let walk = Walk::new(&shape, [&without(x.strides, axis), out.strides]);
+    let (len, [sx, so]) = (walk.row_len(), walk.row_strides());
+    // SAFETY: offsets of the walk lie within the views.
+    let line_at = |offset: isize| unsafe { x.ptr().cast_const().offset(offset * x.size as isize) };
     // SAFETY: as above.
-    let put = |offset: isize, i: usize| unsafe {
-        *out.ptr().offset(plan.out + offset) = i as i64;
-    };
-    match plan.kept.split_last() {
-        Some((columns, outer)) if columns.x == 1 && step.unsigned_abs() != 1 => {
-            let strips = columns.n.div_ceil(STRIP);
-            par::for_range(outputs / columns.n * strips, GRAIN.div_ceil(n * STRIP), |r| {
-                let (mut best, mut index) = ([T::ZERO; STRIP], [0; STRIP]);
-                let mut steps = Steps::new(outer, r.start / strips);
-                let mut at = (0, 0);
-                for t in r.clone() {
-                    if t == r.start || t.is_multiple_of(strips) {
-                        at = steps.next();
+    let put = |offset: isize, i: i64| unsafe { *out.ptr().offset(offset) = i };
+    // SAFETY: as above; a row has `n` elements.
+    let in_row = |at: isize, range| unsafe { (by.row)(line_at(at), step, range, by.smallest) };
+    if outputs == 1 {
+        let parts = par::map_blocks(n, GRAIN, true, |range| Some(in_row(0, range)));
+        let best = parts.into_iter().flatten();
+        let best = best.reduce(|a, b| if b.0 > a.0 { b } else { a });
+        put(0, best.expect("there is an element").1 as i64);
+    } else if sx == 1 && step.unsigned_abs() != 1 {
+        let strips = len.div_ceil(STRIP);
+        par::for_range(walk.rows() * strips, GRAIN.div_ceil(n * STRIP), |range| {
+            let (mut best, mut index) = ([0; STRIP], [0; STRIP]);
+            for t in range {
+                let first = t % strips * STRIP;
+                let index = &mut index[..STRIP.min(len - first)];
+                walk.for_rows(t / strips..t / strips + 1, |[ax, ao]| {
+                    let at = line_at(ax + first as isize);
+                    // SAFETY: as above; the columns have `n` elements each.
+                    unsafe { (by.columns)(at, step, n, by.smallest, &mut best, index) };
+                    for (c, &i) in index.iter().enumerate() {
+                        put(ao + (first + c) as isize * so, i);
                     }
-                    let first = t % strips * STRIP;
-                    let width = STRIP.min(columns.n - first);
-                    simd::run(InColumns {
-                        x: row_at(at.0 + first as isize),
-                        step,
-                        rows: n,
-                        best: &mut best[..width],
-                        index: &mut index[..width],
-                        join: PhantomData::<J>,
-                    });
-                    for (c, &i) in index[..width].iter().enumerate() {
-                        put(at.1 + (first + c) as isize * columns.out, i as usize);
-                    }
+                });
+            }
+        });
+    } else {
+        par::for_range(outputs, GRAIN.div_ceil(n), |range| {
+            for_linear(&walk, range, |_, [ax, ao], columns| {
+                for c in columns {
+                    let c = c as isize;
+                    put(ao + c * so, in_row(ax + c * sx, 0..n).1 as i64);
                 }
             });
-        }
-        _ if outputs == 1 => {
-            let parts = par::map_blocks(n, GRAIN, true, |range| {
-                Some(simd::run(InRow { x: row_at(0), step, range, join: PhantomData::<J> }))
-            });
-            let best = parts.into_iter().flatten();
-            let best = best.reduce(|a, b| if J::beats(b.0, a.0) { b } else { a });
-            put(0, best.expect("there is an element").1);
-        }
-        _ => par::for_range(outputs, GRAIN.div_ceil(n), |r| {
-            let mut steps = Steps::new(&plan.kept, r.start);
-            for _ in r {
-                let (ox, oo) = steps.next();
-                let row = InRow { x: row_at(ox), step, range: 0..n, join: PhantomData::<J> };
-                put(oo, simd::run(row).1);
-            }
-        }),
+        });
     }
 }

@@ -351,5 +351,16 @@ dispatcher!(
     run_real, Real, RealTask
 );
 
+/// As [`run_real`] for `f32`. Other numbers, for which speed matters less than the size
+/// of the program, have code for the lowest level alone.
+#[inline]
+pub(crate) fn run_single<T: Real, K: RealTask<T>>(task: K) -> K::Out {
+    if std::any::TypeId::of::<T>() == std::any::TypeId::of::<f32>() {
+        run_real(task)
+    } else {
+        task.run::<Array<T>>()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use super::unroll::{copies, unroll};
 use super::{LANES, Number, Vector};
 use crate::view::Element;
+use std::mem::ManuallyDrop;
 
 /// Calls `f(i, k)` for each vector of a row of `n`: elements `i..i + k`, `k`
 /// being [`LANES`] for all but a ragged last one.
@@ -48,17 +49,17 @@ pub(crate) fn sum_row<V: Vector, const S: usize>(
     mut f: impl FnMut(usize, usize) -> [V; S],
 ) -> [V::Elem; S] {
     let zero = V::Elem::ZERO;
-    if n <= BLOCK {
-        return join_row(n, zero, V::add, f);
-    }
     let plus = |mut a: [V::Elem; S], b: [V::Elem; S]| {
         for s in 0..S {
             a[s] = a[s].plus(b[s]);
         }
         a
     };
-    let mut total = Pairwise::new();
-    for start in (0..n).step_by(BLOCK) {
+    // Not dropped where nothing was pushed: to ask takes longer than a short row.
+    let mut total = ManuallyDrop::new(Pairwise::new());
+    let mut start = 0;
+    // One loop for short rows, too: what `f` does is in the program once.
+    loop {
         let part = join_row(
             BLOCK.min(n - start),
             zero,
@@ -66,9 +67,15 @@ pub(crate) fn sum_row<V: Vector, const S: usize>(
             #[inline(always)]
             |i, k| f(start + i, k),
         );
+        if n <= BLOCK {
+            return part;
+        }
         total.push(part, plus);
+        start += BLOCK;
+        if start >= n {
+            return ManuallyDrop::into_inner(total).finish(plus).unwrap_or([zero; S]);
+        }
     }
-    total.finish(plus).unwrap_or([zero; S])
 }
 
 /// `S` accumulators of 64 lanes, to take several rows one after another.

@@ -2,7 +2,7 @@
 //! an error.
 
 use super::*;
-use crate::op::{BinaryOp, UnaryOp};
+use crate::op::{ReduceKind, UnaryOp};
 use crate::{Array, Extent};
 use proptest::prelude::*;
 use sinter_kernels::mem::Block;
@@ -80,8 +80,10 @@ fn dense(buffer: u32, shape: &[usize]) -> View {
     }
 }
 
-fn add(x: View, y: View, result: View) -> Step {
-    Step::Library { op: Op::Binary(BinaryOp::Add), operands: vec![x, y], results: vec![result] }
+/// `y` over the whole of `x`.
+fn put(x: View, y: View, result: View) -> Step {
+    let op = Op::SliceAssign { axis: 0, step: 1, start: Dim::of(0) };
+    Step::Library { op, operands: vec![x, y], results: vec![result] }
 }
 
 fn matmul(x: View, w: View, packing: Packing, result: View) -> Step {
@@ -100,22 +102,31 @@ fn matmul(x: View, w: View, packing: Packing, result: View) -> Step {
 #[test]
 fn sensible_plans_run() {
     let steps = vec![
-        add(dense(0, &[24]), dense(2, &[24]), dense(3, &[24])),
+        put(dense(0, &[24]), dense(2, &[24]), dense(3, &[24])),
         matmul(dense(3, &[4, 6]), dense(2, &[6, 4]), Packing::None, dense(4, &[1, 4, 4])),
-        add(dense(3, &[24]), dense(3, &[24]), dense(1, &[24])),
+        put(dense(3, &[24]), dense(3, &[24]), dense(1, &[24])),
     ];
     let y = run(program(steps, [24, 16])).unwrap();
-    assert_eq!(y[0].to_vec::<f32>(), [3.0; 24]);
+    assert_eq!(y[0].to_vec::<f32>(), [0.5; 24]);
+}
+
+#[test]
+fn what_is_generated_is_no_library_step() {
+    let op = Op::Unary(UnaryOp::Neg);
+    let step =
+        Step::Library { op, operands: vec![dense(0, &[24])], results: vec![dense(1, &[24])] };
+    let e = run(program(vec![step], [24, 24])).unwrap_err();
+    assert!(e.contains("neg") && e.contains("a compiled program generates its code"), "{e}");
 }
 
 #[test]
 fn contradictions_are_named() {
     let cases = [
-        (add(dense(0, &[25]), dense(0, &[25]), dense(1, &[24])), "leaves buffer 0"),
-        (add(dense(0, &[24]), dense(9, &[24]), dense(1, &[24])), "buffer 9, which is none"),
-        (add(dense(0, &[24]), dense(0, &[24]), dense(2, &[24])), "buffer 2, which is read-only"),
-        (add(dense(0, &[24]), dense(0, &[24]), dense(0, &[24])), "buffer 0, which is read-only"),
-        (add(dense(0, &[24]), dense(0, &[24]), dense(1, &[2, 12])), "results are f32[24]"),
+        (put(dense(0, &[25]), dense(0, &[25]), dense(1, &[24])), "leaves buffer 0"),
+        (put(dense(0, &[24]), dense(9, &[24]), dense(1, &[24])), "buffer 9, which is none"),
+        (put(dense(0, &[24]), dense(0, &[24]), dense(2, &[24])), "buffer 2, which is read-only"),
+        (put(dense(0, &[24]), dense(0, &[24]), dense(0, &[24])), "buffer 0, which is read-only"),
+        (put(dense(0, &[24]), dense(0, &[24]), dense(1, &[2, 12])), "results are f32[24]"),
         (
             matmul(dense(3, &[4, 6]), dense(3, &[6, 4]), Packing::None, dense(3, &[1, 4, 4])),
             "writes buffer 3 while it reads it",
@@ -137,9 +148,9 @@ fn contradictions_are_named() {
         let e = run(program(vec![step.clone()], [24, 24])).unwrap_err();
         assert!(e.contains(want), "{step:?}: {e}");
     }
-    let huge = program(vec![add(dense(0, &[24]), dense(0, &[24]), dense(1, &[24]))], [24, 1 << 62]);
+    let huge = program(vec![put(dense(0, &[24]), dense(0, &[24]), dense(1, &[24]))], [24, 1 << 62]);
     assert!(run(huge).unwrap_err().contains("buffer 4 has no size"));
-    let mut late = program(vec![add(dense(0, &[24]), dense(3, &[24]), dense(1, &[24]))], [24, 24]);
+    let mut late = program(vec![put(dense(0, &[24]), dense(3, &[24]), dense(1, &[24]))], [24, 24]);
     late.buffers[3].place = Place::Temp { first: 1, last: 1 };
     assert!(run(late).unwrap_err().contains("from step 1 to 1"));
 }
@@ -172,7 +183,8 @@ fn step() -> impl Strategy<Value = Step> {
     let contract = prop_oneof![Just(Op::MatMul { act: Act::None }), Just(conv)];
     let library = prop_oneof![
         Just(Op::Unary(UnaryOp::Neg)),
-        Just(Op::Binary(BinaryOp::Add)),
+        Just(Op::SliceAssign { axis: 0, step: 1, start: Dim::of(0) }),
+        Just(Op::Reduce { kind: ReduceKind::Sum, axes: [0][..].into(), keep: true }),
         Just(Op::MatMul { act: Act::None }),
         Just(Op::Concat { axis: 1 }),
         (0usize..4).prop_map(|axis| Op::Sort { axis, descending: true }),
