@@ -207,8 +207,11 @@ impl Part<'_> {
                     let copy = COPY[isa::active() as usize];
                     copy(from, tile.ldc as usize, tile.rows, len, to, ld);
                 } else {
-                    for (r, j) in (0..tile.rows).flat_map(|r| (0..len).map(move |j| (r, j))) {
-                        *to.add(r * ld + j * y_col) = *from.add(r * tile.ldc as usize + j);
+                    for r in 0..tile.rows {
+                        let (from, to) = (from.add(r * tile.ldc as usize), to.add(r * ld));
+                        for j in 0..len {
+                            *to.add(j * y_col) = *from.add(j);
+                        }
                     }
                 }
             }

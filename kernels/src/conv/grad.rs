@@ -83,6 +83,7 @@ unsafe fn input_winograd(s: &Shape, gy: Src<f32>, w: Src<f32>, gx: *mut f32, bat
 unsafe fn input_direct(s: &Shape, gy: Src<f32>, w: Src<f32>, gx: *mut f32, batch: usize) {
     let p = &s.params;
     let [h, wd] = s.size;
+    let [so, sc, sh, sw] = four(w.strides);
     // Elements of the kernel that reach phase `a` of axis `i`, and from where.
     let taps = |i: usize, a: usize| -> Vec<(usize, isize)> {
         let step = p.stride[i] as isize;
@@ -103,11 +104,17 @@ unsafe fn input_direct(s: &Shape, gy: Src<f32>, w: Src<f32>, gx: *mut f32, batch
             for g in 0..p.groups {
                 let mut next = plain;
                 for (c, o) in (0..s.inner).flat_map(|c| (0..s.outer).map(move |o| (c, o))) {
-                    for (kh, kw) in rows.iter().flat_map(|r| cols.iter().map(|c| (r.0, c.0))) {
-                        // SAFETY: `plain` holds `inner` rows of `k`.
-                        unsafe {
-                            *next = w.at(&[g * s.outer + o, c, kh, kw]);
-                            next = next.add(1);
+                    let at = (g * s.outer + o) as isize * so + c as isize * sc;
+                    let first = w.ptr().wrapping_offset(at);
+                    for &(kh, _) in &rows {
+                        let row = first.wrapping_offset(kh as isize * sh);
+                        for &(kw, _) in &cols {
+                            // SAFETY: `plain` holds `inner` rows of `k`; the view was
+                            // checked at construction.
+                            unsafe {
+                                *next = *row.offset(kw as isize * sw);
+                                next = next.add(1);
+                            }
                         }
                     }
                 }

@@ -3,6 +3,8 @@
 
 use crate::gemm::kernel::LANES;
 use crate::gemm::pack::transpose;
+use crate::gemm::simd::{Simd, levels};
+use crate::isa;
 use std::ops::Range;
 
 /// One image (or some of its channels): base and strides of channels, rows and
@@ -48,27 +50,77 @@ pub(super) unsafe fn plane(x: Image, rows: Steps, cols: Steps, out: *mut f32) {
     // SAFETY: only positions inside the image are read; each row of `out` is
     // `cols.count` floats.
     unsafe {
-        for i in 0..rows.count {
-            let to = out.add(i * cols.count);
-            if !valid.contains(&i) || inside.is_empty() {
-                to.write_bytes(0, cols.count);
-                continue;
+        if valid.is_empty() || inside.is_empty() {
+            out.write_bytes(0, rows.count * cols.count);
+            return;
+        }
+        out.write_bytes(0, valid.start * cols.count);
+        let below = out.add(valid.end * cols.count);
+        below.write_bytes(0, (rows.count - valid.end) * cols.count);
+        let from = x.ptr.offset(rows.at(valid.start) * sh + cols.at(inside.start) * sw);
+        let (to, sh) = (out.add(valid.start * cols.count), sh * rows.step as isize);
+        match sw * cols.step as isize {
+            1 => {
+                let widths = [inside.start, inside.len(), cols.count - inside.end];
+                ROWS[isa::active() as usize](from, sh, valid.len(), widths, to);
             }
-            to.write_bytes(0, inside.start);
-            to.add(inside.end).write_bytes(0, cols.count - inside.end);
-            let from = x.ptr.offset(rows.at(i) * sh + cols.at(inside.start) * sw);
-            let to = to.add(inside.start);
-            match sw * cols.step as isize {
-                1 => std::ptr::copy_nonoverlapping(from, to, inside.len()),
-                step => {
+            step => {
+                for i in 0..valid.len() {
+                    let from = from.offset(i as isize * sh);
+                    let to = to.add(i * cols.count);
+                    to.write_bytes(0, inside.start);
+                    to.add(inside.end).write_bytes(0, cols.count - inside.end);
                     for j in 0..inside.len() {
-                        *to.add(j) = *from.offset(j as isize * step);
+                        *to.add(inside.start + j) = *from.offset(j as isize * step);
                     }
                 }
             }
         }
     }
 }
+
+/// Copies `count` rows, `ld` apart, to rows that follow each other and have zeros on
+/// both sides. Rows are short, and their padding shorter: the system's functions take
+/// longer to be called than to copy.
+#[inline(always)]
+unsafe fn rows_body<S: Simd>(
+    from: *const f32,
+    ld: isize,
+    count: usize,
+    [before, len, after]: [usize; 3],
+    to: *mut f32,
+) {
+    // SAFETY: the caller has these rows on both sides.
+    unsafe {
+        for i in 0..count {
+            let (from, to) = (from.offset(i as isize * ld), to.add(i * (before + len + after)));
+            blank::<S>(to, before);
+            let to = to.add(before);
+            let whole = len / S::LANES * S::LANES;
+            for i in (0..whole).step_by(S::LANES) {
+                S::load(from.add(i)).store(to.add(i));
+            }
+            if whole < len {
+                let mask = S::mask(len - whole);
+                S::load_mask(from.add(whole), mask).store_mask(to.add(whole), mask);
+            }
+            blank::<S>(to.add(len), after);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn blank<S: Simd>(to: *mut f32, n: usize) {
+    for i in (0..n).step_by(S::LANES) {
+        // SAFETY: the caller has room for `n` floats.
+        unsafe { S::zero().store_mask(to.add(i), S::mask(n - i)) }
+    }
+}
+
+type Fun = unsafe fn(*const f32, isize, usize, [usize; 3], *mut f32);
+static ROWS: [Fun; 3] = levels!(
+    fn(from: *const f32, ld: isize, count: usize, widths: [usize; 3], to: *mut f32) rows_body
+);
 
 /// Copies the pixels at `rows` x `cols` of `channels` channels to `out` with the
 /// channels side by side: pixel after pixel, `pitch` floats apart, zeros between the

@@ -358,9 +358,10 @@ impl Part<'_> {
         let (Some(to), Rhs::Strided(b, strides)) = (&self.packed_b, self.p.b) else { return };
         for (i, panel) in panels.enumerate() {
             let cols = (self.p.n - panel * NR).min(NR);
-            // SAFETY: columns of the panel, and its place in the scratch.
+            // SAFETY: columns of the panel (an empty operand may lie anywhere), and its
+            // place in the scratch.
             unsafe {
-                let b = b.offset(self.strided(strides, ks.start, panel * NR));
+                let b = b.wrapping_offset(self.strided(strides, ks.start, panel * NR));
                 let to = to.ptr().add((slot + i) * self.kc * NR);
                 pack_panel(b, (strides[1], strides[2]), (ks.len(), cols, NR), to);
             }

@@ -313,6 +313,14 @@ impl Quad {
     fn lanes(f: impl Fn(usize) -> f32) -> Quad {
         Quad([f(0), f(1), f(2), f(3)])
     }
+
+    // Four calls anyway on x86-64: written out in every tile and transform they would
+    // be a third of all contractions' code.
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
+    fn fused(self, m: Quad, a: Quad) -> Quad {
+        Quad::lanes(|i| self.0[i].mul_add(m.0[i], a.0[i]))
+    }
 }
 
 impl Simd for Quad {
@@ -371,7 +379,7 @@ impl Simd for Quad {
     }
     #[inline(always)]
     unsafe fn fma(self, m: Self, a: Self) -> Self {
-        Quad::lanes(|i| self.0[i].mul_add(m.0[i], a.0[i]))
+        self.fused(m, a)
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
