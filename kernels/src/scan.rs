@@ -7,11 +7,11 @@
 //! A kernel that takes an axis wants at least one dimension; a single number is a
 //! line of one.
 
-use crate::lines::Lines;
+use crate::lines::{Lines, Rows};
 use crate::par;
 use crate::scratch::Scratch;
 use crate::simd::{Number, Real};
-use crate::view::{Dst, Element, Src};
+use crate::view::{Dst, Element, Raw, Src};
 use std::ops::Range;
 
 /// Cost of an element in tenths of a nanosecond.
@@ -354,38 +354,63 @@ impl<T: Number> Line<T> {
 }
 
 fn scan<T: Number, S: Scan<T>>(x: Src<T>, axis: usize, out: Dst<T>, place: Option<Dst<i64>>) {
+    scan_lines(x.raw(), axis, out.raw(), place, scan_group::<T, S>);
+}
+
+/// Lines side by side, `n` elements each, of a type that the kernel knows.
+struct LineGroup {
+    n: usize,
+    lines: usize,
+    x: Rows<*const u8>,
+    out: Rows<*mut u8>,
+    place: Option<Rows<*mut i64>>,
+}
+
+/// `f` scans a group of lines of the operands' type.
+fn scan_lines(x: Raw, axis: usize, out: Raw, place: Option<Dst<i64>>, f: unsafe fn(LineGroup)) {
     assert_eq!(x.shape, out.shape, "the output has the input's shape");
     place.iter().for_each(|p| assert_eq!(p.shape, x.shape, "places have the input's shape"));
-    let n = x.shape[axis];
+    let (n, size) = (x.shape[axis], x.size);
     let strides = [x.strides, out.strides, place.map_or(out.strides, |p| p.strides)];
     let lines = Lines::new(x.shape, axis, strides, [true, true, place.is_some()]);
     lines.for_groups(n * COST, |g, rooms: &mut [Scratch; 3]| {
         // SAFETY: lines lie within the views.
         unsafe {
-            let from = g.read(0, x.ptr(), n, &mut rooms[0]);
-            let to = g.room(1, out.ptr(), n, &mut rooms[1]);
+            let from = g.read_raw(0, x.ptr(), size, n, &mut rooms[0]);
+            let to = g.room_raw(1, out.ptr(), size, n, &mut rooms[1]);
             let places = place.map(|p| g.room(2, p.ptr(), n, &mut rooms[2]));
-            let line =
-                |l: usize| Line { x: from.row(l), out: to.row(l), place: places.map(|p| p.row(l)) };
-            if n > LONG {
-                (0..g.lines).for_each(|l| line(l).scan_blocks::<S>(n));
-            } else {
-                let together = g.lines - g.lines % CHAINS;
-                for l in (0..together).step_by(CHAINS) {
-                    let lines = std::array::from_fn(|c| line(l + c));
-                    Line::chains::<CHAINS>(lines, [0; CHAINS], n)
-                        .run::<S, true>(&mut [S::start(); CHAINS]);
-                }
-                for l in together..g.lines {
-                    Line::chains([line(l)], [0], n).run::<S, true>(&mut [S::start()]);
-                }
-            }
-            g.put(1, out.ptr(), n, to);
+            f(LineGroup { n, lines: g.lines, x: from, out: to, place: places });
+            g.put_raw(1, out.ptr(), size, n, to);
             if let (Some(p), Some(rows)) = (place, places) {
                 g.put(2, p.ptr(), n, rows);
             }
         }
     });
+}
+
+/// # Safety
+/// The lines are there, of type `T`.
+unsafe fn scan_group<T: Number, S: Scan<T>>(g: LineGroup) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let line = |l: usize| Line::<T> {
+            x: g.x.row(l).cast(),
+            out: g.out.row(l).cast(),
+            place: g.place.map(|p| p.row(l)),
+        };
+        if g.n > LONG {
+            return (0..g.lines).for_each(|l| line(l).scan_blocks::<S>(g.n));
+        }
+        let together = g.lines - g.lines % CHAINS;
+        for l in (0..together).step_by(CHAINS) {
+            let lines = std::array::from_fn(|c| line(l + c));
+            Line::chains::<CHAINS>(lines, [0; CHAINS], g.n)
+                .run::<S, true>(&mut [S::start(); CHAINS]);
+        }
+        for l in together..g.lines {
+            Line::chains([line(l)], [0], g.n).run::<S, true>(&mut [S::start()]);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -23,9 +23,7 @@ pub fn gather<T: Element>(
     out: Dst<T>,
 ) -> Result<(), IndexError> {
     assert_eq!(index.shape, out.shape, "one index for each element of the output");
-    check(index, x.shape[axis], negative)?;
-    read(x.raw(), axis, index, index.strides, out.raw());
-    Ok(())
+    read(x.raw(), axis, index, index.strides, negative, out.raw())
 }
 
 /// `out[…, i, …] = x[…, index[i], …]` for a vector of indices: whole slices of `x`
@@ -45,9 +43,7 @@ pub fn index_select<T: Element>(
     out: Dst<T>,
 ) -> Result<(), IndexError> {
     let strides = across(&index, axis, out.shape);
-    check(index, x.shape[axis], negative)?;
-    read(x.raw(), axis, index, &strides, out.raw());
-    Ok(())
+    read(x.raw(), axis, index, &strides, negative, out.raw())
 }
 
 /// Strides that repeat a vector of indices along all axes of `shape` but `axis`.
@@ -58,14 +54,22 @@ pub(super) fn across(index: &Src<i64>, axis: usize, shape: &[usize]) -> SmallVec
     strides
 }
 
-/// Reads by indices that are known to be in range; `strides` are those of `index` in
-/// the shape of `out`.
-fn read(x: Raw, axis: usize, index: Src<i64>, strides: &[isize], out: Raw) {
+/// Reads by index; `strides` are those of `index` in the shape of `out`.
+#[inline(never)]
+fn read(
+    x: Raw,
+    axis: usize,
+    index: Src<i64>,
+    strides: &[isize],
+    negative: Negative,
+    out: Raw,
+) -> Result<(), IndexError> {
+    check(index, x.shape[axis], negative)?;
     assert_eq!(x.shape.len(), out.shape.len(), "operands have the same number of axes");
     let inside = (0..x.shape.len()).all(|d| d == axis || x.shape[d] >= out.shape[d]);
     assert!(inside, "{:?} does not hold what {:?} wants", x.shape, out.shape);
     if numel(out.shape) == 0 {
-        return;
+        return Ok(());
     }
     let mut origins: SmallVec<[isize; 6]> = x.strides.into();
     origins[axis] = 0;
@@ -83,6 +87,7 @@ fn read(x: Raw, axis: usize, index: Src<i64>, strides: &[isize], out: Raw) {
     } else {
         par::for_range(rows, grain.div_ceil(len), |rows| read(rows, 0..len));
     }
+    Ok(())
 }
 
 /// Rows of the output, and what they are read from.

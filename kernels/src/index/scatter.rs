@@ -62,9 +62,7 @@ pub fn scatter<T: Element>(
     x: Src<T>,
 ) -> Result<(), IndexError> {
     assert_eq!(index.shape, x.shape, "one index for each element that is written");
-    check(index, out.shape[axis], negative)?;
-    set(out, axis, index, index.strides, x);
-    Ok(())
+    write(out.raw(), axis, index, index.strides, negative, x.raw(), None)
 }
 
 /// As [`scatter`], but joins what is there and each element that goes there, in
@@ -84,9 +82,8 @@ pub fn scatter_combine<T: Number>(
     how: Combine,
 ) -> Result<(), IndexError> {
     assert_eq!(index.shape, x.shape, "one index for each element that is written");
-    check(index, out.shape[axis], negative)?;
-    write(out.raw(), axis, index, index.strides, x.raw(), T::combining(how));
-    Ok(())
+    let how = T::combining(how);
+    write(out.raw(), axis, index, index.strides, negative, x.raw(), Some(how))
 }
 
 /// `out[…, index[i], …] = x[…, i, …]` for a vector of indices: whole slices across
@@ -106,9 +103,7 @@ pub fn index_copy<T: Element>(
     x: Src<T>,
 ) -> Result<(), IndexError> {
     let strides = across(&index, axis, x.shape);
-    check(index, out.shape[axis], negative)?;
-    set(out, axis, index, &strides, x);
-    Ok(())
+    write(out.raw(), axis, index, &strides, negative, x.raw(), None)
 }
 
 /// As [`index_copy`], but joins what is there and each slice that goes there, in
@@ -129,9 +124,8 @@ pub fn index_combine<T: Number>(
     how: Combine,
 ) -> Result<(), IndexError> {
     let strides = across(&index, axis, x.shape);
-    check(index, out.shape[axis], negative)?;
-    write(out.raw(), axis, index, &strides, x.raw(), T::combining(how));
-    Ok(())
+    let how = T::combining(how);
+    write(out.raw(), axis, index, &strides, negative, x.raw(), Some(how))
 }
 
 /// Gradient of selecting rows `index: [m]` of a table with respect to the table:
@@ -150,9 +144,11 @@ pub fn embedding_grad<T: Number>(
     gtable: Dst<T>,
 ) -> Result<(), IndexError> {
     let strides = across(&index, 0, gy.shape);
+    // Before the table is cleared.
     check(index, gtable.shape[0], Negative::Refused)?;
     fill(gtable, T::ZERO);
-    write(gtable.raw(), 0, index, &strides, gy.raw(), T::combining(Combine::Add));
+    let add = T::combining(Combine::Add);
+    write(gtable.raw(), 0, index, &strides, Negative::Refused, gy.raw(), Some(add))?;
     if let Some(row) = padding {
         assert!(row < gtable.shape[0], "the padding is a row of the table");
         for i in 0..gtable.shape[1] as isize {
@@ -196,11 +192,6 @@ pub fn one_hot<T: Number>(index: Src<i64>, out: Dst<T>) -> Result<(), IndexError
     Ok(())
 }
 
-fn set<T: Element>(out: Dst<T>, axis: usize, index: Src<i64>, strides: &[isize], x: Src<T>) {
-    let lines: WriteLines = with_size!(size_of::<T>(), B => set_lines::<B>);
-    write(out.raw(), axis, index, strides, x.raw(), lines);
-}
-
 /// Lines along the axis that lie in one row: the `n` elements of a line are written in
 /// order, different lines by any thread.
 #[doc(hidden)]
@@ -223,15 +214,29 @@ pub struct Lines {
 /// to write.
 type WriteLines = unsafe fn(Lines, Range<usize>);
 
-/// Writes by indices that are known to be in range; `strides` are those of `index` in
-/// the shape of `x`. `f` is for the type of the elements.
-fn write(out: Raw, axis: usize, index: Src<i64>, strides: &[isize], x: Raw, f: WriteLines) {
+/// Writes by index; `strides` are those of `index` in the shape of `x`. `how` joins
+/// elements of the operands' type with what is there, which is else replaced.
+#[inline(never)]
+fn write(
+    out: Raw,
+    axis: usize,
+    index: Src<i64>,
+    strides: &[isize],
+    negative: Negative,
+    x: Raw,
+    how: Option<WriteLines>,
+) -> Result<(), IndexError> {
+    check(index, out.shape[axis], negative)?;
     assert_eq!(x.shape.len(), out.shape.len(), "operands have the same number of axes");
     let inside = (0..x.shape.len()).all(|d| d == axis || x.shape[d] <= out.shape[d]);
     assert!(inside, "{:?} does not hold what {:?} brings", out.shape, x.shape);
     if numel(x.shape) == 0 {
-        return;
+        return Ok(());
     }
+    let f: WriteLines = match how {
+        Some(f) => f,
+        None => with_size!(x.size, T => set_lines::<T>),
+    };
     let all = [out.strides, strides, x.strides];
     let rest: [SmallVec<[isize; 6]>; 3] = all.map(|s| without(s, axis));
     let shape = without(x.shape, axis);
@@ -258,6 +263,7 @@ fn write(out: Raw, axis: usize, index: Src<i64>, strides: &[isize], x: Raw, f: W
             walk.for_rows(rows, |at| piece(at, 0..lanes));
         });
     }
+    Ok(())
 }
 
 impl Lines {
