@@ -189,7 +189,10 @@ fn the_tables_cover_the_vocabulary() {
     let takes = |op: Op, operands: usize, d: DType| {
         infer(&op, &vec![TypeRef { dtype: d, shape: &[2] }; operands]).is_ok()
     };
-    for d in DType::ALL {
+    // Complex numbers are computed in their parts, and few ops of PyTorch take the
+    // other unsigned types: tests/dtypes.rs.
+    let other = |d: &DType| d.is_complex() || matches!(d, DType::U16 | DType::U32 | DType::U64);
+    for d in DType::ALL.into_iter().filter(|d| !other(d)) {
         for &u in UnaryOp::ALL.iter().filter(|&&u| takes(Op::Unary(u), 1, d)) {
             need(format!("{} {d}", u.name()));
         }

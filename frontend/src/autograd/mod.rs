@@ -119,7 +119,7 @@ pub(crate) fn record_all(
         .enumerate()
         .map(|(i, a)| {
             // Indices and truth values have no gradient.
-            if a.dtype().is_float() {
+            if a.dtype().is_differentiable() {
                 Tensor::recorded(a, node.clone(), i as u8, false)
             } else {
                 Tensor::from_array(a)

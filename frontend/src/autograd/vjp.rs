@@ -120,7 +120,7 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         | Op::SliceAssign { .. }
         | Op::Pad { .. }
         | Op::Concat { .. } => types,
-        Op::Permute { .. } | Op::Flip { .. } => none,
+        Op::Permute { .. } | Op::Flip { .. } | Op::ViewAsReal {} | Op::ViewAsComplex {} => none,
         Op::Gather { .. } | Op::IndexSelect { .. } => Saves { types: true, ..inputs(2) },
         Op::Scatter { .. } | Op::IndexAdd { .. } => inputs(2),
         Op::MatMul { .. } | Op::Conv { .. } => Saves { types: operands == 3, ..inputs(3) },
@@ -187,6 +187,8 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
             ]
         }
         Op::Flip { .. } => smallvec![Some(apply(op.clone(), &[g]))],
+        Op::ViewAsReal {} => smallvec![Some(g.view_as_complex())],
+        Op::ViewAsComplex {} => smallvec![Some(g.view_as_real())],
         Op::Pad { low, .. } => {
             let mut inner = g.clone();
             for (axis, &start) in low.iter().enumerate() {

@@ -34,7 +34,7 @@ fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&Tensor]) {
                  know; build the new tensor with `slice_assign` or `cat`, or wrap the change in `no_grad`"
             );
         }
-        if !target.dtype().is_float() {
+        if !target.dtype().is_differentiable() {
             panic!("{name}: a {} tensor cannot carry a gradient", target.dtype());
         }
     }
@@ -53,7 +53,8 @@ fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&Tensor]) {
 #[track_caller]
 fn binary_in_place(name: &'static str, op: BinaryOp, target: &Tensor, other: &impl Operand) {
     let meet = other.meet(target);
-    let result = if op == BinaryOp::Div && !meet.is_float() { default_dtype() } else { meet };
+    let result =
+        if op == BinaryOp::Div && !meet.is_differentiable() { default_dtype() } else { meet };
     if result.category() > target.dtype().category() {
         panic!(
             "{name}: the result, {result}, cannot be stored in a {} tensor; use the out-of-place op",

@@ -3,6 +3,7 @@
 
 mod apply;
 mod arith;
+mod complex;
 mod create;
 mod index;
 mod inplace;
@@ -13,6 +14,7 @@ mod reduce;
 pub use apply::apply_op;
 pub(crate) use apply::{apply, apply_all, fail};
 pub use arith::Operand;
+pub use complex::{complex, polar};
 pub use create::{
     IntoTensor, arange, bernoulli, default_dtype, empty, eye, from_slice, full, full_like,
     linspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar,
@@ -303,12 +305,12 @@ impl Tensor {
     /// returns it.
     ///
     /// # Panics
-    /// If it is not floating point, or is the result of a recorded op.
+    /// If it is neither floating point nor complex, or is the result of a recorded op.
     #[track_caller]
     pub fn requires_grad_(self, on: bool) -> Tensor {
-        if on && !self.dtype().is_float() {
+        if on && !self.dtype().is_differentiable() {
             panic!(
-                "requires_grad_: only floating-point tensors have gradients, this is {}",
+                "requires_grad_: only floating-point and complex tensors have gradients, this is {}",
                 self.dtype()
             );
         }

@@ -8,13 +8,16 @@
 //! sizes alike.
 
 mod attr;
+pub mod complex;
 mod decompose;
 mod infer;
 mod pointwise;
 
 pub use attr::{Attr, AttrReader};
 pub use decompose::{Build, decompose};
-pub use infer::{TensorType, TypeRef, broadcast_shapes, check_view, infer, infer_first};
+pub use infer::{
+    TensorType, TypeRef, broadcast_shapes, check_view, infer, infer_first, view_dtype,
+};
 pub use pointwise::{BinaryDomain, BinaryOp, CompareOp, Domain, Kernel32, UnaryOp};
 
 use crate::dim::{Dim, Dims, Extent};
@@ -322,6 +325,10 @@ ops! {
     /// `(base, values)`: `base` with the slice of `axis` that starts at `start`,
     /// `step` apart, replaced by `values`.
     SliceAssign = "slice_assign" { axis: usize, step: usize } dim { start };
+    /// The parts of complex numbers along a further last dimension of extent 2.
+    ViewAsReal = "view_as_real" {};
+    /// Pairs along the last dimension, of extent 2, as complex numbers.
+    ViewAsComplex = "view_as_complex" {};
     /// Reversed along `axes`.
     Flip = "flip" { axes: Axes };
     /// `value` added around: `low[i]` elements before, `high[i]` after dimension `i`.
@@ -414,6 +421,24 @@ impl<D> Op<D> {
         )
     }
 
+    /// Whether the op only moves elements, or makes them from nothing: it takes every
+    /// type as it is. All others compute, some types in another one
+    /// ([`DType::computed_in`]), complex numbers in their parts ([`complex`]).
+    pub fn moves(&self) -> bool {
+        self.is_view()
+            || matches!(
+                self,
+                Op::Full { .. }
+                    | Op::Select {}
+                    | Op::SliceAssign { .. }
+                    | Op::Pad { .. }
+                    | Op::Concat { .. }
+                    | Op::Gather { .. }
+                    | Op::IndexSelect { .. }
+                    | Op::Scatter { kind: ScatterKind::Set, .. }
+            )
+    }
+
     /// Whether the result can be a view of the first operand.
     pub fn is_view(&self) -> bool {
         matches!(
@@ -423,6 +448,8 @@ impl<D> Op<D> {
                 | Op::Broadcast { .. }
                 | Op::Slice { .. }
                 | Op::Flip { .. }
+                | Op::ViewAsReal {}
+                | Op::ViewAsComplex {}
         )
     }
 }
