@@ -325,6 +325,13 @@ binary_ops! {
     Gcd = "gcd", Int;
 }
 
+impl UnaryOp {
+    /// Whether the function has no elementary form: its accuracy is a few units.
+    pub fn is_special(self) -> bool {
+        self >= UnaryOp::Erfc && self <= UnaryOp::Y1
+    }
+}
+
 impl BinaryOp {
     /// The f32 definition over any lane; `None` where only a library function exists.
     pub fn lane<V: Lane>(self, a: V, b: V) -> Option<V> {

@@ -69,8 +69,7 @@ pub(super) fn view(op: &Op, shape: &[usize], g: &Tensor) -> Tensor {
 pub(super) fn scatter(axis: usize, kind: ScatterKind, c: &Context, g: &Tensor) -> Grads {
     let (base, index, values) = (c.x(0), c.x(1), c.x(2));
     let gather = |x: &Tensor| apply(Op::Gather { axis }, &[x, index]);
-    let joined =
-        |kind, a: &Tensor, b: &Tensor| apply(Op::Scatter { axis, kind }, &[a, index, b]);
+    let joined = |kind, a: &Tensor, b: &Tensor| apply(Op::Scatter { axis, kind }, &[a, index, b]);
     let (gb, gv) = match kind {
         ScatterKind::Max | ScatterKind::Min => {
             // Equal ones share the gradient.
@@ -84,13 +83,10 @@ pub(super) fn scatter(axis: usize, kind: ScatterKind, c: &Context, g: &Tensor) -
             // The product of the others: that of all but zeros, divided; with one zero
             // it is the zero's alone, with two nobody's.
             let (zb, zv) = (base.eq(0.0), values.eq(0.0));
-            let (b1, v1) = (zb.where_(&ones_like(base), base), zv.where_(&ones_like(values), values));
+            let (b1, v1) =
+                (zb.where_(&ones_like(base), base), zv.where_(&ones_like(values), values));
             let product = g * joined(ScatterKind::Prod, &b1, &v1);
-            let zeros = joined(
-                ScatterKind::Add,
-                &zb.to_dtype(g.dtype()),
-                &zv.to_dtype(g.dtype()),
-            );
+            let zeros = joined(ScatterKind::Add, &zb.to_dtype(g.dtype()), &zv.to_dtype(g.dtype()));
             if mode::grad_enabled() && zeros.gt(0.0).any().item_scalar().as_bool() {
                 panic!(
                     "scatter: the second derivative of a product with zeros among its factors is not implemented"

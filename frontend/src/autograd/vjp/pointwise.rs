@@ -197,7 +197,8 @@ pub(super) fn binary(b: BinaryOp, c: &Context, g: &Tensor) -> Grads {
             let (s, q) = (c.x(0), c.x(1));
             smallvec![None, Some(-(g * s * apply(Op::Binary(b), &[&(s + 1.0), q])))]
         }
-        BinaryOp::NextAfter | BinaryOp::Gcd
+        BinaryOp::NextAfter => smallvec![na.then(|| g.clone()), nb.then(|| zeros_like(g))],
+        BinaryOp::Gcd
         | BinaryOp::FloorDiv | BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl
         | BinaryOp::Shr => smallvec![na.then(|| zeros_like(g)), nb.then(|| zeros_like(g))],
     }

@@ -115,14 +115,8 @@ fn poisson(a: f64, x: f64) -> f64 {
         return x.powf(a) * (-x).exp() / libm::tgamma(a + 1.0);
     }
     // Stirling's series (DLMF 5.11.1) after its leading terms.
-    const TERMS: [f64; 6] = [
-        1.0 / 12.0,
-        -1.0 / 360.0,
-        1.0 / 1260.0,
-        -1.0 / 1680.0,
-        1.0 / 1188.0,
-        -691.0 / 360_360.0,
-    ];
+    const TERMS: [f64; 6] =
+        [1.0 / 12.0, -1.0 / 360.0, 1.0 / 1260.0, -1.0 / 1680.0, 1.0 / 1188.0, -691.0 / 360_360.0];
     let y = 1.0 / (a * a);
     let rest = TERMS.iter().rev().fold(0.0, |s, t| s * y + t) / a;
     (a * log1p_less((x - a) / a) - rest).exp() / (2.0 * PI * a).sqrt()

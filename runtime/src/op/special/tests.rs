@@ -203,7 +203,10 @@ fn igammac_values() {
 fn edges() {
     let inf = f64::INFINITY;
     assert!(digamma(-2.0).is_nan() && digamma(0.0) == -inf && digamma(-0.0) == inf);
-    assert_eq!((digamma(inf), i0(inf), i0e(inf), i1(-inf), k0(0.0), k1(inf)), (inf, inf, 0.0, -inf, inf, 0.0));
+    assert_eq!(
+        (digamma(inf), i0(inf), i0e(inf), i1(-inf), k0(0.0), k1(inf)),
+        (inf, inf, 0.0, -inf, inf, 0.0)
+    );
     assert!(k0(-1.0).is_nan() && i1(f64::NAN).is_nan());
     assert_eq!((erfinv(1.0), erfinv(-1.0), erfinv(0.0)), (inf, -inf, 0.0));
     assert!(erfinv(1.1).is_nan() && ndtri(-0.1).is_nan());
@@ -211,9 +214,15 @@ fn edges() {
     assert_eq!((erfcx(inf), erfcx(-30.0), log_ndtr(-inf), log_ndtr(inf)), (0.0, inf, -inf, 0.0));
     assert_eq!((zeta(1.0, 2.0), zeta(2.0, -1.0)), (inf, inf));
     assert!(zeta(0.5, 1.0).is_nan() && zeta(2.5, -0.5).is_nan());
-    assert_eq!((igamma(2.0, 0.0), igamma(2.0, inf), igamma(0.0, 1.0), igamma(inf, 1.0)), (0.0, 1.0, 1.0, 0.0));
+    assert_eq!(
+        (igamma(2.0, 0.0), igamma(2.0, inf), igamma(0.0, 1.0), igamma(inf, 1.0)),
+        (0.0, 1.0, 1.0, 0.0)
+    );
     assert!(igamma(0.0, 0.0).is_nan() && igamma(-1.0, 1.0).is_nan() && igammac(inf, inf).is_nan());
     assert_eq!((igammac(2.0, 0.0), igammac(0.0, 1.0)), (1.0, 0.0));
     assert_eq!((gcd(12, -18), gcd(0, 0), gcd(0, -5)), (6, 0, 5));
-    assert_eq!((exponent(1.0), exponent(0.75), exponent(-8.0), exponent(0.0), exponent(inf)), (1.0, 0.0, 4.0, 0.0, 0.0));
+    assert_eq!(
+        (exponent(1.0), exponent(0.75), exponent(-8.0), exponent(0.0), exponent(inf)),
+        (1.0, 0.0, 4.0, 0.0, 0.0)
+    );
 }
