@@ -689,20 +689,3 @@ pub fn broadcast_tensors(tensors: &[&Tensor]) -> Vec<Tensor> {
     }
     out
 }
-
-/// Rows and columns of an `n` by `m` matrix's elements that are to be kept, in row-major
-/// order: [2, number].
-#[track_caller]
-pub(super) fn triangle(n: usize, m: usize, keep: impl Fn(i64, i64) -> bool) -> Tensor {
-    let mut rows = Vec::new();
-    let mut cols = Vec::new();
-    for i in 0..n as i64 {
-        for j in (0..m as i64).filter(|&j| keep(i, j)) {
-            rows.push(i);
-            cols.push(j);
-        }
-    }
-    let count = rows.len();
-    rows.extend(cols);
-    super::from_slice(&rows, [2, count])
-}
