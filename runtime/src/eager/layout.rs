@@ -1,5 +1,6 @@
 //! Views, and ops that move elements without computing.
 
+use crate::array::Strides;
 use crate::{Array, Op, OpError, with_storage};
 use sinter_kernels::copy as copies;
 
@@ -36,6 +37,15 @@ pub(super) fn view(op: &Op, x: &Array) -> Result<Array, OpError> {
             Some(v) => v,
             None => copy_of(x)?.view_as_complex().expect("dense pairs are neighbours"),
         },
+        Op::Diagonal { axis1, axis2, row, col, len } => {
+            x.diagonal([*axis1, *axis2], [*row, *col], *len)
+        }
+        Op::Unfold { axis, size, step, count } => x.unfold(*axis, *size, *step, *count),
+        Op::AsStrided { shape, strides, offset } => {
+            let dense = super::dense(x)?;
+            let strides: Strides = strides.iter().map(|&s| s as isize).collect();
+            dense.as_strided(shape, &strides, dense.offset().saturating_add(*offset))?
+        }
         _ => unreachable!("{} is no view", op.name()),
     })
 }

@@ -14,8 +14,8 @@ mod source;
 
 use crate::dim::Dims;
 use crate::op::{
-    BinaryOp, Build, ReduceKind, ScatterKind, TensorType, TypeRef, UnaryOp, check_view, complex,
-    decompose, infer, infer_first, view_dtype,
+    BinaryOp, Build, ReduceKind, ScanKind, ScatterKind, TensorType, TypeRef, UnaryOp, check_view,
+    complex, decompose, infer, infer_first, view_dtype,
 };
 use crate::{Array, DType, Device, Extent, Op, OpError};
 use smallvec::SmallVec;
@@ -245,6 +245,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
     let indirect = operands.iter().any(indirect) || indirect(&result);
     let Some(&x) = operands.first() else { return matches!(op, Op::Random { .. }) && !indirect };
     match op {
+        Op::Binary(b) if b.eval32().is_some() => x == DType::F32,
         Op::Binary(b) => b.divides_integers() && !x.is_float() && x != DType::Bool,
         Op::Cast { .. } => {
             (x.is_half() && result == DType::F32) || (x == DType::F32 && result.is_half())
@@ -281,6 +282,10 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::Binary(b) if b.divides_integers() && !outs[0].dtype().is_float() => {
             pointwise::by_integers(*b, inputs[0], inputs[1], outs[0])
         }
+        Op::Binary(b) if b.eval32().is_some() && outs[0].dtype() == DType::F32 => {
+            pointwise::by_bits(*b, inputs[0], inputs[1], outs[0]);
+            Ok(())
+        }
         Op::Cast { .. } if pointwise::cast_half(inputs[0], outs[0]) => Ok(()),
         Op::Random { .. } | Op::Dropout { .. } => {
             source::draw(op, inputs, outs[0]);
@@ -290,6 +295,7 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         | Op::ArgReduce { .. }
         | Op::Scan { .. }
         | Op::Sort { .. }
+        | Op::SearchSorted { .. }
         | Op::TopK { .. } => reduce::exec(op, inputs, outs),
         Op::Softmax { axis, log } if outs[0].dtype() == DType::F32 => {
             normalize::softmax(*axis, *log, inputs[0], outs[0]);
@@ -351,6 +357,9 @@ pub fn orders_u64<D>(op: &Op<D>) -> Result<bool, OpError> {
         Op::Binary(Max | Min)
         | Op::Compare(_)
         | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. }
+        | Op::Scan { kind: ScanKind::Max | ScanKind::Min, .. }
+        | Op::Scatter { kind: ScatterKind::Max | ScatterKind::Min, .. }
+        | Op::SearchSorted { .. }
         | Op::ArgReduce { .. }
         | Op::Sort { .. }
         | Op::TopK { .. } => Ok(true),
