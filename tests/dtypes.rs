@@ -46,7 +46,7 @@ fn u64_is_ordered_as_it_should_be() {
 }
 
 #[test]
-#[should_panic(expected = "remainder: no kernel for u64; convert it with `to_dtype`")]
+#[should_panic(expected = "remainder: not supported: no kernel for u64; convert it with `to_dtype`")]
 fn u64_does_not_divide() {
     let _ = tensor([7u64]).remainder(2);
 }
@@ -125,7 +125,8 @@ fn functions_of_complex_numbers() {
 fn extremes_of_complex_numbers() {
     let inf = f64::INFINITY;
     let z = tensor([C::new(3e200, 4e200), C::new(inf, f64::NAN), C::new(0.0, 0.0)]);
-    assert_eq!(z.abs().to_vec::<f64>(), [5e200, inf, 0.0]);
+    let abs = z.abs().to_vec::<f64>();
+    assert!((abs[0] / 5e200 - 1.0).abs() < 1e-15 && abs[1..] == [inf, 0.0], "{abs:?}");
     assert_eq!(z.isfinite().to_vec::<u8>(), [1, 0, 1]);
     let q = tensor([C::new(1e300, 1e300)]) / tensor([C::new(1e300, -1e300)]);
     assert_eq!(q.to_vec::<C>(), [C::new(0.0, 1.0)]);

@@ -283,27 +283,16 @@ fn div<B: Build>(
     Ok(Parts { re: bin(b, BinaryOp::Div, &z.re, &norm)?, im: bin(b, BinaryOp::Div, &z.im, &norm)? })
 }
 
-/// `|z|`, without overflow on the way, and with the derivative 0 at 0.
+/// `|z|`, with the derivative 0 at 0.
 fn modulus<B: Build>(b: &mut B, z: &Parts<B::Value>) -> R<B> {
-    let (ar, ai) = (b.unary(UnaryOp::Abs, &z.re)?, b.unary(UnaryOp::Abs, &z.im)?);
-    let s = bin(b, BinaryOp::Max, &ar, &ai)?;
-    let zero = b.constant(0.0, &s)?;
-    let one = b.constant(1.0, &s)?;
-    let infinity = b.constant(f64::INFINITY, &s)?;
-    let none = b.op(Op::Compare(CompareOp::Eq), &[s.clone(), zero.clone()])?;
-    let s = b.op(Op::Select {}, &[none.clone(), one.clone(), s])?;
-    let (re, im) = (bin(b, BinaryOp::Div, &ar, &s)?, bin(b, BinaryOp::Div, &ai, &s)?);
-    let (rr, ii) = (b.unary(UnaryOp::Square, &re)?, b.unary(UnaryOp::Square, &im)?);
-    let sum = bin(b, BinaryOp::Add, &rr, &ii)?;
-    let sum = b.op(Op::Select {}, &[none.clone(), one, sum])?;
-    let root = b.unary(UnaryOp::Sqrt, &sum)?;
-    let y = bin(b, BinaryOp::Mul, &s, &root)?;
-    let y = b.op(Op::Select {}, &[none, zero, y])?;
-    // With an infinite part the modulus is infinite, even beside NaN.
+    let (zero, one) = (b.constant(0.0, &z.re)?, b.constant(1.0, &z.re)?);
     let eq = Op::Compare(CompareOp::Eq);
-    let (r, i) = (b.op(eq.clone(), &[ar, infinity.clone()])?, b.op(eq, &[ai, infinity.clone()])?);
-    let endless = b.binary(BinaryOp::Or, &r, &i)?;
-    b.op(Op::Select {}, &[endless, infinity, y])
+    let re = b.op(eq.clone(), &[z.re.clone(), zero.clone()])?;
+    let im = b.op(eq, &[z.im.clone(), zero.clone()])?;
+    let none = b.binary(BinaryOp::And, &re, &im)?;
+    let re = b.op(Op::Select {}, &[none.clone(), one, z.re.clone()])?;
+    let y = b.binary(BinaryOp::Hypot, &re, &z.im)?;
+    b.op(Op::Select {}, &[none, zero, y])
 }
 
 fn exp<B: Build>(b: &mut B, z: &Parts<B::Value>) -> Result<Parts<B::Value>, OpError> {
