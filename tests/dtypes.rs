@@ -46,7 +46,9 @@ fn u64_is_ordered_as_it_should_be() {
 }
 
 #[test]
-#[should_panic(expected = "remainder: not supported: no kernel for u64; convert it with `to_dtype`")]
+#[should_panic(
+    expected = "remainder: not supported: no kernel for u64; convert it with `to_dtype`"
+)]
 fn u64_does_not_divide() {
     let _ = tensor([7u64]).remainder(2);
 }
