@@ -7,6 +7,7 @@ pub mod autograd;
 mod compile;
 pub mod data;
 pub mod io;
+pub mod linalg;
 pub mod nn;
 pub mod optim;
 pub mod random;

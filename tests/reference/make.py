@@ -5,8 +5,10 @@ that shares no code with Sinter.
     python tests/reference/make.py
 """
 
+import linalg
 import nn
 import ops
 
 ops.make()
+linalg.make()
 nn.make()
