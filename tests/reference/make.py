@@ -5,10 +5,15 @@ that shares no code with Sinter.
     python tests/reference/make.py
 """
 
+import torch
+
 import linalg
 import nn
 import ops
+import surface
 
 ops.make()
 linalg.make()
+torch.manual_seed(1)
+surface.make()
 nn.make()

@@ -87,11 +87,11 @@ pub fn matrix_sqrth(a: &Tensor) -> Tensor {
     (&v * roots.unsqueeze(-2)).matmul(&adjoint(&v))
 }
 
-/// The diagonal of matrices, [.., m, n] to [.., min(m, n)].
+/// The diagonal `offset` above (below, if negative) the main one of the matrices that two
+/// dimensions make up; it becomes the last dimension. A view.
 #[track_caller]
-pub fn diagonal(a: &Tensor) -> Tensor {
-    check_matrix("linalg.diagonal", a);
-    super::diagonal_of(a)
+pub fn diagonal(a: &Tensor, offset: i64, dim1: i64, dim2: i64) -> Tensor {
+    a.diagonal(offset, dim1, dim2)
 }
 
 /// The matrix of powers of the elements of vectors [.., m]: [.., m, n], columns rising from

@@ -64,6 +64,18 @@ pub(crate) fn real_dtype(x: &Tensor) -> DType {
     x.dtype()
 }
 
+/// Diagonal matrices of vectors: [.., n] to [.., n, n].
+#[track_caller]
+pub(crate) fn diag_embed(x: &Tensor) -> Tensor {
+    x.diag_embed(0, -2, -1)
+}
+
+/// The diagonal of matrices: [.., m, n] to [.., min(m, n)].
+#[track_caller]
+pub(crate) fn diagonal_of(x: &Tensor) -> Tensor {
+    x.diagonal(0, -2, -1)
+}
+
 /// Where row and column of an m × n matrix are equal.
 fn diagonal_mask(m: usize, n: usize) -> Tensor {
     let iota = |axis| Op::Iota { dtype: DType::I64, axis, shape: [m, n].as_slice().into() };
@@ -74,24 +86,6 @@ fn diagonal_mask(m: usize, n: usize) -> Tensor {
 #[track_caller]
 pub(crate) fn fill_diagonal(x: &Tensor, value: f64) -> Tensor {
     x.masked_fill(&diagonal_mask(x.size(-2), x.size(-1)), value)
-}
-
-/// Diagonal matrices of vectors: [.., n] to [.., n, n].
-#[track_caller]
-pub(crate) fn diag_embed(x: &Tensor) -> Tensor {
-    let n = x.size(-1);
-    let zero = crate::tensor::scalar(0.0, x.dtype());
-    apply(Op::Select {}, &[&diagonal_mask(n, n), &x.unsqueeze(-1), &zero])
-}
-
-/// The diagonal of matrices: [.., m, n] to [.., min(m, n)].
-#[track_caller]
-pub(crate) fn diagonal_of(x: &Tensor) -> Tensor {
-    let k = x.size(-2).min(x.size(-1));
-    let x = x.narrow(-2, 0, k).narrow(-1, 0, k);
-    // What is off the diagonal may be infinite: it is chosen away, not multiplied.
-    let zero = crate::tensor::scalar(0.0, x.dtype());
-    apply(Op::Select {}, &[&diagonal_mask(k, k), &x, &zero]).sum_dim(-1, false)
 }
 
 /// The identity in the type of another tensor.
