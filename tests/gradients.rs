@@ -245,6 +245,12 @@ fn every_op() {
                 apply_op(e.op.clone(), &[&(x[0].matmul(&x[0].transpose(-1, -2)) + eye(3))])
             }
             Op::Eigh {} => apply_op(e.op.clone(), &[&(&x[0] + x[0].transpose(-1, -2))]),
+            // Of each pair of vectors the sign is free, and may change on the way.
+            Op::Svd { .. } => {
+                let [u, s, vh] = <[Tensor; 3]>::try_from(apply_op(e.op.clone(), &[&x[0]])).unwrap();
+                let sign = u.narrow(-2, 0, 1).detach().sign();
+                vec![u * &sign, s, vh * sign.transpose(-1, -2)]
+            }
             op => apply_op(op.clone(), &x.iter().collect::<Vec<_>>()),
         };
         if let Err(error) = gradcheck(f, &e.inputs) {
