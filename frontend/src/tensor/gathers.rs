@@ -359,3 +359,13 @@ pub(super) fn lowest(dtype: DType) -> Scalar {
 pub(super) fn highest(dtype: DType) -> Scalar {
     if dtype.is_float() { Scalar::Float(f64::INFINITY) } else { Scalar::Int(range(dtype).1) }
 }
+
+/// The largest finite number of a float type.
+pub(super) fn largest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => half::f16::MAX.to_f64(),
+        DType::BF16 => half::bf16::MAX.to_f64(),
+        DType::F32 => f32::MAX.into(),
+        _ => f64::MAX,
+    }
+}

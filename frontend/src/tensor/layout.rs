@@ -339,20 +339,34 @@ fn pair(it: &mut impl Iterator<Item = Tensor>) -> (Tensor, Tensor) {
     }
 }
 
-/// Tensors joined along an existing dimension.
+/// Tensors joined along an existing dimension, in the type they meet in.
 ///
 /// # Panics
-/// If there are none, or they differ in type or in another dimension.
+/// If there are none, or they differ in another dimension.
 #[track_caller]
 pub fn cat(tensors: &[&Tensor], dim: i64) -> Tensor {
     let Some(first) = tensors.first() else { panic!("cat: there are no tensors to join") };
-    apply(Op::Concat { axis: first.axis("cat", dim) }, tensors)
+    concat(first.axis("cat", dim), tensors)
 }
 
-/// Tensors of one shape joined along a new dimension.
+#[track_caller]
+fn concat(axis: usize, tensors: &[&Tensor]) -> Tensor {
+    let first = tensors[0].dtype();
+    if tensors.iter().all(|t| t.dtype() == first) {
+        return apply(Op::Concat { axis }, tensors);
+    }
+    let dtype = tensors.iter().fold(first, |d, t| d.promote(t.dtype()));
+    let mut parts = Vec::with_capacity(tensors.len());
+    for t in tensors {
+        parts.push(t.to_dtype(dtype));
+    }
+    apply(Op::Concat { axis }, &parts.iter().collect::<Vec<_>>())
+}
+
+/// Tensors of one shape joined along a new dimension, in the type they meet in.
 ///
 /// # Panics
-/// If there are none, or they differ in type or shape.
+/// If there are none, or they differ in shape.
 #[track_caller]
 pub fn stack(tensors: &[&Tensor], dim: i64) -> Tensor {
     let Some(first) = tensors.first() else { panic!("stack: there are no tensors to join") };
@@ -361,5 +375,5 @@ pub fn stack(tensors: &[&Tensor], dim: i64) -> Tensor {
         panic!("stack: shapes {:?} and {:?} differ", first.shape(), other.shape());
     }
     let parts: Vec<Tensor> = tensors.iter().map(|t| t.unsqueeze(axis as i64)).collect();
-    apply(Op::Concat { axis }, &parts.iter().collect::<Vec<_>>())
+    concat(axis, &parts.iter().collect::<Vec<_>>())
 }

@@ -197,17 +197,23 @@ impl Tensor {
     /// Euclidean norm of all elements.
     #[track_caller]
     pub fn norm(&self) -> Tensor {
-        self.as_float("norm").square().sum().sqrt()
+        self.norm_p(2.0)
     }
 
-    /// `ln Σ e^x` along `dim`, without overflow.
+    /// `ln Σ e^x` over dimensions, without overflow.
     #[track_caller]
-    pub fn logsumexp(&self, dim: i64, keep: bool) -> Tensor {
+    pub fn logsumexp(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
+        let axes = self.axes("logsumexp", dims);
+        let dims = axes.as_slice();
+        let x = self.floating();
+        if axes.iter().any(|&a| x.shape()[a] == 0) {
+            return x.sum_dim(dims, keep).ln();
+        }
         // Shifting by an infinite maximum would give NaN.
-        let m = self.amax(dim, true).detach();
+        let m = x.detach().amax(dims, true);
         let m = m.isfinite().where_(&m, 0.0);
-        let s = (self - &m).exp().sum_dim(dim, true).ln() + m;
-        if keep { s } else { s.squeeze(dim) }
+        let s = (&x - &m).exp().sum_dim(dims, true).ln() + m;
+        if keep { s } else { s.squeeze_dims(dims) }
     }
 
     /// Running sum along `dim`.
