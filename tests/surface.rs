@@ -381,3 +381,51 @@ fn sums_are_pairwise() {
     }
     assert!(last.is_finite());
 }
+
+#[test]
+fn arrays_of_others() {
+    use ndarray::{Array2, Array3, Axis, arr2, s as slice};
+    use sinter::exchange::{self, from_ndarray, to_ndarray, view_ndarray};
+    let a = Array2::from_shape_fn((3, 4), |(i, j)| (4 * i + j) as f32);
+    let first = a.as_ptr() as usize;
+    let x = Tensor::from(a.clone().reversed_axes());
+    assert_eq!((x.shape(), x.strides()), (&[4, 3][..], &[1, 4][..]));
+    assert_eq!(x.to_vec::<f32>()[..3], [0.0, 4.0, 8.0]);
+    // The very memory of an array that is given away, which may be written.
+    let x = from_ndarray(a);
+    assert_eq!(x.array().block().as_ptr() as usize, first);
+    x.add_(1.0);
+    assert_eq!(x.select(0, 2).to_vec::<f32>(), [9.0, 10.0, 11.0, 12.0]);
+    let mut b = Array3::from_shape_fn((2, 3, 2), |(i, j, k)| (6 * i + 2 * j + k) as i64);
+    b.invert_axis(Axis(1));
+    let b = b.slice_move(slice![.., 1.., ..]);
+    let want: Vec<i64> = b.iter().copied().collect();
+    let y = Tensor::from(b.view());
+    let z = from_ndarray(b);
+    assert_eq!((y.to_vec::<i64>(), z.to_vec::<i64>()), (want.clone(), want));
+    assert_eq!(to_ndarray::<f64>(&z.flip([0])).shape(), [2, 2, 2]);
+    // SAFETY: nobody writes.
+    let v = unsafe { view_ndarray::<i64>(&z) };
+    assert_eq!(v.iter().copied().collect::<Vec<_>>(), z.to_vec::<i64>());
+    let t = x.t().flip([0, 1]);
+    // SAFETY: nobody writes.
+    let v = unsafe { view_ndarray::<f32>(&t) };
+    assert_eq!(v.iter().copied().collect::<Vec<_>>(), t.to_vec::<f32>());
+    assert_eq!(Tensor::from(arr2::<f64, 2>(&[])).shape(), [0, 2]);
+
+    for t in [t, x.i((1.., s(0, None, 2))), x.narrow(0, 0, 0), x.select(0, 0).select(0, 0)] {
+        let want = t.to_vec::<f32>();
+        let sent = exchange::to_dlpack(&t).unwrap();
+        let legacy = exchange::to_dlpack_legacy(&t).unwrap();
+        let shape = t.shape().to_vec();
+        drop(t);
+        // SAFETY: made here, and nobody else writes.
+        let (a, b) = unsafe {
+            (exchange::from_dlpack(sent).unwrap(), exchange::from_dlpack(legacy).unwrap())
+        };
+        assert_eq!((a.shape(), a.to_vec::<f32>()), (&shape[..], want.clone()));
+        assert_eq!(b.to_vec::<f32>(), want);
+    }
+    let grad = sinter::ones([2]).requires_grad_(true);
+    assert!(matches!(exchange::to_dlpack(&grad), Err(exchange::ExchangeError::RequiresGrad)));
+}

@@ -397,12 +397,6 @@ pub fn frombuffer(
     Tensor::from_array(or_fail(Array::from_bytes(&bytes[offset..offset + len], &[n], dtype)))
 }
 
-/// A vector of numbers as a tensor of one dimension.
-#[track_caller]
-pub fn from_vec<T: Number>(values: Vec<T>) -> Tensor {
-    from_slice(&values, [values.len()])
-}
-
 /// A tensor from numbers or nested arrays; a tensor is itself, its memory shared.
 #[track_caller]
 pub fn asarray<T: AsArray>(values: T) -> Tensor {

@@ -24,9 +24,9 @@ pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
 pub use create::{
     AsArray, IntoTensor, TensorOptions, arange, asarray, bernoulli, default_dtype, empty,
-    empty_permuted, empty_strided, eye, from_slice, from_vec, frombuffer, full, full_like,
-    linspace, logspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm,
-    scalar, set_default_dtype, tensor, tril_indices, triu_indices, zeros, zeros_like,
+    empty_permuted, empty_strided, eye, from_slice, frombuffer, full, full_like, linspace,
+    logspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar,
+    set_default_dtype, tensor, tril_indices, triu_indices, zeros, zeros_like,
 };
 pub use einsum::einsum;
 pub use gathers::ScatterReduce;
