@@ -8,6 +8,7 @@ mod compile;
 pub mod data;
 pub mod exchange;
 pub mod io;
+pub mod masked;
 pub mod nn;
 pub mod optim;
 pub mod random;

@@ -300,7 +300,7 @@ pub fn logspace(start: f64, end: f64, n: usize, base: f64) -> Tensor {
 /// [`logspace`] in f64.
 #[track_caller]
 fn powers(start: f64, end: f64, n: usize, base: f64) -> Tensor {
-    scalar(base, DType::F64).pow(&spaced(start, end, n))
+    scalar(base, DType::F64).pow(spaced(start, end, n))
 }
 
 /// Rows and columns of an `n` by `m` matrix's elements that are kept, in row-major order:
@@ -400,28 +400,28 @@ pub fn frombuffer(
 /// A tensor from numbers or nested arrays; a tensor is itself, its memory shared.
 #[track_caller]
 pub fn asarray<T: AsArray>(values: T) -> Tensor {
-    values.as_tensor()
+    values.into_tensor()
 }
 
 /// What [`asarray`] takes.
 pub trait AsArray {
     #[doc(hidden)]
-    fn as_tensor(self) -> Tensor;
+    fn into_tensor(self) -> Tensor;
 }
 
 impl AsArray for Tensor {
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         self
     }
 }
 impl AsArray for &Tensor {
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         self.clone()
     }
 }
 impl<T: IntoTensor> AsArray for T {
     #[track_caller]
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         tensor(self)
     }
 }

@@ -30,6 +30,7 @@ pub use create::{
 };
 pub use einsum::einsum;
 pub use gathers::ScatterReduce;
+pub(crate) use gathers::{highest, lowest};
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
