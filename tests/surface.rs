@@ -140,6 +140,7 @@ fn function(name: &str) -> Option<Function> {
         "histc" => |x| vec![x[0].histc(5, -1.5, 1.5)],
         "histc own" => |x| vec![x[0].histc(5, 0.0, 0.0)],
         "histogram" => |x| vec![x[0].histogram(&x[1], None, false)],
+        "histogramdd" => |x| vec![sinter::histogramdd(&x[0], &[&x[1], &x[2]], Some(&x[3]), true)],
         "histogram density" => |x| pair(x[0].histogram_bins(4, (-1.5, 1.75), Some(&x[1]), true)),
         "quantile keep" => |x| vec![x[0].quantile(&x[1], 0, true, Interpolation::Linear)],
         "quantile one" => {
@@ -336,7 +337,7 @@ fn constant_operands(name: &str) -> &'static [usize] {
     match name {
         "igamma" | "zeta" => &[0],
         n if n.contains("quantile") => &[1],
-        "histogram density" | "histogram" | "histc" | "histc own" => &[0, 1],
+        "histogram density" | "histogramdd" | "histogram" | "histc" | "histc own" => &[0, 1, 2, 3],
         "bucketize" | "searchsorted" | "norm 0" | "cov weighted" | "isin" => &[0, 1, 2],
         // A row of one element has none: NaN.
         "masked var" | "masked std" => &[0],

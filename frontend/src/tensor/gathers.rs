@@ -227,7 +227,7 @@ impl Tensor {
         let index = wrapped("take_along_dim", index, self.shape()[axis]);
         let (mut own, mut other): (Shape, Shape) = (self.shape().into(), index.shape().into());
         (own[axis], other[axis]) = (1, 1);
-        let mut shape: Shape = super::views::broadcast_shapes(&[&own, &other])[..].into();
+        let mut shape: Shape = super::shape::broadcast_shapes(&[&own, &other])[..].into();
         shape[axis] = self.shape()[axis];
         let x = self.broadcast_to(shape.as_slice());
         shape[axis] = index.shape()[axis];
@@ -259,7 +259,7 @@ impl Tensor {
                 self.dtype()
             );
         }
-        let shape = super::views::broadcast_shapes(&[self.shape(), mask.shape()]);
+        let shape = super::shape::broadcast_shapes(&[self.shape(), mask.shape()]);
         let base = self.broadcast_to(shape.as_slice());
         let places = mask.broadcast_to(shape).reshape([-1]).nonzero().reshape([-1]);
         let n = places.numel();
