@@ -108,6 +108,20 @@ impl Tensor {
         &*other.as_tensor(dtype) - self
     }
 
+    /// `other` to the power of the tensor.
+    #[track_caller]
+    pub fn rpow(&self, other: impl Operand) -> Tensor {
+        let dtype = other.meet(self);
+        other.as_tensor(dtype).pow(self)
+    }
+
+    /// `other / self`.
+    #[track_caller]
+    pub fn rdiv(&self, other: impl Operand) -> Tensor {
+        let dtype = other.meet(self);
+        other.as_tensor(dtype).div(self)
+    }
+
     /// The exact quotient: [`div`](Tensor::div) by PyTorch's other name.
     #[track_caller]
     pub fn true_divide(&self, other: impl Operand) -> Tensor {
