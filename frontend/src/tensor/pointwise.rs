@@ -199,8 +199,14 @@ impl Tensor {
         if min.is_none() && max.is_none() {
             panic!("clamp: at least one bound is needed");
         }
-        let low = min.map_or_else(|| self.clone(), |m| self.maximum(m));
-        max.map_or_else(|| low.clone(), |m| low.minimum(m))
+        let low = match min {
+            Some(m) => self.maximum(m),
+            None => self.clone(),
+        };
+        match max {
+            Some(m) => low.minimum(m),
+            None => low,
+        }
     }
 
     /// At least `min`.
