@@ -79,6 +79,8 @@ struct Saved {
     freed: bool,
     inputs: SmallVec<[Option<Kept>; 2]>,
     output: Option<Kept>,
+    /// The other results of ops that have several.
+    others: Box<[Kept]>,
     /// Types of the operands, where their values are not needed.
     types: Option<Box<[TensorType]>>,
 }
@@ -114,7 +116,7 @@ pub(crate) fn record_all(
     outs: SmallVec<[Array; 1]>,
     location: &'static Location<'static>,
 ) -> SmallVec<[Tensor; 1]> {
-    let node = make_node(op, inputs, &outs[0], outs.len(), 0, location);
+    let node = make_node(op, inputs, &outs, 0, location);
     outs.into_iter()
         .enumerate()
         .map(|(i, a)| {
@@ -135,7 +137,7 @@ pub(crate) fn node_for(
     out: &Array,
     location: &'static Location<'static>,
 ) -> Arc<Node> {
-    make_node(op, inputs, out, 1, 0, location)
+    make_node(op, inputs, std::slice::from_ref(out), 0, location)
 }
 
 /// The node of an op that is about to change `target` in place: the tensor's old
@@ -146,7 +148,7 @@ pub(crate) fn node_in_place(
     inputs: &[&Tensor],
     location: &'static Location<'static>,
 ) -> Arc<Node> {
-    make_node(op, inputs, target.array(), 1, 1, location)
+    make_node(op, inputs, std::slice::from_ref(target.array()), 1, location)
 }
 
 thread_local! {
@@ -166,12 +168,12 @@ pub(crate) fn at<R>(location: &'static Location<'static>, f: impl FnOnce() -> R)
 fn make_node(
     op: Op,
     inputs: &[&Tensor],
-    out: &Array,
-    outputs: usize,
+    outs: &[Array],
     age: u64,
     location: &'static Location<'static>,
 ) -> Arc<Node> {
     let location = LINE.get().unwrap_or(location);
+    let out = &outs[0];
     let wanted = |(i, t): (usize, &&Tensor)| u32::from(t.requires_grad()) << i;
     let needs = vjp::saves(&op, inputs.len(), inputs.iter().enumerate().map(wanted).sum());
     let operand = |t: &&Tensor| {
@@ -185,6 +187,10 @@ fn make_node(
             value: KeptValue::Input((*t).clone()),
         })
     };
+    let result = |a: &Array| Kept {
+        version: a.block().version() + age,
+        value: KeptValue::Output(Box::new(a.clone())),
+    };
     let saved = Saved {
         freed: false,
         inputs: if needs.inputs == 0 {
@@ -192,10 +198,8 @@ fn make_node(
         } else {
             inputs.iter().enumerate().map(keep).collect()
         },
-        output: needs.output.then(|| Kept {
-            version: out.block().version() + age,
-            value: KeptValue::Output(Box::new(out.clone())),
-        }),
+        output: needs.output.then(|| result(out)),
+        others: if needs.output { outs[1..].iter().map(result).collect() } else { Box::default() },
         types: needs.types.then(|| {
             inputs
                 .iter()
@@ -208,7 +212,7 @@ fn make_node(
         operands: inputs.iter().map(operand).collect(),
         op,
         location,
-        outputs: outputs as u8,
+        outputs: outs.len() as u8,
         saved: Mutex::new(saved),
         hooks: Mutex::new(None),
     })
@@ -263,7 +267,7 @@ impl Node {
                 self.describe()
             );
         }
-        for k in saved.inputs.iter().flatten().chain(&saved.output) {
+        for k in saved.inputs.iter().flatten().chain(&saved.output).chain(&saved.others) {
             let block = k.array().block();
             if block.version() != k.version {
                 panic!(
@@ -278,29 +282,36 @@ impl Node {
                 );
             }
         }
-        let restore = |k: &Kept| match &k.value {
+        let restore = |i: usize, k: &Kept| match &k.value {
             KeptValue::Input(t) => t.clone(),
-            KeptValue::Output(a) if graph => {
-                Tensor::recorded(a.as_ref().clone(), self.clone(), 0, false)
+            KeptValue::Output(a) if graph && a.dtype().is_float() => {
+                Tensor::recorded(a.as_ref().clone(), self.clone(), i as u8, false)
             }
             KeptValue::Output(a) => Tensor::from_array(a.as_ref().clone()),
         };
         vjp::Context {
-            inputs: saved.inputs.iter().map(|k| k.as_ref().map(restore)).collect(),
-            output: saved.output.as_ref().map(restore),
+            inputs: saved.inputs.iter().map(|k| k.as_ref().map(|k| restore(0, k))).collect(),
+            outputs: saved
+                .output
+                .iter()
+                .chain(&saved.others)
+                .enumerate()
+                .map(|(i, k)| restore(i, k))
+                .collect(),
             types: saved.types.clone(),
             needs: self.operands.iter().map(|o| !matches!(o.edge, Edge::None)).collect(),
         }
     }
 
     fn free(&self) {
-        let (inputs, output) = {
+        let (inputs, output, others) = {
             let mut saved = self.saved();
             saved.freed |= !saved.inputs.is_empty() || saved.output.is_some();
-            (std::mem::take(&mut saved.inputs), saved.output.take())
+            let others = std::mem::take(&mut saved.others);
+            (std::mem::take(&mut saved.inputs), saved.output.take(), others)
         };
         // Dropped without the lock: an input's history may be long.
-        drop((inputs, output));
+        drop((inputs, output, others));
     }
 }
 

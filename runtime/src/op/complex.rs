@@ -13,7 +13,8 @@ use crate::OpError;
 
 type R<B> = Result<<B as Build>::Value, OpError>;
 
-/// Whether the op computes with complex numbers, given the types of its operands.
+/// Whether the op is one of real ops on complex numbers, given the types of its
+/// operands. Libraries have kernels of their own for complex matrices.
 pub fn concerns<D>(op: &Op<D>, mut operands: impl Iterator<Item = DType>) -> bool {
     let makes = match op {
         Op::Cast { dtype } | Op::Iota { dtype, .. } | Op::Random { dtype, .. } => {
@@ -21,7 +22,7 @@ pub fn concerns<D>(op: &Op<D>, mut operands: impl Iterator<Item = DType>) -> boo
         }
         _ => false,
     };
-    makes || (operands.any(DType::is_complex) && !op.moves())
+    makes || (operands.any(DType::is_complex) && !op.moves() && !op.is_linalg())
 }
 
 /// Whether an op that computes takes complex operands.
