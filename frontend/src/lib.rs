@@ -6,6 +6,7 @@ extern crate self as sinter;
 pub mod autograd;
 mod compile;
 pub mod data;
+pub mod func;
 pub mod io;
 pub mod nn;
 pub mod optim;
