@@ -30,6 +30,9 @@ fn domain(u: UnaryOp) -> (f64, f64) {
         Asin | Acos | Atanh => (-0.8, 0.8),
         Acosh => (1.2, 3.0),
         Tan => (-1.2, 1.2),
+        Erfinv => (-0.8, 0.8),
+        Ndtri => (0.1, 0.9),
+        Lgamma | Digamma | K0 | K0e | K1 | K1e | Y0 | Y1 => (0.6, 3.1),
         _ => (-1.9, 2.1),
     }
 }
@@ -58,7 +61,10 @@ fn examples() -> Vec<Example> {
     for &b in BinaryOp::ALL {
         let (l, r) = match b {
             BinaryOp::Pow => (spread(&[2, 3], 0.3, 2.0), spread(&[3], -1.5, 2.5)),
-            BinaryOp::Div | BinaryOp::Rem | BinaryOp::FloorDiv => {
+            BinaryOp::Igamma | BinaryOp::Igammac | BinaryOp::Zeta => {
+                (spread(&[2, 3], 1.6, 4.0).detach(), spread(&[3], 0.7, 3.0))
+            }
+            BinaryOp::Div | BinaryOp::Rem | BinaryOp::FloorDiv | BinaryOp::Fmod => {
                 (spread(&[2, 3], 0.2, 7.0), spread(&[3], 1.1, 2.4))
             }
             _ => (x(&[2, 3]), spread(&[3], -1.2, 1.3)),
@@ -83,6 +89,15 @@ fn examples() -> Vec<Example> {
         example("scan[kind=prod, axis=0, reverse=true]", vec![x(&[3, 2])]),
         example("scan[kind=prod, axis=0, reverse=false]", vec![zeros_among()]),
         example("scan[kind=prod, axis=0, reverse=true]", vec![zeros_among()]),
+        example("scan[kind=max, axis=1, reverse=false]", vec![x(&[2, 5])]),
+        example("scan[kind=min, axis=0, reverse=false]", vec![x(&[4, 2])]),
+        example("scan[kind=logsumexp, axis=1, reverse=false]", vec![x(&[2, 4])]),
+        example("scan[kind=logsumexp, axis=0, reverse=true]", vec![x(&[3, 2])]),
+        example("diagonal[axis1=0, axis2=2, row=1, col=0, len=2]", vec![x(&[3, 2, 2])]),
+        example("diagonal[axis1=1, axis2=0, row=0, col=1, len=2]", vec![x(&[3, 2])]),
+        example("unfold[axis=0, size=3, step=1, count=3]", vec![x(&[5, 2])]),
+        example("unfold[axis=1, size=2, step=3, count=2]", vec![x(&[2, 6, 2])]),
+        example("as_strided[shape=(2, 3), strides=(2, 1), offset=1]", vec![x(&[3, 2])]),
         example("sort[axis=1, descending=true]", vec![x(&[2, 5])]),
         example("topk[k=2, axis=0, largest=true]", vec![x(&[4, 2])]),
         example("reshape[shape=(3, 2)]", vec![x(&[2, 3])]),
@@ -102,6 +117,15 @@ fn examples() -> Vec<Example> {
             vec![x(&[2, 1, 3]), tensor([[[2i64, 0]], [[1, 0]]]), x(&[2, 1, 2])],
         ),
         example("scatter[axis=2, kind=add]", vec![x(&[2, 1, 3]), index(), x(&[2, 1, 3])]),
+        example("scatter[axis=2, kind=prod]", vec![x(&[2, 1, 3]), index(), x(&[2, 1, 3])]),
+        example(
+            "scatter[axis=2, kind=max]",
+            vec![x(&[2, 1, 3]), index(), spread(&[2, 1, 3], -1.2, 1.0)],
+        ),
+        example(
+            "scatter[axis=2, kind=min]",
+            vec![x(&[2, 1, 3]), index(), spread(&[2, 1, 3], -1.2, 1.0)],
+        ),
         example("index_select[axis=0]", vec![x(&[3, 2]), rows()]),
         example("index_add[axis=0]", vec![x(&[3, 2]), rows(), x(&[4, 2])]),
         example("matmul[act=none]", vec![x(&[2, 3, 2]), x(&[2, 3])]),
@@ -221,7 +245,8 @@ fn every_op_has_an_example() {
     have.extend(all.iter().map(|e| e.op.to_string()));
     // No float operands, or results that are truth values or indices.
     let exempt = CompareOp::ALL.iter().map(|c| c.name());
-    let exempt: BTreeSet<&str> = exempt.chain(["full", "iota", "random", "arg_reduce"]).collect();
+    let exempt: BTreeSet<&str> =
+        exempt.chain(["full", "iota", "random", "arg_reduce", "searchsorted"]).collect();
     for name in Op::<usize>::names() {
         assert!(have.contains(name) != exempt.contains(name), "{name}");
     }

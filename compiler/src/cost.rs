@@ -72,7 +72,8 @@ pub fn binary_ns(op: BinaryOp) -> f64 {
     match op {
         // The divider takes several cycles a vector.
         Div => 0.1,
-        Pow | Rem | FloorDiv | Atan2 => 1.0,
+        Pow | Rem | FloorDiv | Atan2 | Fmod | CopySign | Hypot | NextAfter | Gcd => 1.0,
+        Igamma | Igammac | Zeta => LIBRARY * 5.0,
         _ => 0.03,
     }
 }
@@ -99,7 +100,7 @@ pub fn estimate(
         Op::Softmax { .. } | Op::SoftmaxGrad { .. } => n * FUNCTION,
         Op::LayerNorm { .. } | Op::LayerNormGrad { .. } => n * 0.2,
         Op::Random { .. } | Op::Dropout { .. } => n,
-        Op::Sort { .. } | Op::TopK { .. } => n * 30.0,
+        Op::Sort { .. } | Op::TopK { .. } | Op::SearchSorted { .. } => n * 30.0,
         Op::MatMul { act } | Op::Conv { act, .. } => {
             let epilogue = act.unary().map_or(0.0, |u| n * unary_ns(u) * 0.9);
             flops(op, operands, &results[0], hints) * FLOP + epilogue

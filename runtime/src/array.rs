@@ -361,6 +361,41 @@ impl Array {
         out
     }
 
+    /// The `len` elements of two dimensions that begin at `start` and go on by one in
+    /// both, as a new last dimension.
+    ///
+    /// # Panics
+    /// If they do not all exist.
+    pub fn diagonal(&self, axes: [usize; 2], start: [usize; 2], len: usize) -> Array {
+        let [a, b] = axes;
+        let corner = self.slice(a, start[0], len, 1).slice(b, start[1], len, 1);
+        let (shape, strides) = (corner.shape(), corner.strides());
+        let rest: SmallVec<[usize; 5]> = (0..self.rank()).filter(|&d| d != a && d != b).collect();
+        let layout = Layout::build(rest.len() + 1, |d| match rest.get(d) {
+            Some(&d) => (shape[d], strides[d]),
+            None => (len, strides[a] + strides[b]),
+        });
+        corner.with_layout(corner.offset, layout)
+    }
+
+    /// `count` windows of `size` elements of a dimension, `step` apart; the elements of
+    /// a window are a new last dimension.
+    ///
+    /// # Panics
+    /// If they do not all exist.
+    pub fn unfold(&self, axis: usize, size: usize, step: usize, count: usize) -> Array {
+        let (n, stride) = (self.shape()[axis], self.strides()[axis]);
+        let last = (count.max(1) - 1).saturating_mul(step).saturating_add(size);
+        assert!(count == 0 || last <= n, "windows leave dimension {axis} of size {n}");
+        let (shape, strides) = (self.shape(), self.strides());
+        let layout = Layout::build(self.rank() + 1, |d| match d {
+            d if d == self.rank() => (size, stride),
+            d if d == axis => (count, stride * step as isize),
+            d => (shape[d], strides[d]),
+        });
+        self.with_layout(self.offset, layout)
+    }
+
     /// A view with any strides and offset.
     ///
     /// # Errors

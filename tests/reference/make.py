@@ -5,8 +5,13 @@ that shares no code with Sinter.
     python tests/reference/make.py
 """
 
+import torch
+
 import nn
 import ops
+import surface
 
 ops.make()
+torch.manual_seed(1)
+surface.make()
 nn.make()

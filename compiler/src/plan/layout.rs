@@ -94,6 +94,42 @@ impl Located {
         out
     }
 
+    pub(super) fn diagonal(&self, axes: [usize; 2], start: [usize; 2], len: &Dim) -> Located {
+        let [a, b] = axes;
+        let mut out = self.slice(a, &Dim::of(start[0]), len, 1);
+        out = out.slice(b, &Dim::of(start[1]), len, 1);
+        let stride = out.strides[a].plus(&out.strides[b]);
+        for axis in [a.max(b), a.min(b)] {
+            out.shape.remove(axis);
+            out.strides.remove(axis);
+        }
+        out.shape.push(len.clone());
+        out.strides.push(stride);
+        out
+    }
+
+    pub(super) fn unfold(&self, axis: usize, size: usize, step: usize, count: &Dim) -> Located {
+        let mut out = self.slice(axis, &Dim::of(0), count, step);
+        out.shape.push(Dim::of(size));
+        out.strides.push(self.strides[axis].clone());
+        out
+    }
+
+    /// Any strides over dense elements; `None` where these are not dense for all sizes.
+    pub(super) fn as_strided(
+        &self,
+        shape: &[Dim],
+        strides: &[Dim],
+        offset: &Dim,
+    ) -> Option<Located> {
+        self.is_dense().then(|| Located {
+            offset: self.offset.plus(offset),
+            shape: shape.to_vec(),
+            strides: strides.to_vec(),
+            ..self.clone()
+        })
+    }
+
     pub(super) fn flip(&self, axes: &[usize]) -> Located {
         let mut out = self.clone();
         for &a in axes {

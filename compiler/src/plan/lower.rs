@@ -83,6 +83,11 @@ fn viewed(op: &Op<Dim>, x: &Located, shape: &[Dim]) -> Option<Located> {
         Op::Broadcast { .. } => x.broadcast(shape),
         Op::Slice { axis, start, len, step } => x.slice(*axis, start, len, *step),
         Op::Flip { axes } => x.flip(axes),
+        Op::Diagonal { axis1, axis2, row, col, len } => {
+            x.diagonal([*axis1, *axis2], [*row, *col], len)
+        }
+        Op::Unfold { axis, size, step, count } => x.unfold(*axis, *size, *step, count),
+        Op::AsStrided { shape, strides, offset } => return x.as_strided(shape, strides, offset),
         _ => return None,
     })
 }

@@ -269,6 +269,9 @@ fn fold(op: &Op<Dim>, operands: &[&Facts], types: &[TensorType<Dim>]) -> Option<
         | Op::Permute { .. }
         | Op::Broadcast { .. }
         | Op::Flip { .. }
+        | Op::Diagonal { .. }
+        | Op::Unfold { .. }
+        | Op::AsStrided { .. }
         | Op::Slice { .. } => values.first().copied(),
         _ if op.is_pointwise() && types.len() == 1 => {
             // One element of each, through the very kernels that would run.

@@ -5,6 +5,7 @@
 //! broadcast are summed down by the engine, so rules need not mind.
 
 mod contract;
+mod index;
 mod pointwise;
 mod reduce;
 
@@ -81,7 +82,8 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
             | U::IsInf
             | U::IsFinite
             | U::LogicalNot
-            | U::BitNot => none,
+            | U::BitNot
+            | U::Exponent => none,
             U::Reciprocal
             | U::Sqrt
             | U::Rsqrt
@@ -91,7 +93,9 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
             | U::Tan
             | U::Tanh
             | U::Sigmoid
-            | U::Relu => output,
+            | U::Relu
+            | U::Erfinv
+            | U::Ndtri => output,
             _ => inputs(1),
         },
         Op::Binary(b) => match b {
@@ -100,7 +104,7 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
             // The factor of a constant need not be kept.
             BinaryOp::Mul => inputs((wanted & 1) << 1 | (wanted >> 1 & 1)),
             BinaryOp::Div => inputs(2 | (wanted >> 1 & 1)),
-            BinaryOp::Pow => Saves { output: true, ..inputs(3) },
+            BinaryOp::Pow | BinaryOp::Hypot => Saves { output: true, ..inputs(3) },
             _ => inputs(3),
         },
         Op::Select {} => inputs(1),
@@ -111,17 +115,25 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
             _ => Saves { output: true, ..inputs(1) },
         },
         Op::Scan { kind: ScanKind::Sum, .. } => none,
+        Op::Scan { kind: ScanKind::LogSumExp, .. } => Saves { output: true, ..inputs(1) },
         Op::Scan { .. } => inputs(1),
         // The indices are recomputed: sorting the saved operand again gives them.
         Op::Sort { .. } | Op::TopK { .. } => inputs(1),
         Op::Reshape { .. }
         | Op::Broadcast { .. }
         | Op::Slice { .. }
+        | Op::Diagonal { .. }
+        | Op::Unfold { .. }
+        | Op::AsStrided { .. }
         | Op::SliceAssign { .. }
         | Op::Pad { .. }
         | Op::Concat { .. } => types,
         Op::Permute { .. } | Op::Flip { .. } => none,
         Op::Gather { .. } | Op::IndexSelect { .. } => Saves { types: true, ..inputs(2) },
+        Op::Scatter { kind: ScatterKind::Max | ScatterKind::Min, .. } => {
+            Saves { output: true, ..inputs(7) }
+        }
+        Op::Scatter { kind: ScatterKind::Prod, .. } => inputs(7),
         Op::Scatter { .. } | Op::IndexAdd { .. } => inputs(2),
         Op::MatMul { .. } | Op::Conv { .. } => Saves { types: operands == 3, ..inputs(3) },
         Op::ConvInputGrad { .. } | Op::ConvWeightGrad { .. } => Saves { types: true, ..inputs(3) },
@@ -135,6 +147,7 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         | Op::Random { .. }
         | Op::Compare(_)
         | Op::ArgReduce { .. }
+        | Op::SearchSorted { .. }
         | Op::SoftmaxGrad { .. }
         | Op::LayerNormGrad { .. }
         | Op::Attention { .. } => none,
@@ -143,7 +156,10 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
 
 #[rustfmt::skip]
 pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
-    if let Op::Sort { axis, .. } | Op::TopK { axis, .. } = op {
+    if let Op::Sort { axis, .. }
+    | Op::TopK { axis, .. }
+    | Op::Scan { kind: ScanKind::Max | ScanKind::Min, axis, .. } = op
+    {
         return reduce::sorted(op, *axis, c, grads);
     }
     let Some(g) = &grads[0] else { return smallvec![None; c.needs.len()] };
@@ -187,6 +203,9 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
             ]
         }
         Op::Flip { .. } => smallvec![Some(apply(op.clone(), &[g]))],
+        Op::Diagonal { .. } | Op::Unfold { .. } | Op::AsStrided { .. } => {
+            smallvec![Some(index::view(op, c.shape(0), g))]
+        }
         Op::Pad { low, .. } => {
             let mut inner = g.clone();
             for (axis, &start) in low.iter().enumerate() {
@@ -212,12 +231,15 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
             let op = Op::Scatter { axis: *axis, kind: ScatterKind::Add };
             smallvec![Some(apply(op, &[&base, c.x(1), g])), None]
         }
+        Op::Scatter { axis, kind: kind @ (ScatterKind::Prod | ScatterKind::Max | ScatterKind::Min) } => {
+            index::scatter(*axis, *kind, c, g)
+        }
         Op::Scatter { axis, kind } => {
             let index = c.x(1);
             smallvec![
                 c.needs[0].then(|| match kind {
                     ScatterKind::Add => g.clone(),
-                    ScatterKind::Set => {
+                    _ => {
                         apply(op.clone(), &[g, index, &zeros_of(index.shape(), g)])
                     }
                 }),
@@ -318,7 +340,7 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
         Op::Dropout { .. } => smallvec![Some(apply(op.clone(), &[g]))],
 
         Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Compare(_)
-        | Op::ArgReduce { .. } => smallvec![None; c.needs.len()],
+        | Op::ArgReduce { .. } | Op::SearchSorted { .. } => smallvec![None; c.needs.len()],
         Op::Sort { .. } | Op::TopK { .. } => unreachable!("done above"),
         Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } | Op::Attention { .. } => {
             unreachable!("{} is recorded by its decomposition", op.name())

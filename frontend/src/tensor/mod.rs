@@ -4,11 +4,13 @@
 mod apply;
 mod arith;
 mod create;
+mod gathers;
 mod index;
 mod inplace;
 mod layout;
 mod print;
 mod reduce;
+mod views;
 
 pub use apply::apply_op;
 pub(crate) use apply::{apply, apply_all, fail};
@@ -18,10 +20,12 @@ pub use create::{
     linspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar,
     set_default_dtype, tensor, zeros, zeros_like,
 };
-pub use index::{Ellipsis, Index, IndexItem, NewAxis};
+pub use gathers::ScatterReduce;
+pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
 pub use layout::{cat, stack};
 pub use print::{PrintOptions, set_print_options};
 pub use reduce::IntoAxes;
+pub use views::{broadcast_shapes, broadcast_tensors};
 
 use crate::autograd::{self, Edge, Meta, Node, grad_enabled, mode};
 use crate::trace::Traced;

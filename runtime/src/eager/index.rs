@@ -30,7 +30,7 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
                 ScatterKind::Set => with_number!(out.dtype(), T => {
                     scatter::<T>(out.dst(), *axis, i.src(), Negative::Refused, v.src())
                 }),
-                ScatterKind::Add => add(op, out, |out| {
+                _ => join(op, *kind, out, |out, how| {
                     macro_rules! run {
                         ($t:ty) => {
                             scatter_combine::<$t>(
@@ -39,7 +39,7 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
                                 i.src(),
                                 Negative::Refused,
                                 v.src(),
-                                Combine::Add,
+                                how,
                             )
                         };
                     }
@@ -51,7 +51,7 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
         Op::IndexAdd { axis } => {
             layout::copy(inputs[0], out);
             let (i, v) = (inputs[1], inputs[2]);
-            let r = add(op, out, |out| {
+            let r = join(op, ScatterKind::Add, out, |out, how| {
                 macro_rules! run {
                     ($t:ty) => {
                         index_combine::<$t>(
@@ -60,7 +60,7 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
                             i.src(),
                             Negative::Refused,
                             v.src(),
-                            Combine::Add,
+                            how,
                         )
                     };
                 }
@@ -92,10 +92,21 @@ macro_rules! for_sums {
 }
 use for_sums;
 
-/// Adding needs numbers: not truth values.
-fn add<R>(op: &Op, out: &Array, f: impl FnOnce(&Array) -> R) -> Result<R, OpError> {
+/// Joining needs numbers: not truth values.
+fn join<R>(
+    op: &Op,
+    kind: ScatterKind,
+    out: &Array,
+    f: impl FnOnce(&Array, Combine) -> R,
+) -> Result<R, OpError> {
     if out.dtype() == DType::Bool {
-        return Err(OpError::dtype(op.name(), "cannot add bool values"));
+        return Err(OpError::dtype(op.name(), "cannot join bool values"));
     }
-    Ok(f(out))
+    let how = match kind {
+        ScatterKind::Set | ScatterKind::Add => Combine::Add,
+        ScatterKind::Prod => Combine::Multiply,
+        ScatterKind::Max => Combine::Max,
+        ScatterKind::Min => Combine::Min,
+    };
+    Ok(f(out, how))
 }

@@ -1,5 +1,6 @@
 //! Views, and ops that move elements without computing.
 
+use crate::array::Strides;
 use crate::{Array, Op, OpError, with_number};
 use sinter_kernels::copy as copies;
 
@@ -31,6 +32,15 @@ pub(super) fn view(op: &Op, x: &Array) -> Result<Array, OpError> {
             .ok_or_else(|| OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape())))?,
         Op::Slice { axis, start, len, step } => x.slice(*axis, *start, *len, *step),
         Op::Flip { axes } => x.flip(axes),
+        Op::Diagonal { axis1, axis2, row, col, len } => {
+            x.diagonal([*axis1, *axis2], [*row, *col], *len)
+        }
+        Op::Unfold { axis, size, step, count } => x.unfold(*axis, *size, *step, *count),
+        Op::AsStrided { shape, strides, offset } => {
+            let dense = super::dense(x)?;
+            let strides: Strides = strides.iter().map(|&s| s as isize).collect();
+            dense.as_strided(shape, &strides, dense.offset().saturating_add(*offset))?
+        }
         _ => unreachable!("{} is no view", op.name()),
     })
 }

@@ -255,6 +255,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
     let half = operands.iter().any(|d| d.is_half()) || result.is_half();
     let Some(&x) = operands.first() else { return matches!(op, Op::Random { .. }) && !half };
     match op {
+        Op::Binary(b) if b.eval32().is_some() => x == DType::F32,
         Op::Binary(b) => b.divides_integers() && !x.is_float() && x != DType::Bool,
         Op::Cast { .. } => half && (x == DType::F32 || result == DType::F32),
         Op::SliceAssign { .. }
@@ -289,6 +290,10 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::Binary(b) if b.divides_integers() && !outs[0].dtype().is_float() => {
             pointwise::by_integers(*b, inputs[0], inputs[1], outs[0])
         }
+        Op::Binary(b) if b.eval32().is_some() && outs[0].dtype() == DType::F32 => {
+            pointwise::by_bits(*b, inputs[0], inputs[1], outs[0]);
+            Ok(())
+        }
         Op::Cast { .. } if pointwise::cast_half(inputs[0], outs[0]) => Ok(()),
         Op::Random { .. } | Op::Dropout { .. } => {
             source::draw(op, inputs, outs[0]);
@@ -298,6 +303,7 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         | Op::ArgReduce { .. }
         | Op::Scan { .. }
         | Op::Sort { .. }
+        | Op::SearchSorted { .. }
         | Op::TopK { .. } => reduce::exec(op, inputs, outs),
         Op::Softmax { axis, log } if outs[0].dtype() == DType::F32 => {
             normalize::softmax(*axis, *log, inputs[0], outs[0]);

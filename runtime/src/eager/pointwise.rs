@@ -200,6 +200,7 @@ fn binary(op: BinaryOp, a: &Array, b: &Array, out: &Array) -> Result<(), OpError
     match a.dtype() {
         DType::F32 => match binary_f32(op) {
             Some(f) => run2(f, a, b, out),
+            None if op.eval32().is_some() => by_bits(op, a, b, out),
             None => {
                 run2_with(LIBRARY, a, b, out, |x: f32, y: f32| op.eval64(x.into(), y.into()) as f32)
             }
@@ -227,6 +228,12 @@ fn binary(op: BinaryOp, a: &Array, b: &Array, out: &Array) -> Result<(), OpError
         DType::F16 | DType::BF16 => unreachable!("half precision is widened before"),
     }
     Ok(())
+}
+
+/// Ops whose value in f32 is not that in f64, rounded.
+pub(super) fn by_bits(op: BinaryOp, a: &Array, b: &Array, out: &Array) {
+    let f = op.eval32().expect("called on ops that have a value in f32");
+    run2_with(LIBRARY, a, b, out, f);
 }
 
 /// Ops on integers that have no loop of their own, and those that can fail.

@@ -35,6 +35,20 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
                 for_number!(n, run)
             });
         }
+        Op::Scan { kind: kind @ (ScanKind::Max | ScanKind::Min), axis, .. } => {
+            numbers(x.dtype(), |n| {
+                macro_rules! run {
+                    ($t:ty) => {{
+                        let (x, y, at) = (x.src::<$t>(), out.dst(), outs[1].dst());
+                        match kind {
+                            ScanKind::Max => scan::cummax::<$t>(x, *axis, y, at),
+                            _ => scan::cummin::<$t>(x, *axis, y, at),
+                        }
+                    }};
+                }
+                for_number!(n, run)
+            });
+        }
         Op::Scan { kind, axis, reverse } => {
             let (from, to) = if *reverse {
                 (x.flip(&[*axis]), out.flip(&[*axis]))
@@ -45,11 +59,17 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
                 ($t:ty) => {
                     match kind {
                         ScanKind::Sum => scan::cumsum::<$t>(from.src(), *axis, to.dst()),
-                        ScanKind::Prod => scan::cumprod::<$t>(from.src(), *axis, to.dst()),
+                        _ => scan::cumprod::<$t>(from.src(), *axis, to.dst()),
                     }
                 };
             }
             match out.dtype() {
+                DType::F32 if *kind == ScanKind::LogSumExp => {
+                    scan::logcumsumexp::<f32>(from.src(), *axis, to.dst());
+                }
+                DType::F64 if *kind == ScanKind::LogSumExp => {
+                    scan::logcumsumexp::<f64>(from.src(), *axis, to.dst());
+                }
                 DType::F32 => run!(f32),
                 DType::F64 => run!(f64),
                 _ => run!(i64),
@@ -70,6 +90,30 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
                 }
                 for_number!(n, run)
             });
+        }
+        Op::SearchSorted { right } => {
+            let (lines, values) = (inputs[0], inputs[1]);
+            // One line of boundaries serves all values.
+            let flat = (lines.rank() == 1).then(|| [values.numel()]);
+            let reshaped = |a: &Array| -> Result<Array, OpError> {
+                match &flat {
+                    None => Ok(a.clone()),
+                    Some(n) => super::layout::view(&Op::Reshape { shape: n[..].into() }, a),
+                }
+            };
+            let dense = if out.is_contiguous() { out.clone() } else { out.empty_like()? };
+            let (values, to) = (reshaped(values)?, reshaped(&dense)?);
+            numbers(lines.dtype(), |n| {
+                macro_rules! run {
+                    ($t:ty) => {
+                        sort::searchsorted::<$t>(lines.src(), values.src(), *right, to.dst())
+                    };
+                }
+                for_number!(n, run)
+            });
+            if !out.is_contiguous() {
+                super::layout::copy(&dense, out);
+            }
         }
         Op::TopK { axis, largest, .. } => {
             numbers(x.dtype(), |n| {

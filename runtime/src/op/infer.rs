@@ -1,6 +1,7 @@
 //! The shape-and-type rule of every op, over any kind of extent.
 
 mod contract;
+mod views;
 
 use super::*;
 use crate::dim::count;
@@ -148,7 +149,7 @@ pub fn check_view<D: Extent>(op: &Op<D>, x: &[D]) -> Result<(), OpError> {
             check_slice(name, &x[*axis], *axis, start, len, *step)
         }
         Op::Flip { axes } => axes_in(name, axes, x.len()),
-        _ => Ok(()),
+        _ => views::check(op, x),
     }
 }
 
@@ -162,6 +163,7 @@ fn view_shape<D: Extent>(op: &Op<D>, x: &[D]) -> Dims<D> {
             shape[*axis] = len.clone();
             shape
         }
+        Op::Diagonal { .. } | Op::Unfold { .. } | Op::AsStrided { .. } => views::shape(op, x),
         _ => x.into(),
     }
 }
@@ -217,6 +219,7 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
                 BinaryDomain::Float => d.is_float(),
                 BinaryDomain::Bits => !d.is_float(),
                 BinaryDomain::Int => d.category() == Category::Int,
+                BinaryDomain::Full => matches!(d, DType::F32 | DType::F64),
             };
             if !ok {
                 return Err(OpError::dtype(name, format!("does not take {d}")));
@@ -271,10 +274,37 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             }
             one(DType::I64, reduced(xs[0].shape, &[*axis], *keep))
         }
-        Op::Scan { axis, .. } => {
+        Op::Scan { kind, axis, reverse } => {
             axis_in(name, *axis, xs[0].shape.len())?;
-            let d = if xs[0].dtype.is_float() { xs[0].dtype } else { DType::I64 };
+            let x = xs[0].dtype;
+            let d = match kind {
+                ScanKind::Max | ScanKind::Min if *reverse => {
+                    return Err(OpError::value(name, "a running extreme goes forwards only"));
+                }
+                ScanKind::Max | ScanKind::Min => x,
+                ScanKind::LogSumExp => {
+                    float_only(name, x)?;
+                    x
+                }
+                ScanKind::Sum | ScanKind::Prod if x.is_float() => x,
+                ScanKind::Sum | ScanKind::Prod => DType::I64,
+            };
             one(d, xs[0].shape)
+        }
+        Op::SearchSorted { .. } => {
+            same_dtype(name, xs)?;
+            let (s, v) = (xs[0].shape, xs[1].shape);
+            let fits = match s.len() {
+                0 => false,
+                1 => true,
+                n => n == v.len() && s[..n - 1] == v[..n - 1],
+            };
+            if !fits {
+                return shape_err(format!(
+                    "sorted {s:?} must be one line, or have the dimensions of the values {v:?} but for the last"
+                ));
+            }
+            one(DType::I64, v)
         }
         Op::Sort { axis, .. } => {
             axis_in(name, *axis, xs[0].shape.len())?;
@@ -294,6 +324,9 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
         | Op::Permute { .. }
         | Op::Broadcast { .. }
         | Op::Slice { .. }
+        | Op::Diagonal { .. }
+        | Op::Unfold { .. }
+        | Op::AsStrided { .. }
         | Op::Flip { .. } => {
             check_view(op, xs[0].shape)?;
             one(xs[0].dtype, view_shape(op, xs[0].shape))

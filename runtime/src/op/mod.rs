@@ -11,6 +11,7 @@ mod attr;
 mod decompose;
 mod infer;
 mod pointwise;
+mod special;
 
 pub use attr::{Attr, AttrReader};
 pub use decompose::{Build, decompose};
@@ -97,6 +98,13 @@ named_enum! {
         Sum = "sum",
         /// Running product.
         Prod = "prod",
+        /// Largest so far, and its i64 index: the last of equals. From the first NaN on,
+        /// NaN. Forwards only.
+        Max = "max",
+        /// Smallest so far, and its i64 index, as for the largest.
+        Min = "min",
+        /// Logarithm of the running sum of exponentials.
+        LogSumExp = "logsumexp",
     }
 }
 named_enum! {
@@ -106,6 +114,12 @@ named_enum! {
         Set = "set",
         /// The source is added.
         Add = "add",
+        /// It is multiplied by the source.
+        Prod = "prod",
+        /// The larger stays; NaN where either is NaN.
+        Max = "max",
+        /// The smaller stays; NaN where either is NaN.
+        Min = "min",
     }
 }
 named_enum! {
@@ -303,12 +317,17 @@ ops! {
     Reduce = "reduce" { kind: ReduceKind, axes: Axes, keep: bool };
     /// The i64 index, along `axis`, of the extreme.
     ArgReduce = "arg_reduce" { kind: ArgKind, axis: usize, keep: bool };
-    /// Accumulates along `axis`, from the end when `reverse`.
+    /// Accumulates along `axis`, from the end when `reverse`. A running extreme has
+    /// the i64 indices as its second result.
     Scan = "scan" { kind: ScanKind, axis: usize, reverse: bool };
     /// Sorted along `axis`, equals in their old order: values and i64 indices.
     Sort = "sort" { axis: usize, descending: bool };
     /// The `k` largest (or smallest) along `axis`, in order: values and i64 indices.
     TopK = "topk" { k: usize, axis: usize, largest: bool };
+    /// `(sorted, values)`: the i64 place in the line of `sorted` at which each value
+    /// could be inserted: the first, or the last when `right`. Lines are the last axis;
+    /// one line serves values of any shape.
+    SearchSorted = "searchsorted" { right: bool };
 
     // ---------------------------------------------------------- layout
     /// The same elements, in row-major order, in another shape.
@@ -322,6 +341,14 @@ ops! {
     /// `(base, values)`: `base` with the slice of `axis` that starts at `start`,
     /// `step` apart, replaced by `values`.
     SliceAssign = "slice_assign" { axis: usize, step: usize } dim { start };
+    /// The elements of `axis1` and `axis2` that begin at `row` and `col` and go on by
+    /// one in both, `len` of them, as a new last dimension.
+    Diagonal = "diagonal" { axis1: usize, axis2: usize, row: usize, col: usize } dim { len };
+    /// `count` windows of `size` elements of `axis`, `step` apart; the elements of a
+    /// window are a new last dimension.
+    Unfold = "unfold" { axis: usize, size: usize, step: usize } dim { count };
+    /// The elements, in row-major order, at `offset` plus the index times `strides`.
+    AsStrided = "as_strided" {} dims { shape, strides } dim { offset };
     /// Reversed along `axes`.
     Flip = "flip" { axes: Axes };
     /// `value` added around: `low[i]` elements before, `high[i]` after dimension `i`.
@@ -379,7 +406,9 @@ impl<D> Op<D> {
     /// How many results the op has.
     pub fn outputs(&self) -> usize {
         match self {
-            Op::Sort { .. } | Op::TopK { .. } => 2,
+            Op::Sort { .. }
+            | Op::TopK { .. }
+            | Op::Scan { kind: ScanKind::Max | ScanKind::Min, .. } => 2,
             _ => 1,
         }
     }
@@ -391,6 +420,7 @@ impl<D> Op<D> {
             Op::Binary(_) | Op::Compare(_) => (2, 2),
             Op::Select {} | Op::Scatter { .. } | Op::IndexAdd { .. } => (3, 3),
             Op::SliceAssign { .. }
+            | Op::SearchSorted { .. }
             | Op::Gather { .. }
             | Op::IndexSelect { .. }
             | Op::ConvInputGrad { .. }
@@ -422,6 +452,9 @@ impl<D> Op<D> {
                 | Op::Permute { .. }
                 | Op::Broadcast { .. }
                 | Op::Slice { .. }
+                | Op::Diagonal { .. }
+                | Op::Unfold { .. }
+                | Op::AsStrided { .. }
                 | Op::Flip { .. }
         )
     }

@@ -6,6 +6,7 @@
 //! row here, a kernel if it has one, and its derivative in the frontend's
 //! `autograd` rules; everything else derives from these.
 
+use super::special;
 use sinter_kernels::math::{self, Lane};
 use sinter_kernels::pointwise::{Loop1, f32s};
 
@@ -187,6 +188,46 @@ unary_ops! {
     LogicalNot = "logical_not", ToBool, lane: None, f32: LIB, f64: |x| truth(x == 0.0);
     /// Bits inverted; of a bool, its opposite
     BitNot = "bitwise_not", Bits, lane: None, f32: LIB, f64: |x| x;
+    /// `1 - erf(x)`, without cancellation
+    Erfc = "erfc", Float, lane: None, f32: LIB, f64: libm::erfc;
+    /// Inverse of the error function
+    Erfinv = "erfinv", Float, lane: None, f32: LIB, f64: special::erfinv;
+    /// `e^(x²) erfc(x)`
+    Erfcx = "erfcx", Float, lane: None, f32: LIB, f64: special::erfcx;
+    /// Inverse of the normal distribution function
+    Ndtri = "ndtri", Float, lane: None, f32: LIB, f64: special::ndtri;
+    /// Logarithm of the normal distribution function
+    LogNdtr = "log_ndtr", Float, lane: None, f32: LIB, f64: special::log_ndtr;
+    /// Logarithm of `|Γ(x)|`
+    Lgamma = "lgamma", Float, lane: None, f32: LIB, f64: libm::lgamma;
+    /// Derivative of `ln Γ`
+    Digamma = "digamma", Float, lane: None, f32: LIB, f64: special::digamma;
+    /// Modified Bessel function of the first kind, order 0
+    I0 = "i0", Float, lane: None, f32: LIB, f64: special::i0;
+    /// `e^-|x| I_0(x)`
+    I0e = "i0e", Float, lane: None, f32: LIB, f64: special::i0e;
+    /// Modified Bessel function of the first kind, order 1
+    I1 = "i1", Float, lane: None, f32: LIB, f64: special::i1;
+    /// `e^-|x| I_1(x)`
+    I1e = "i1e", Float, lane: None, f32: LIB, f64: special::i1e;
+    /// Modified Bessel function of the second kind, order 0
+    K0 = "modified_bessel_k0", Float, lane: None, f32: LIB, f64: special::k0;
+    /// `e^x K_0(x)`
+    K0e = "scaled_modified_bessel_k0", Float, lane: None, f32: LIB, f64: special::k0e;
+    /// Modified Bessel function of the second kind, order 1
+    K1 = "modified_bessel_k1", Float, lane: None, f32: LIB, f64: special::k1;
+    /// `e^x K_1(x)`
+    K1e = "scaled_modified_bessel_k1", Float, lane: None, f32: LIB, f64: special::k1e;
+    /// Bessel function of the first kind, order 0
+    J0 = "bessel_j0", Float, lane: None, f32: LIB, f64: libm::j0;
+    /// Bessel function of the first kind, order 1
+    J1 = "bessel_j1", Float, lane: None, f32: LIB, f64: libm::j1;
+    /// Bessel function of the second kind, order 0
+    Y0 = "bessel_y0", Float, lane: None, f32: LIB, f64: libm::y0;
+    /// Bessel function of the second kind, order 1
+    Y1 = "bessel_y1", Float, lane: None, f32: LIB, f64: libm::y1;
+    /// `e` of `x = m 2^e` with `0.5 <= |m| < 1`; 0 of 0, infinities and NaN
+    Exponent = "exponent", Float, lane: None, f32: LIB, f64: special::exponent;
 }
 
 macro_rules! binary_ops {
@@ -228,6 +269,9 @@ pub enum BinaryDomain {
     Bits,
     /// Integers.
     Int,
+    /// f32 and f64: what is about single bits of a number has no form in f32 for half
+    /// precision.
+    Full,
 }
 
 binary_ops! {
@@ -263,6 +307,29 @@ binary_ops! {
     Shr = "bitwise_right_shift", Int;
     /// `a` where `b > 0`, else 0: the derivative of `relu` applied to `a`
     Gate = "gate", Number;
+    /// Remainder with the sign of the dividend, as C's `fmod`
+    Fmod = "fmod", Number;
+    /// `|a|` with the sign of `b`
+    CopySign = "copysign", Float;
+    /// `sqrt(a² + b²)` without overflow on the way
+    Hypot = "hypot", Float;
+    /// The number after `a` in the direction of `b`
+    NextAfter = "nextafter", Full;
+    /// Regularised lower incomplete gamma function `P(a, b)`
+    Igamma = "igamma", Float;
+    /// Regularised upper incomplete gamma function `Q(a, b)`
+    Igammac = "igammac", Float;
+    /// Hurwitz' zeta function `Σ (b + k)^-a`
+    Zeta = "zeta", Float;
+    /// Greatest common divisor
+    Gcd = "gcd", Int;
+}
+
+impl UnaryOp {
+    /// Whether the function has no elementary form: its accuracy is a few units.
+    pub fn is_special(self) -> bool {
+        self >= UnaryOp::Erfc && self <= UnaryOp::Y1
+    }
 }
 
 impl BinaryOp {
@@ -305,15 +372,30 @@ impl BinaryOp {
                     0.0
                 }
             }
-            BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl | BinaryOp::Shr => {
-                f64::NAN
-            }
+            BinaryOp::Fmod => a % b,
+            BinaryOp::CopySign => a.copysign(b),
+            BinaryOp::Hypot => a.hypot(b),
+            BinaryOp::NextAfter => special::nextafter(a, b),
+            BinaryOp::Igamma => special::igamma(a, b),
+            BinaryOp::Igammac => special::igammac(a, b),
+            BinaryOp::Zeta => special::zeta(a, b),
+            BinaryOp::And
+            | BinaryOp::Or
+            | BinaryOp::Xor
+            | BinaryOp::Shl
+            | BinaryOp::Shr
+            | BinaryOp::Gcd => f64::NAN,
         }
+    }
+
+    /// The value in f32 of an op for which that in f64, rounded, is another.
+    pub(crate) fn eval32(self) -> Option<fn(f32, f32) -> f32> {
+        (self == BinaryOp::NextAfter).then_some(special::nextafter32)
     }
 
     /// Whether it divides, and so fails on integers where the divisor is zero.
     pub fn divides_integers(self) -> bool {
-        matches!(self, BinaryOp::Rem | BinaryOp::FloorDiv)
+        matches!(self, BinaryOp::Rem | BinaryOp::FloorDiv | BinaryOp::Fmod)
     }
 
     /// The value for integer operands. Division by zero and such are refused
@@ -342,7 +424,16 @@ impl BinaryOp {
                     0
                 }
             }
-            BinaryOp::Div | BinaryOp::Atan2 => 0,
+            BinaryOp::Fmod => a.checked_rem(b).unwrap_or(0),
+            BinaryOp::Gcd => special::gcd(a, b),
+            BinaryOp::Div
+            | BinaryOp::Atan2
+            | BinaryOp::CopySign
+            | BinaryOp::Hypot
+            | BinaryOp::NextAfter
+            | BinaryOp::Igamma
+            | BinaryOp::Igammac
+            | BinaryOp::Zeta => 0,
         }
     }
 }

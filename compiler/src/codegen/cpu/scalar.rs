@@ -19,6 +19,8 @@ pub fn supports(inst: &Inst, dtype: DType, operand: DType) -> bool {
     }
     match inst {
         // Division by zero must be reported.
+        // What f32 rounds away again.
+        Inst::Binary(BinaryOp::NextAfter, ..) => operand == DType::F64,
         Inst::Binary(op, ..) => operand.is_float() || !op.divides_integers(),
         _ => true,
     }

@@ -10,6 +10,8 @@ use smallvec::smallvec;
 pub(super) fn unary(u: UnaryOp, c: &Context, g: &Tensor) -> Tensor {
     use UnaryOp::*;
     const SQRT_PI: f64 = 1.772_453_850_905_516;
+    const SQRT_TAU: f64 = 2.506_628_274_631_000_7;
+    let unary_op = |u, x: &Tensor| apply(Op::Unary(u), &[x]);
     match u {
         Neg => -g,
         Abs => g * c.x(0).sign(),
@@ -59,7 +61,61 @@ pub(super) fn unary(u: UnaryOp, c: &Context, g: &Tensor) -> Tensor {
             g * (0.5 * (&t + 1.0) + 0.5 * x * (1.0 - t.square()) * du)
         }
         Softplus => g * c.x(0).sigmoid(),
-        IsNan | IsInf | IsFinite | LogicalNot | BitNot => zeros_like(g),
+        IsNan | IsInf | IsFinite | LogicalNot | BitNot | Exponent => zeros_like(g),
+        Erfc => g * (-c.x(0).square()).exp() * (-2.0 / SQRT_PI),
+        Erfinv => g * c.y().square().exp() * (SQRT_PI / 2.0),
+        Erfcx => {
+            let x = c.x(0);
+            g * (x * unary_op(Erfcx, x) * 2.0 - 2.0 / SQRT_PI)
+        }
+        Ndtri => g * (c.y().square() * 0.5).exp() * SQRT_TAU,
+        LogNdtr => {
+            let tail = unary_op(Erfcx, &(c.x(0) * -std::f64::consts::FRAC_1_SQRT_2));
+            g / tail * (2.0 / SQRT_TAU)
+        }
+        Lgamma => g * unary_op(Digamma, c.x(0)),
+        Digamma => {
+            let x = c.x(0);
+            g * apply(Op::Binary(BinaryOp::Zeta), &[&full_like(x, 2.0), x])
+        }
+        I0 => g * unary_op(I1, c.x(0)),
+        I0e => {
+            let x = c.x(0);
+            g * (unary_op(I1e, x) - x.sign() * unary_op(I0e, x))
+        }
+        I1 => {
+            // I_1(x) / x is 1/2 at zero.
+            let x = c.x(0);
+            let zero = x.eq(0.0);
+            let ratio = unary_op(I1, x) / zero.where_(&ones_like(x), x);
+            g * (unary_op(I0, x) - zero.where_(&full_like(x, 0.5), &ratio))
+        }
+        I1e => {
+            let x = c.x(0);
+            let zero = x.eq(0.0);
+            let y = unary_op(I1e, x);
+            let ratio = &y / zero.where_(&ones_like(x), x);
+            let ratio = zero.where_(&full_like(x, 0.5), &ratio);
+            g * (unary_op(I0e, x) - x.sign() * y - ratio)
+        }
+        K0 => -(g * unary_op(K1, c.x(0))),
+        K0e => g * (unary_op(K0e, c.x(0)) - unary_op(K1e, c.x(0))),
+        K1 => -(g * (unary_op(K0, c.x(0)) + unary_op(K1, c.x(0)) / c.x(0))),
+        K1e => {
+            let x = c.x(0);
+            let y = unary_op(K1e, x);
+            g * (&y - unary_op(K0e, x) - &y / x)
+        }
+        J0 => -(g * unary_op(J1, c.x(0))),
+        J1 => {
+            // J_1(x) / x is 1/2 at zero.
+            let x = c.x(0);
+            let zero = x.eq(0.0);
+            let ratio = unary_op(J1, x) / zero.where_(&ones_like(x), x);
+            g * (unary_op(J0, x) - zero.where_(&full_like(x, 0.5), &ratio))
+        }
+        Y0 => -(g * unary_op(Y1, c.x(0))),
+        Y1 => g * (unary_op(Y0, c.x(0)) - unary_op(Y1, c.x(0)) / c.x(0)),
     }
 }
 
@@ -111,7 +167,39 @@ pub(super) fn binary(b: BinaryOp, c: &Context, g: &Tensor) -> Grads {
             na.then(|| apply(Op::Binary(BinaryOp::Gate), &[g, c.x(1)])),
             nb.then(|| zeros_like(g)),
         ],
-        BinaryOp::FloorDiv | BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl
+        BinaryOp::Fmod => smallvec![
+            na.then(|| g.clone()),
+            nb.then(|| -(g * (c.x(0) / c.x(1)).trunc())),
+        ],
+        BinaryOp::CopySign => smallvec![
+            na.then(|| {
+                let one = ones_like(g);
+                g * c.x(0).sign() * apply(Op::Binary(b), &[&one, c.x(1)])
+            }),
+            nb.then(|| zeros_like(g)),
+        ],
+        BinaryOp::Hypot => {
+            let r = g / c.y();
+            smallvec![na.then(|| &r * c.x(0)), nb.then(|| &r * c.x(1))]
+        }
+        BinaryOp::Igamma | BinaryOp::Igammac | BinaryOp::Zeta if na => panic!(
+            "{}: the derivative by the first operand has no form in these functions; `detach` it",
+            b.name()
+        ),
+        BinaryOp::Igamma | BinaryOp::Igammac => {
+            // x^(a-1) e^-x / Γ(a)
+            let (a, x) = (c.x(0), c.x(1));
+            let lgamma = apply(Op::Unary(UnaryOp::Lgamma), &[a]);
+            let d = g * ((a - 1.0) * x.ln() - x - lgamma).exp();
+            smallvec![None, Some(if b == BinaryOp::Igamma { d } else { -d })]
+        }
+        BinaryOp::Zeta => {
+            let (s, q) = (c.x(0), c.x(1));
+            smallvec![None, Some(-(g * s * apply(Op::Binary(b), &[&(s + 1.0), q])))]
+        }
+        BinaryOp::NextAfter => smallvec![na.then(|| g.clone()), nb.then(|| zeros_like(g))],
+        BinaryOp::Gcd
+        | BinaryOp::FloorDiv | BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl
         | BinaryOp::Shr => smallvec![na.then(|| zeros_like(g)), nb.then(|| zeros_like(g))],
     }
 }

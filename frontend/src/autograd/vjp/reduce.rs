@@ -76,6 +76,20 @@ pub(super) fn scan(kind: ScanKind, axis: usize, reverse: bool, c: &Context, g: &
     let run = |kind, reverse, x: &Tensor| apply(Op::Scan { kind, axis, reverse }, &[x]);
     match kind {
         ScanKind::Sum => run(ScanKind::Sum, !reverse, g),
+        ScanKind::Max | ScanKind::Min => unreachable!("their derivative goes by index"),
+        ScanKind::LogSumExp => {
+            // Element i gets Σ g_j e^(x_i - y_j) over the results j that it is part of:
+            // by logarithms, of the positive and the negative gradients in turn.
+            let (x, y) = (c.x(0), c.y());
+            let none = zeros_like(g) + f64::from(f32::MIN / 4.0);
+            let part = |g: &Tensor| {
+                let there = g.gt(0.0);
+                let log = there.where_(g, 1.0).ln();
+                let log = there.where_(&log, &none);
+                (run(ScanKind::LogSumExp, !reverse, &(log - y)) + x).exp()
+            };
+            part(g) - part(&-g)
+        }
         ScanKind::Prod => {
             let x = c.x(0);
             let zero_free = !x.eq(0.0).any().item_scalar().as_bool();
