@@ -105,10 +105,10 @@ fn outside(y: Tensor, lifted: &[&Tensor]) -> Tensor {
 /// If an argument is not floating point; the function it returns, if a cotangent does
 /// not have its value's shape and type.
 #[track_caller]
-pub fn vjp(
-    f: impl Fn(&[Tensor]) -> Vec<Tensor>,
+pub fn vjp<F: Fn(&[Tensor]) -> Vec<Tensor>>(
+    f: F,
     primals: &[&Tensor],
-) -> (Vec<Tensor>, impl Fn(&[&Tensor]) -> Vec<Tensor>) {
+) -> (Vec<Tensor>, impl Fn(&[&Tensor]) -> Vec<Tensor> + use<F>) {
     let xs = lift_all(primals);
     let ys = enable_grad(|| f(&xs));
     let refs: Vec<&Tensor> = xs.iter().collect();
@@ -141,10 +141,10 @@ fn lift_all(primals: &[&Tensor]) -> Vec<Tensor> {
 /// If an argument is not floating point; the function it returns, if a tangent does
 /// not have its argument's shape and type.
 #[track_caller]
-pub fn linearize(
-    f: impl Fn(&[Tensor]) -> Vec<Tensor>,
+pub fn linearize<F: Fn(&[Tensor]) -> Vec<Tensor>>(
+    f: F,
     primals: &[&Tensor],
-) -> (Vec<Tensor>, impl Fn(&[&Tensor]) -> Vec<Tensor>) {
+) -> (Vec<Tensor>, impl Fn(&[&Tensor]) -> Vec<Tensor> + use<F>) {
     let xs = lift_all(primals);
     let ys = enable_grad(|| f(&xs));
     let refs: Vec<&Tensor> = xs.iter().collect();

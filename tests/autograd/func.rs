@@ -6,7 +6,10 @@ use sinter::{Tensor, func, ones, tensor};
 
 fn close(a: &Tensor, b: &[f64]) {
     let a = a.to_vec::<f64>();
-    assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9), "{a:?} {b:?}");
+    assert!(
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9),
+        "{a:?} {b:?}"
+    );
 }
 
 fn f(x: &Tensor) -> Tensor {

@@ -128,7 +128,9 @@ impl Function for Wrong {
 #[test]
 fn mistakes() {
     let x = leaf(&[1.0, 2.0]);
-    for (kind, needle) in [(0, "0 gradients for 1 input"), (1, "shape [1] for an input of shape [2]")] {
+    for (kind, needle) in
+        [(0, "0 gradients for 1 input"), (1, "shape [1] for an input of shape [2]")]
+    {
         let y = Wrong(kind).apply(&[&x]).swap_remove(0);
         let text = message_of(|| y.sum().backward());
         assert!(text.contains(needle) && text.contains("function.rs:"), "{text}");

@@ -75,30 +75,21 @@ fn change(x: &Tensor, w: &Tensor, kind: usize) -> Vec<Tensor> {
     let y = x * 1.5;
     let last = y.select(-1, 1);
     match kind {
-        0 => y.select(1, 1).mul_(w),
-        1 => y.slice(2, 0, 4, 2).add_(w.select(0, 0)),
-        2 => y.permute([2, 0, 1]).narrow(0, 1, 2).sin_(),
-        3 => y.flip([0, 2]).select(0, 0).exp_(),
-        4 => y.reshape([3, 8]).narrow(1, 2, 3).copy_(&w.narrow(0, 0, 3)),
-        5 => y.unsqueeze(0).broadcast_to([1, 2, 3, 4]).select(2, 2).square_(),
+        0 => drop(y.select(1, 1).mul_(w).clone()),
+        1 => drop(y.slice(2, 0, 4, 2).add_(w.select(0, 0)).clone()),
+        2 => drop(y.permute([2, 0, 1]).narrow(0, 1, 2).sin_().clone()),
+        3 => drop(y.flip([0, 2]).select(0, 0).exp_().clone()),
+        4 => drop(y.reshape([3, 8]).narrow(1, 2, 3).copy_(&w.narrow(0, 0, 3)).clone()),
+        5 => drop(y.unsqueeze(0).broadcast_to([1, 2, 3, 4]).select(2, 2).square_().clone()),
         // Neither the rows' nor the columns' step divides anything.
-        6 => y.slice(1, 0, 3, 2).slice(2, 0, 4, 3).mul_(w.select(0, 1)),
+        6 => drop(y.slice(1, 0, 3, 2).slice(2, 0, 4, 3).mul_(w.select(0, 1)).clone()),
         _ => {
             y.select(0, 1).mul_(w);
             y.select(2, 0).mul_(y.select(2, 3));
-            y.t_last().select(1, 2).tanh_()
+            y.transpose(-1, -2).select(1, 2).tanh_();
         }
-    };
-    vec![y.clone(), &last * &last]
-}
-
-trait Transposed {
-    fn t_last(&self) -> Tensor;
-}
-impl Transposed for Tensor {
-    fn t_last(&self) -> Tensor {
-        self.transpose(-1, -2)
     }
+    vec![y.clone(), &last * &last]
 }
 
 #[test]
@@ -166,10 +157,6 @@ fn what_is_refused() {
     let z = a.square();
     b.mul_(2.0);
     refused("square", &|| z.sum().backward());
-    let ints = tensor([1i64, 2]);
-    refused("cannot carry a gradient", &|| {
-        ints.copy_(&x.to_dtype(DType::F64));
-    });
 }
 
 #[test]

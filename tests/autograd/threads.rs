@@ -86,7 +86,7 @@ fn views_are_refreshed_from_any_thread() {
         for v in &views {
             s.spawn(|| {
                 start.wait();
-                v.sum().backward();
+                Backward::new().retain_graph(true).run(&v.sum());
             });
         }
     });

@@ -193,7 +193,11 @@ impl Tensor {
 #[track_caller]
 fn seed(op: &str, root: &Tensor, gradient: Option<&Tensor>) -> Tensor {
     if !root.requires_grad() {
-        panic!("{op}: the tensor has no history: nothing it was computed from requires a gradient");
+        panic!(
+            "{op}: the tensor has no history: nothing that the {} {:?} was computed from requires a gradient",
+            root.dtype(),
+            root.shape()
+        );
     }
     match gradient {
         Some(g) if g.shape() != root.shape() || g.dtype() != root.dtype() => panic!(

@@ -86,7 +86,11 @@ impl Goal {
         let mut captured: FxHashMap<Target, SmallVec<[usize; 1]>> = FxHashMap::default();
         for (i, t) in inputs.iter().enumerate() {
             let target = match t.edge() {
-                Edge::None => panic!("{op}: input {i} does not require a gradient"),
+                Edge::None => panic!(
+                    "{op}: input {i}, {} {:?}, does not require a gradient",
+                    t.dtype(),
+                    t.shape()
+                ),
                 Edge::Node(n, o) => Target::Result(Arc::as_ptr(&n) as usize, o),
                 Edge::Leaf(t) => Target::Leaf(t.id()),
             };

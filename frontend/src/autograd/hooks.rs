@@ -308,7 +308,11 @@ impl Tensor {
         f: impl Fn(&Tensor) -> Option<Tensor> + Send + Sync + 'static,
     ) -> HookHandle {
         if !self.requires_grad() {
-            panic!("register_hook: the tensor does not require a gradient");
+            panic!(
+                "register_hook: the {} {:?} tensor does not require a gradient",
+                self.dtype(),
+                self.shape()
+            );
         }
         HookHandle { places: vec![on_tensor(self, Arc::new(f))] }
     }
@@ -340,7 +344,11 @@ impl Tensor {
     #[track_caller]
     pub fn retain_grad(&self) {
         if !self.requires_grad() {
-            panic!("retain_grad: the tensor does not require a gradient");
+            panic!(
+                "retain_grad: the {} {:?} tensor does not require a gradient",
+                self.dtype(),
+                self.shape()
+            );
         }
         if let Some((node, output)) = self.grad_node() {
             let mut hooks = node.hooks();

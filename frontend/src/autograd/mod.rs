@@ -42,7 +42,7 @@ pub use mode::{
 pub(crate) use node::{Node, at, line, node_for, node_in_place, record_all};
 pub(crate) use replace::{replaced, with_replaced};
 pub use saved::{SavedHooksGuard, disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks};
-pub(crate) use views::{read as view_history, write as base_history};
+pub(crate) use views::{lies_within, read as view_history, write as base_history};
 pub(crate) use vjp::has_rule;
 pub(crate) use writes::{note_write, written_at};
 

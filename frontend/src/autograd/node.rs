@@ -196,7 +196,8 @@ fn make_node(
     };
     let keep = |(i, t): (usize, &&Tensor)| {
         (needs.inputs >> i & 1 == 1).then(|| match written {
-            Some(w) if t.array().may_overlap(w.array()) => Kept::input(&before(t)),
+            // The version is that of the whole memory.
+            Some(w) if t.array().block().same(w.array().block()) => Kept::input(&before(t)),
             _ => Kept::input(t),
         })
     };

@@ -132,6 +132,15 @@ fn route(base: &Array, view: &Array) -> Option<Route> {
     }
 }
 
+/// Whether a view shows elements of its base alone.
+pub(crate) fn lies_within(base: &Array, view: &Array) -> bool {
+    if base.is_contiguous() {
+        let (b, v) = (base.byte_range(), view.byte_range());
+        return v.is_empty() || b.start <= v.start && v.end <= b.end;
+    }
+    base.is_same_view(view) || route(base, view).is_some()
+}
+
 /// An edge, and the type of the value it leads to.
 struct Line {
     edge: Edge,

@@ -12,15 +12,32 @@ use std::panic::Location;
 #[track_caller]
 #[cold]
 pub(crate) fn fail(e: &OpError, inputs: &[&Tensor]) -> ! {
-    let names: Vec<String> = inputs
-        .iter()
-        .enumerate()
-        .filter_map(|(i, t)| Some(format!("operand {i} is `{}`", t.name()?)))
-        .collect();
-    if names.is_empty() {
-        panic!("{e}");
+    panic!("{e}{}", operands(e, inputs));
+}
+
+/// What a complaint does not say of the operands: their types, unless it is about
+/// shapes and names them itself, and whose parameters they are.
+fn operands(e: &OpError, inputs: &[&Tensor]) -> String {
+    let named = inputs.iter().any(|t| t.name().is_some());
+    let told = matches!(e, OpError::Shape { .. } | OpError::Memory { .. });
+    if inputs.is_empty() || told && !named {
+        return String::new();
     }
-    panic!("{e} ({})", names.join(", "));
+    let one = |(i, t): (usize, &&Tensor)| {
+        let ty = format!("operand {i} is {} {:?}", t.dtype(), t.shape());
+        t.name().map_or(ty.clone(), |n| format!("{ty}, `{n}`"))
+    };
+    let list: Vec<String> = inputs.iter().enumerate().map(one).collect();
+    format!(" ({})", list.join("; "))
+}
+
+/// [`fail`] of an op that was asked for by another name.
+#[track_caller]
+#[cold]
+pub(crate) fn fail_as(name: &str, op: &Op, e: &OpError, inputs: &[&Tensor]) -> ! {
+    let text = e.to_string();
+    let reason = text.strip_prefix(op.name()).and_then(|t| t.strip_prefix(": ")).unwrap_or(&text);
+    panic!("{name}: {reason}{}", operands(e, inputs));
 }
 
 /// How an op on these operands must be run.

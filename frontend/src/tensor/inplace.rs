@@ -5,11 +5,11 @@
 //! one through a view gives it to the tensor that is viewed, too. What autograd
 //! cannot follow is refused, and so is writing where several elements share a place.
 
-use super::{Operand, Tensor, default_dtype, fail};
+use super::{Operand, ScatterReduce, Tensor, default_dtype, fail_as};
 use crate::autograd::{self, Edge, mode};
 use crate::trace;
 use sinter_runtime::op::{BinaryOp, ScatterKind, UnaryOp};
-use sinter_runtime::{Array, DType, Op, Scalar, Shape, eager};
+use sinter_runtime::{Array, DType, Op, Scalar, eager};
 use smallvec::SmallVec;
 use std::panic::Location;
 
@@ -35,11 +35,10 @@ pub(crate) fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&T
     check_target(name, target, recording);
     check_overlap(name, target, inputs);
     // The node notes what it keeps at the versions of before.
-    let node =
-        recording.then(|| autograd::node_in_place(op.clone(), target, inputs, Location::caller()));
+    let node = recording.then(|| autograd::node_in_place(op.clone(), target, inputs, at));
     let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
     if let Err(e) = eager::run_into(&op, &arrays, &[target.array()]) {
-        fail(&e, inputs);
+        fail_as(name, &op, &e, inputs);
     }
     if !target.is_inference() {
         autograd::note_write(target.array().block(), name, at, recording);
@@ -60,7 +59,7 @@ fn check_target(name: &str, target: &Tensor, recording: bool) {
             target.shape()
         );
     }
-    if !recording {
+    if !recording && !(target.is_barred() && autograd::grad_enabled()) {
         return;
     }
     let root = target.root();
@@ -79,13 +78,22 @@ fn check_target(name: &str, target: &Tensor, recording: bool) {
     if target.is_untracked_view() {
         panic!(
             "{name}: a recorded change through a view of shape {:?} that was made without \
-             recording, or by a custom function: the tensor it views would not know; make view \
-             and change both where ops are recorded, or wrap the change in `no_grad`",
+             recording, or by a custom function: the history of the tensor it views would not \
+             know; make view and change both where ops are recorded, or wrap the change in `no_grad`",
             target.shape()
         );
     }
     if !target.dtype().is_float() {
         panic!("{name}: a {} tensor cannot carry a gradient", target.dtype());
+    }
+    if !autograd::lies_within(root.array(), target.array()) {
+        panic!(
+            "{name}: a recorded change through a view, {:?} with strides {:?}, that leaves the \
+             elements of the {:?} tensor it is taken of cannot be followed",
+            target.shape(),
+            target.strides(),
+            root.shape()
+        );
     }
     if root.dtype() != target.dtype() {
         panic!(
@@ -350,31 +358,35 @@ impl Tensor {
     /// Writes the slabs of `values` along `dim` over those that a 1-d `index` names.
     #[track_caller]
     pub fn index_copy_(&self, dim: i64, index: &Tensor, values: &Tensor) -> &Tensor {
-        let axis = self.axis("index_copy_", dim);
-        if index.rank() != 1 || values.rank() != self.rank() {
-            panic!(
-                "index_copy_: needs a 1-d index and values of {} dimension(s); the shapes are {:?} and {:?}",
-                self.rank(),
-                index.shape(),
-                values.shape()
-            );
-        }
-        let mut shape = Shape::from_elem(1, self.rank());
-        shape[axis] = index.numel();
-        let index = index.reshape(shape.as_slice()).broadcast_to(values.shape());
-        let op = Op::Scatter { axis, kind: ScatterKind::Set };
-        in_place("index_copy_", op, self, &[self, &index, values]);
-        self
+        store("index_copy_", self, &self.index_copy(dim, index, values))
     }
 
     /// Fills the slabs along `dim` that a 1-d `index` names.
     #[track_caller]
     pub fn index_fill_(&self, dim: i64, index: &Tensor, value: impl Into<Scalar>) -> &Tensor {
-        let axis = self.axis("index_fill_", dim);
-        let mut shape: Shape = self.shape().into();
-        shape[axis] = index.numel();
-        let values = super::full(shape.as_slice(), value, self.dtype());
-        self.index_copy_(dim, index, &values)
+        store("index_fill_", self, &self.index_fill(dim, index, value))
+    }
+
+    /// Has `values` join the elements that `index` names along `dim`, as
+    /// [`scatter_reduce`](Tensor::scatter_reduce) does.
+    #[track_caller]
+    pub fn scatter_reduce_(
+        &self,
+        dim: i64,
+        index: &Tensor,
+        values: &Tensor,
+        reduce: ScatterReduce,
+        include_self: bool,
+    ) -> &Tensor {
+        let x = original(self, &[values]);
+        let new = x.scatter_reduce(dim, index, values, reduce, include_self);
+        store("scatter_reduce_", self, &new)
+    }
+
+    /// Writes the first elements of `values` where `mask` is true.
+    #[track_caller]
+    pub fn masked_scatter_(&self, mask: &Tensor, values: &Tensor) -> &Tensor {
+        store("masked_scatter_", self, &self.masked_scatter(mask, values))
     }
 
     /// Fills with uniform random numbers on [low, high).

@@ -13,7 +13,7 @@ mod reduce;
 mod views;
 
 pub use apply::apply_op;
-pub(crate) use apply::{apply, apply_all, fail};
+pub(crate) use apply::{apply, apply_all, fail, fail_as};
 pub use arith::Operand;
 pub use create::{
     IntoTensor, arange, bernoulli, default_dtype, empty, eye, from_slice, full, full_like,
@@ -72,6 +72,9 @@ const RECORDED: u8 = 4;
 pub(crate) const UNTRACKED: u8 = 8;
 /// Made in inference mode.
 pub(crate) const INFERENCE: u8 = 16;
+
+/// A view that autograd does not follow, of a tensor with a history.
+const BARRED: u8 = 32;
 
 enum Repr {
     Eager(Array),
@@ -138,7 +141,8 @@ impl Tensor {
     fn lend(&self, tracked: bool) -> (Option<Tensor>, u8) {
         let flags = self.0.flags.load(Ordering::Relaxed);
         if !tracked || flags & (UNTRACKED | INFERENCE) != 0 {
-            return (None, VIEW | UNTRACKED);
+            let barred = flags & (REQUIRES_GRAD | BARRED) != 0;
+            return (None, VIEW | UNTRACKED | if barred { BARRED } else { 0 });
         }
         (Some(self.root().clone()), VIEW)
     }
@@ -273,7 +277,11 @@ impl Tensor {
     /// The axis that `dim` names; negative counts from the end.
     #[track_caller]
     pub(crate) fn axis(&self, op: &str, dim: i64) -> usize {
-        crate::tensor::layout::resolve(op, dim, self.rank())
+        let rank = self.rank() as i64;
+        if dim < -rank || dim >= rank {
+            panic!("{op}: dimension {dim} does not exist in a tensor of shape {:?}", self.shape());
+        }
+        (if dim < 0 { dim + rank } else { dim }) as usize
     }
 
     // ------------------------------------------------------------ values out
@@ -349,6 +357,15 @@ impl Tensor {
                 let at = node.location();
                 let edge = Edge::Node(node, output);
                 let history = autograd::view_history(edge, base.array(), self.array(), at);
+                if history.is_none() {
+                    panic!(
+                        "a view, {:?} with strides {:?}, that leaves the elements of the {:?} tensor \
+                         it was taken of was used after a recorded change of that; take it again",
+                        self.shape(),
+                        self.array().strides(),
+                        base.shape()
+                    );
+                }
                 if let Some(Edge::Node(node, output)) = history {
                     let mut meta = self.meta();
                     // Another thread may have been here.
@@ -386,6 +403,12 @@ impl Tensor {
     /// Whether this is a view that autograd does not follow.
     pub(crate) fn is_untracked_view(&self) -> bool {
         self.0.flags.load(Ordering::Relaxed) & UNTRACKED != 0
+    }
+
+    /// Whether this is such a view of a tensor with a history, which a change through
+    /// the view would falsify.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.0.flags.load(Ordering::Relaxed) & BARRED != 0
     }
 
     /// Whether the tensor was made in [`inference_mode`](crate::autograd::inference_mode).
@@ -519,10 +542,9 @@ impl Tensor {
     pub(crate) fn rebase(&self, new: Edge, at: &'static std::panic::Location<'static>) {
         if let Some(base) = &self.0.base {
             let (b, v) = (base.array(), self.array());
-            match autograd::base_history(base.edge(), b, new.clone(), v, at) {
-                Some(history) => base.set_history(history),
-                None => unreachable!("a change through a view outside its base is refused"),
-            }
+            let history = autograd::base_history(base.edge(), b, new.clone(), v, at)
+                .expect("a change through a view outside its base is refused");
+            base.set_history(history);
             self.0.view_version.store(v.block().version(), Ordering::Relaxed);
         }
         self.set_history(new);
