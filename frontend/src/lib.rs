@@ -11,6 +11,7 @@ pub mod io;
 pub mod nn;
 pub mod optim;
 pub mod random;
+pub mod special;
 mod tensor;
 pub mod trace;
 

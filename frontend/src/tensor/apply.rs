@@ -59,6 +59,9 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
     // Filled tensors made while tracing belong to the graph: their shape may
     // depend on a symbolic size.
     if trace::is_active() && (inputs.is_empty() || inputs.iter().any(|t| t.is_traced())) {
+        if is_number_along_axis(&op, inputs) {
+            return lifted(op, inputs).swap_remove(0);
+        }
         return trace::record(&op, inputs, Location::caller()).swap_remove(0);
     }
     let flags = flags(inputs);
@@ -80,6 +83,7 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
     };
     let out = match ran {
         Ok(a) => a,
+        Err(_) if is_number_along_axis(&op, inputs) => return lifted(op, inputs).swap_remove(0),
         Err(e) => fail(&e, inputs),
     };
     if mode::get() & (mode::FORWARD_NAN | mode::SELECT) != 0 {
@@ -166,6 +170,9 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
         return apply_all(op, &others.iter().collect::<SmallVec<[&Tensor; 4]>>());
     }
     if trace::is_active() && inputs.iter().any(|t| t.is_traced()) {
+        if is_number_along_axis(&op, inputs) {
+            return lifted(op, inputs);
+        }
         return trace::record(&op, inputs, Location::caller());
     }
     let flags = flags(inputs);
@@ -176,12 +183,50 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
     let outs = match eager::run(&op, &arrays) {
         Ok(a) => a,
+        Err(_) if is_number_along_axis(&op, inputs) => return lifted(op, inputs),
         Err(e) => fail(&e, inputs),
     };
     if grad && flags & REQUIRES_GRAD != 0 {
         return autograd::record_all(op, inputs, outs, Location::caller());
     }
     outs.into_iter().map(Tensor::from_array).collect()
+}
+
+/// Whether an op along dimension 0 is applied to a tensor without dimensions. Only
+/// asked where nothing is lost by it: the vocabulary itself has no such ops.
+#[cold]
+fn is_number_along_axis(op: &Op, inputs: &[&Tensor]) -> bool {
+    let along = match op {
+        Op::Reduce { axes, .. } => axes.as_slice() == [0],
+        Op::ArgReduce { axis, .. }
+        | Op::Scan { axis, .. }
+        | Op::Sort { axis, .. }
+        | Op::TopK { axis, .. }
+        | Op::Gather { axis }
+        | Op::Scatter { axis, .. }
+        | Op::IndexSelect { axis }
+        | Op::IndexAdd { axis }
+        | Op::Softmax { axis, .. } => *axis == 0,
+        _ => false,
+    };
+    along && inputs.first().is_some_and(|t| t.rank() == 0)
+}
+
+/// The op on vectors of one element in place of numbers.
+#[track_caller]
+fn lifted(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
+    let mut vectors: SmallVec<[Tensor; 3]> = SmallVec::new();
+    for t in inputs {
+        vectors.push(if t.rank() == 0 { t.reshape([1]) } else { (*t).clone() });
+    }
+    // What is gathered has the shape of its index.
+    let stays = matches!(op, Op::Gather { .. }) && inputs[1].rank() > 0;
+    let refs: SmallVec<[&Tensor; 3]> = vectors.iter().collect();
+    let mut outs = apply_all(op, &refs);
+    for t in outs.iter_mut().filter(|t| !stays && t.numel() == 1) {
+        *t = t.reshape(());
+    }
+    outs
 }
 
 /// Records a composite as the ops it is made of.

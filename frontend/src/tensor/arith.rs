@@ -106,6 +106,10 @@ fn compare(op: CompareOp, a: &Tensor, b: &impl Operand) -> Tensor {
 pub(crate) fn unary(op: UnaryOp, x: &Tensor) -> Tensor {
     use sinter_runtime::op::Domain;
     if op.domain() == Domain::Float && !x.dtype().is_float() {
+        let rounds = matches!(op, UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc);
+        if rounds && x.dtype().category() == Category::Int {
+            return x.clone();
+        }
         return apply(Op::Unary(op), &[&x.to_dtype(default_dtype())]);
     }
     apply(Op::Unary(op), &[x])

@@ -4,7 +4,7 @@ use super::layout::{IntoDims, sizes};
 use super::{Tensor, apply, fail};
 use crate::random;
 use sinter_runtime::op::RandomKind;
-use sinter_runtime::{Array, DType, Number, Op, Scalar, Shape};
+use sinter_runtime::{Array, DType, Device, Number, Op, Scalar, Shape};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 static DEFAULT_FLOAT: AtomicU8 = AtomicU8::new(DType::F32 as u8);
@@ -275,13 +275,161 @@ pub fn arange<T: Into<Scalar>>(start: T, end: T, step: T) -> Tensor {
 /// `n` numbers evenly spaced from `start` to `end`, both included.
 #[track_caller]
 pub fn linspace(start: f64, end: f64, n: usize) -> Tensor {
+    spaced(start, end, n).to_dtype(default_dtype())
+}
+
+/// [`linspace`] in f64.
+#[track_caller]
+fn spaced(start: f64, end: f64, n: usize) -> Tensor {
     let i = apply(Op::Iota { dtype: DType::F64, axis: 0, shape: [n].as_slice().into() }, &[]);
     let step = if n > 1 { (end - start) / (n - 1) as f64 } else { 0.0 };
     // Exact at both ends: count from the nearer one.
     let from_start = &i * step + start;
     let from_end = end - ((n.max(1) - 1) as f64 - &i) * step;
     let near = i.lt(n as f64 / 2.0);
-    near.where_(&from_start, &from_end).to_dtype(default_dtype())
+    near.where_(&from_start, &from_end)
+}
+
+/// `n` numbers from `base^start` to `base^end`, both included, whose exponents are evenly
+/// spaced.
+#[track_caller]
+pub fn logspace(start: f64, end: f64, n: usize, base: f64) -> Tensor {
+    powers(start, end, n, base).to_dtype(default_dtype())
+}
+
+/// [`logspace`] in f64.
+#[track_caller]
+fn powers(start: f64, end: f64, n: usize, base: f64) -> Tensor {
+    scalar(base, DType::F64).pow(&spaced(start, end, n))
+}
+
+/// Rows and columns of an `n` by `m` matrix's elements that are kept, in row-major order:
+/// [2, number].
+#[track_caller]
+fn triangle(n: usize, m: usize, keep: impl Fn(i64, i64) -> bool) -> Tensor {
+    let all = (0..n as i64).flat_map(|i| (0..m as i64).map(move |j| (i, j)));
+    let (mut index, columns): (Vec<i64>, Vec<i64>) = all.filter(|&(i, j)| keep(i, j)).unzip();
+    let count = columns.len();
+    index.extend(columns);
+    from_slice(&index, [2, count])
+}
+
+/// Rows and columns of the lower triangle of an `n` by `m` matrix, whose edge `diagonal`
+/// moves to the right: [2, number].
+#[track_caller]
+pub fn tril_indices(n: usize, m: usize, diagonal: i64) -> Tensor {
+    triangle(n, m, |i, j| j - i <= diagonal)
+}
+
+/// Rows and columns of the upper triangle of an `n` by `m` matrix, whose edge `diagonal`
+/// moves to the right: [2, number].
+#[track_caller]
+pub fn triu_indices(n: usize, m: usize, diagonal: i64) -> Tensor {
+    triangle(n, m, |i, j| j - i >= diagonal)
+}
+
+/// A tensor with these strides, in elements, in memory of its own whose contents are
+/// unspecified.
+///
+/// # Panics
+/// If shape and strides differ in length.
+#[track_caller]
+pub fn empty_strided(shape: impl IntoDims, strides: impl IntoDims, dtype: DType) -> Tensor {
+    let (shape, strides) = (sizes("empty_strided", shape), sizes("empty_strided", strides));
+    if shape.len() != strides.len() {
+        panic!("empty_strided: shape {shape:?} and strides {strides:?} differ in length");
+    }
+    let last = shape
+        .iter()
+        .zip(&strides)
+        .try_fold(0usize, |last, (&n, &s)| last.checked_add(n.saturating_sub(1).checked_mul(s)?));
+    let Some(last) = last.filter(|l| *l < isize::MAX as usize) else {
+        panic!("empty_strided: shape {shape:?} with strides {strides:?} exceeds memory");
+    };
+    let storage = or_fail(Array::empty(&[last + 1], dtype));
+    let strides: Vec<isize> = strides.iter().map(|&s| s as isize).collect();
+    Tensor::from_array(or_fail(storage.as_strided(&shape, &strides, 0)))
+}
+
+/// A tensor whose contents are unspecified and whose dimensions lie in memory in the order
+/// `physical`, the outermost first.
+///
+/// # Panics
+/// If that is no order of the dimensions.
+#[track_caller]
+pub fn empty_permuted(shape: impl IntoDims, physical: &[usize], dtype: DType) -> Tensor {
+    let shape = sizes("empty_permuted", shape);
+    let mut strides = vec![0usize; shape.len()];
+    let mut step = 1;
+    for &d in physical.iter().rev() {
+        if d >= shape.len() || strides[d] != 0 || physical.len() != shape.len() {
+            panic!("empty_permuted: {physical:?} is no order of the dimensions of {shape:?}");
+        }
+        strides[d] = step;
+        step *= shape[d].max(1);
+    }
+    empty_strided(shape, strides, dtype)
+}
+
+/// A vector of the numbers that the bytes are, in little-endian order, from byte `offset`
+/// on; `count` of them, or all that are there. The bytes are copied.
+///
+/// # Panics
+/// If the bytes end before, or in the middle of, a number.
+#[track_caller]
+pub fn frombuffer(
+    bytes: &[u8],
+    dtype: DType,
+    count: impl Into<Option<usize>>,
+    offset: usize,
+) -> Tensor {
+    let size = dtype.size();
+    let rest = bytes.len().saturating_sub(offset);
+    let n = count.into().unwrap_or(rest / size);
+    let asked = n.checked_mul(size);
+    let whole = offset <= bytes.len() && (n > 0 || rest.is_multiple_of(size));
+    let Some(len) = asked.filter(|&len| len <= rest && whole) else {
+        panic!(
+            "frombuffer: {} byte(s) from {offset} on are not {n} number(s) of type {dtype}",
+            bytes.len()
+        );
+    };
+    Tensor::from_array(or_fail(Array::from_bytes(&bytes[offset..offset + len], &[n], dtype)))
+}
+
+/// A vector of numbers as a tensor of one dimension.
+#[track_caller]
+pub fn from_vec<T: Number>(values: Vec<T>) -> Tensor {
+    from_slice(&values, [values.len()])
+}
+
+/// A tensor from numbers or nested arrays; a tensor is itself, its memory shared.
+#[track_caller]
+pub fn asarray<T: AsArray>(values: T) -> Tensor {
+    values.as_tensor()
+}
+
+/// What [`asarray`] takes.
+pub trait AsArray {
+    #[doc(hidden)]
+    fn as_tensor(self) -> Tensor;
+}
+
+impl AsArray for Tensor {
+    fn as_tensor(self) -> Tensor {
+        self
+    }
+}
+impl AsArray for &Tensor {
+    fn as_tensor(self) -> Tensor {
+        self.clone()
+    }
+}
+impl<T: IntoTensor> AsArray for T {
+    #[track_caller]
+    fn as_tensor(self) -> Tensor {
+        tensor(self)
+    }
 }
 
 #[track_caller]
@@ -336,4 +484,139 @@ pub fn randperm(n: usize) -> Tensor {
 #[track_caller]
 pub fn bernoulli(p: &Tensor) -> Tensor {
     rand_like(p).lt(p).to_dtype(p.dtype())
+}
+
+/// What a tensor is to be like: its type, its place, and whether gradients are wanted.
+/// Tensors are made by it as by the functions of the same names.
+///
+/// ```
+/// use sinter::{DType, TensorOptions};
+/// let x = TensorOptions::new().dtype(DType::F64).requires_grad(true).ones([2, 3]);
+/// assert!(x.dtype() == DType::F64 && x.requires_grad());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TensorOptions {
+    dtype: Option<DType>,
+    device: Device,
+    requires_grad: bool,
+}
+
+impl TensorOptions {
+    /// The default float type, on the processor, without gradients.
+    pub fn new() -> TensorOptions {
+        TensorOptions::default()
+    }
+
+    /// Of this element type.
+    pub fn dtype(mut self, dtype: DType) -> TensorOptions {
+        self.dtype = Some(dtype);
+        self
+    }
+
+    /// On this device.
+    pub fn device(mut self, device: Device) -> TensorOptions {
+        self.device = device;
+        self
+    }
+
+    /// With gradients.
+    pub fn requires_grad(mut self, on: bool) -> TensorOptions {
+        self.requires_grad = on;
+        self
+    }
+
+    fn element(&self) -> DType {
+        self.dtype.unwrap_or_else(default_dtype)
+    }
+
+    /// The tensor in the type asked for, on the device, as a leaf.
+    #[track_caller]
+    fn finish(&self, op: &str, x: Tensor) -> Tensor {
+        if self.device != Device::Cpu {
+            panic!("{op}: tensors cannot be made on {} yet; eager ops run on cpu", self.device);
+        }
+        let x = match self.dtype {
+            Some(dtype) => x.to_dtype(dtype),
+            None => x,
+        };
+        if self.requires_grad { x.requires_grad_(true) } else { x }
+    }
+
+    /// [`zeros`] of these options.
+    #[track_caller]
+    pub fn zeros(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("zeros", full(shape, 0.0, self.element()))
+    }
+
+    /// [`ones`] of these options.
+    #[track_caller]
+    pub fn ones(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("ones", full(shape, 1.0, self.element()))
+    }
+
+    /// [`full`] of these options.
+    #[track_caller]
+    pub fn full(&self, shape: impl IntoDims, value: impl Into<Scalar>) -> Tensor {
+        self.finish("full", full(shape, value, self.element()))
+    }
+
+    /// [`empty`] of these options.
+    #[track_caller]
+    pub fn empty(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("empty", empty(shape, self.element()))
+    }
+
+    /// [`eye`] of these options.
+    #[track_caller]
+    pub fn eye(&self, n: usize) -> Tensor {
+        self.finish("eye", eye(n))
+    }
+
+    /// [`arange`] of these options.
+    #[track_caller]
+    pub fn arange<T: Into<Scalar>>(&self, start: T, end: T, step: T) -> Tensor {
+        self.finish("arange", arange(start, end, step))
+    }
+
+    /// [`linspace`] of these options.
+    #[track_caller]
+    pub fn linspace(&self, start: f64, end: f64, n: usize) -> Tensor {
+        self.finish("linspace", spaced(start, end, n).to_dtype(self.element()))
+    }
+
+    /// [`logspace`] of these options.
+    #[track_caller]
+    pub fn logspace(&self, start: f64, end: f64, n: usize, base: f64) -> Tensor {
+        self.finish("logspace", powers(start, end, n, base).to_dtype(self.element()))
+    }
+
+    /// [`rand`] of these options.
+    #[track_caller]
+    pub fn rand(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("rand", random(RandomKind::Uniform, sizes("rand", shape), self.element()))
+    }
+
+    /// [`randn`] of these options.
+    #[track_caller]
+    pub fn randn(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("randn", random(RandomKind::Normal, sizes("randn", shape), self.element()))
+    }
+
+    /// [`randint`] of these options.
+    #[track_caller]
+    pub fn randint(&self, low: i64, high: i64, shape: impl IntoDims) -> Tensor {
+        self.finish("randint", randint(low, high, shape))
+    }
+
+    /// [`randperm`] of these options.
+    #[track_caller]
+    pub fn randperm(&self, n: usize) -> Tensor {
+        self.finish("randperm", randperm(n))
+    }
+
+    /// [`tensor`] of these options.
+    #[track_caller]
+    pub fn tensor<T: IntoTensor>(&self, values: T) -> Tensor {
+        self.finish("tensor", tensor(values))
+    }
 }

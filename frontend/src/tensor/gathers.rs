@@ -108,7 +108,15 @@ impl Tensor {
         reduce: ScatterReduce,
         include_self: bool,
     ) -> Tensor {
+        if self.rank() == 0 {
+            let one = |t: &Tensor| t.reshape([t.numel()]);
+            let (index, values) = (one(index), one(values));
+            return one(self)
+                .scatter_reduce(dim, &index, &values, reduce, include_self)
+                .reshape(());
+        }
         let axis = self.axis("scatter_reduce", dim);
+        let index = &index.to_dtype(DType::I64);
         let values = Tensor::within("scatter_reduce", values, index);
         let dtype = self.dtype();
         let join = |kind, base: &Tensor, values: &Tensor| {
@@ -150,6 +158,9 @@ impl Tensor {
         reduce: ScatterReduce,
         include_self: bool,
     ) -> Tensor {
+        if self.rank() == 0 {
+            return self.scatter_reduce(dim, index, values, reduce, include_self);
+        }
         let axis = self.axis("index_reduce", dim);
         let index = Tensor::across("index_reduce", index, axis, values.shape());
         self.scatter_reduce(dim, &index, values, reduce, include_self)
@@ -162,6 +173,9 @@ impl Tensor {
     /// If shapes do not fit or an index is out of range.
     #[track_caller]
     pub fn index_copy(&self, dim: i64, index: &Tensor, values: &Tensor) -> Tensor {
+        if self.rank() == 0 {
+            return self.scatter(dim, &index.reshape([1]), &values.reshape([1]));
+        }
         let axis = self.axis("index_copy", dim);
         let index = Tensor::across("index_copy", index, axis, values.shape());
         apply(Op::Scatter { axis, kind: ScatterKind::Set }, &[self, &index, values])
@@ -173,6 +187,9 @@ impl Tensor {
     /// If an index is out of range.
     #[track_caller]
     pub fn index_fill(&self, dim: i64, index: &Tensor, value: impl Into<Scalar>) -> Tensor {
+        if self.rank() == 0 {
+            return self.reshape([1]).index_fill(dim, index, value).reshape(());
+        }
         let axis = self.axis("index_fill", dim);
         let index = wrapped("index_fill", index, self.shape()[axis]);
         let mut shape: Shape = self.shape().into();
@@ -358,4 +375,14 @@ pub(super) fn lowest(dtype: DType) -> Scalar {
 /// The greatest number of a type.
 pub(super) fn highest(dtype: DType) -> Scalar {
     if dtype.is_float() { Scalar::Float(f64::INFINITY) } else { Scalar::Int(range(dtype).1) }
+}
+
+/// The largest finite number of a float type.
+pub(super) fn largest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => half::f16::MAX.to_f64(),
+        DType::BF16 => half::bf16::MAX.to_f64(),
+        DType::F32 => f32::MAX.into(),
+        _ => f64::MAX,
+    }
 }

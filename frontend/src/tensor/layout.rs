@@ -66,12 +66,45 @@ pub(crate) fn sizes(op: &str, dims: impl IntoDims) -> Shape {
     dims.iter().map(|&d| d as usize).collect()
 }
 
+/// Methods that take a tensor without dimensions as one of one element, as PyTorch's
+/// do; [`apply`] does the rest.
+const ALONG: [&str; 24] = [
+    "sum",
+    "prod",
+    "mean",
+    "var",
+    "amax",
+    "amin",
+    "any",
+    "all",
+    "argmax",
+    "argmin",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cummin",
+    "logcumsumexp",
+    "softmax",
+    "log_softmax",
+    "sort",
+    "topk",
+    "gather",
+    "scatter",
+    "scatter_add",
+    "index_add",
+    "index_select",
+];
+
 /// The axis that `dim` names in `rank` dimensions.
 #[track_caller]
 pub(crate) fn resolve(op: &str, dim: i64, rank: usize) -> usize {
     let r = rank as i64;
     if dim >= -r && dim < r {
         return (if dim < 0 { dim + r } else { dim }) as usize;
+    }
+    // Where an op works along a dimension, a number is a vector of one element.
+    if rank == 0 && (dim == 0 || dim == -1) && ALONG.contains(&op) {
+        return 0;
     }
     panic!("{op}: dimension {dim} does not exist in a tensor of {rank} dimension(s)");
 }
@@ -139,6 +172,9 @@ impl Tensor {
     /// Two dimensions exchanged.
     #[track_caller]
     pub fn transpose(&self, a: i64, b: i64) -> Tensor {
+        if self.rank() == 0 && [a, b].iter().all(|d| [-1, 0].contains(d)) {
+            return apply(Op::Permute { perm: Axes::new() }, &[self]);
+        }
         let (a, b) = (self.axis("transpose", a), self.axis("transpose", b));
         let mut perm: Axes = (0..self.rank()).collect();
         perm.swap(a, b);
@@ -301,7 +337,10 @@ impl Tensor {
     #[track_caller]
     pub fn copy(&self) -> Tensor {
         // Multiplying truth values or indices by one is no copy; concatenating is.
-        apply(Op::Concat { axis: 0 }, &[&self.at_least_1d()]).reshape(self.shape())
+        if self.rank() == 0 {
+            return apply(Op::Concat { axis: 0 }, &[&self.at_least_1d()]).reshape(());
+        }
+        apply(Op::Concat { axis: 0 }, &[self])
     }
 
     fn at_least_1d(&self) -> Tensor {
@@ -339,20 +378,34 @@ fn pair(it: &mut impl Iterator<Item = Tensor>) -> (Tensor, Tensor) {
     }
 }
 
-/// Tensors joined along an existing dimension.
+/// Tensors joined along an existing dimension, in the type they meet in.
 ///
 /// # Panics
-/// If there are none, or they differ in type or in another dimension.
+/// If there are none, or they differ in another dimension.
 #[track_caller]
 pub fn cat(tensors: &[&Tensor], dim: i64) -> Tensor {
     let Some(first) = tensors.first() else { panic!("cat: there are no tensors to join") };
-    apply(Op::Concat { axis: first.axis("cat", dim) }, tensors)
+    concat(first.axis("cat", dim), tensors)
 }
 
-/// Tensors of one shape joined along a new dimension.
+#[track_caller]
+fn concat(axis: usize, tensors: &[&Tensor]) -> Tensor {
+    let first = tensors[0].dtype();
+    if tensors.iter().all(|t| t.dtype() == first) {
+        return apply(Op::Concat { axis }, tensors);
+    }
+    let dtype = tensors.iter().fold(first, |d, t| d.promote(t.dtype()));
+    let mut parts = Vec::with_capacity(tensors.len());
+    for t in tensors {
+        parts.push(t.to_dtype(dtype));
+    }
+    apply(Op::Concat { axis }, &parts.iter().collect::<Vec<_>>())
+}
+
+/// Tensors of one shape joined along a new dimension, in the type they meet in.
 ///
 /// # Panics
-/// If there are none, or they differ in type or shape.
+/// If there are none, or they differ in shape.
 #[track_caller]
 pub fn stack(tensors: &[&Tensor], dim: i64) -> Tensor {
     let Some(first) = tensors.first() else { panic!("stack: there are no tensors to join") };
@@ -361,5 +414,5 @@ pub fn stack(tensors: &[&Tensor], dim: i64) -> Tensor {
         panic!("stack: shapes {:?} and {:?} differ", first.shape(), other.shape());
     }
     let parts: Vec<Tensor> = tensors.iter().map(|t| t.unsqueeze(axis as i64)).collect();
-    apply(Op::Concat { axis }, &parts.iter().collect::<Vec<_>>())
+    concat(axis, &parts.iter().collect::<Vec<_>>())
 }

@@ -56,7 +56,7 @@ impl Tensor {
     #[track_caller]
     pub fn mean_dim(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
         let axes = self.axes("mean", dims);
-        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let n: usize = axes.iter().filter_map(|&a| self.shape().get(a)).product();
         self.as_float("mean").sum_dim(axes.as_slice(), keep) * (1.0 / n as f64)
     }
 
@@ -76,7 +76,7 @@ impl Tensor {
     #[track_caller]
     pub fn var_dim(&self, dims: impl IntoAxes, correction: usize, keep: bool) -> Tensor {
         let axes = self.axes("var", dims);
-        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let n: usize = axes.iter().filter_map(|&a| self.shape().get(a)).product();
         let d = self - self.mean_dim(axes.as_slice(), true);
         d.square().sum_dim(axes.as_slice(), keep) * (1.0 / (n as f64 - correction as f64).max(0.0))
     }
@@ -191,23 +191,30 @@ impl Tensor {
     #[track_caller]
     fn picked(&self, dim: i64, keep: bool, index: Tensor) -> (Tensor, Tensor) {
         let value = self.gather(dim, &index);
-        if keep { (value, index) } else { (value.squeeze(dim), index.squeeze(dim)) }
+        let whole = keep || self.rank() == 0;
+        if whole { (value, index) } else { (value.squeeze(dim), index.squeeze(dim)) }
     }
 
     /// Euclidean norm of all elements.
     #[track_caller]
     pub fn norm(&self) -> Tensor {
-        self.as_float("norm").square().sum().sqrt()
+        self.norm_p(2.0)
     }
 
-    /// `ln Σ e^x` along `dim`, without overflow.
+    /// `ln Σ e^x` over dimensions, without overflow.
     #[track_caller]
-    pub fn logsumexp(&self, dim: i64, keep: bool) -> Tensor {
+    pub fn logsumexp(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
+        let axes = self.axes("logsumexp", dims);
+        let dims = axes.as_slice();
+        let x = self.floating();
+        if axes.iter().any(|&a| x.shape()[a] == 0) {
+            return x.sum_dim(dims, keep).ln();
+        }
         // Shifting by an infinite maximum would give NaN.
-        let m = self.amax(dim, true).detach();
+        let m = x.detach().amax(dims, true);
         let m = m.isfinite().where_(&m, 0.0);
-        let s = (self - &m).exp().sum_dim(dim, true).ln() + m;
-        if keep { s } else { s.squeeze(dim) }
+        let s = (&x - &m).exp().sum_dim(dims, true).ln() + m;
+        if keep { s } else { s.squeeze_dims(dims) }
     }
 
     /// Running sum along `dim`.
@@ -297,16 +304,12 @@ impl Tensor {
     /// If the shapes differ; and while tracing: how many there are depends on values.
     #[track_caller]
     pub fn masked_select(&self, mask: &Tensor) -> Tensor {
-        if mask.shape() != self.shape() || mask.dtype() != DType::Bool {
-            panic!(
-                "masked_select: the mask is {} {:?}, expected bool {:?}",
-                mask.dtype(),
-                mask.shape(),
-                self.shape()
-            );
+        if mask.dtype() != DType::Bool {
+            panic!("masked_select: the mask is {} {:?}, expected bool", mask.dtype(), mask.shape());
         }
+        let [x, mask] = [0, 1].map(|i| super::broadcast_tensors(&[self, mask]).swap_remove(i));
         let at = mask.reshape([-1]).nonzero().reshape([-1]);
-        self.reshape([-1]).index_select(0, &at)
+        x.reshape([-1]).index_select(0, &at)
     }
 
     /// Whether shapes are equal and elements within `atol + rtol |other|`; NaN is
@@ -331,7 +334,7 @@ impl Tensor {
     /// along `dim` and the same other coordinates.
     #[track_caller]
     pub fn gather(&self, dim: i64, index: &Tensor) -> Tensor {
-        apply(Op::Gather { axis: self.axis("gather", dim) }, &[self, index])
+        apply(Op::Gather { axis: self.axis("gather", dim) }, &[self, &index.to_dtype(DType::I64)])
     }
 
     /// A copy with `values` put where `index` says along `dim`.
@@ -341,7 +344,7 @@ impl Tensor {
             axis: self.axis("scatter", dim),
             kind: sinter_runtime::op::ScatterKind::Set,
         };
-        apply(op, &[self, index, values])
+        apply(op, &[self, &index.to_dtype(DType::I64), values])
     }
 
     /// A copy with `values` added where `index` says along `dim`.
@@ -351,7 +354,7 @@ impl Tensor {
             axis: self.axis("scatter_add", dim),
             kind: sinter_runtime::op::ScatterKind::Add,
         };
-        apply(op, &[self, index, values])
+        apply(op, &[self, &index.to_dtype(DType::I64), values])
     }
 
     /// A copy with the slabs of `values` added to those that a 1-d `index` names.

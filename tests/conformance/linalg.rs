@@ -1,0 +1,5 @@
+//! Linear algebra.
+
+use crate::registry::Registry;
+
+pub fn register(_r: &mut Registry) {}

@@ -1,0 +1,782 @@
+//! `nn.functional`.
+
+use crate::args::{Args, Value, skip};
+use crate::registry::Registry;
+use sinter::nn::functional::{
+    self as F, BagMode, ClassLoss, Interpolation, Outside, PadMode, PoolOptions, Reduction, Resize,
+    RunningStats, TransposeOptions,
+};
+use sinter::{DType, Tensor, stack};
+use sinter_tests::Tolerance;
+
+const INTS: &[DType] = &[DType::I64, DType::I32, DType::U8];
+const INTEGERS: &str = "integers: it is for floating-point numbers";
+const TRUTH: &str = "truth values are no numbers";
+
+fn reduction(a: &Args) -> Reduction {
+    match a.str_or("reduction", "mean") {
+        "mean" => Reduction::Mean,
+        "sum" => Reduction::Sum,
+        "none" => Reduction::None,
+        other => panic!("reduction {other}"),
+    }
+}
+
+fn activations(r: &mut Registry) {
+    r.op("nn.functional.relu", |a| a.t(0).relu());
+    r.op("nn.functional.silu", |a| a.t(0).silu());
+    r.op("nn.functional.gelu", |a| match a.str_or("approximate", "none") {
+        "none" => a.t(0).gelu(),
+        _ => a.t(0).gelu_tanh(),
+    })
+    .within(Tolerance { one: 8.0, ..Tolerance::units(8.0) }); // cancels for negative x
+    r.op("nn.functional.celu", |a| F::celu(&a.t(0), a.f64_or("alpha", 1.0))).half(4.0);
+    r.op("nn.functional.elu", |a| F::elu(&a.t(0), a.f64_or("alpha", 1.0))).half(4.0);
+    r.op("nn.functional.selu", |a| F::selu(&a.t(0))).half(4.0);
+    r.op("nn.functional.glu", |a| F::glu(&a.t(0), a.i64_or((1, "dim"), -1))).half(4.0);
+    r.op("nn.functional.hardshrink", |a| F::hardshrink(&a.t(0), a.f64_or("lambd", 0.5)));
+    r.op("nn.functional.softshrink", |a| F::softshrink(&a.t(0), a.f64_or("lambd", 0.5)));
+    r.op("nn.functional.hardsigmoid", |a| F::hardsigmoid(&a.t(0)))
+        .half(4.0)
+        .no_gradient("PyTorch has a sixth in f32");
+    r.op("nn.functional.hardswish", |a| F::hardswish(&a.t(0))).half(4.0);
+    r.op("nn.functional.hardtanh", |a| {
+        F::hardtanh(&a.t(0), a.f64_or("min_val", -1.0), a.f64_or("max_val", 1.0))
+    })
+    .without(&[DType::U8], "bounds that the type cannot hold");
+    r.op("nn.functional.leaky_relu", |a| {
+        F::leaky_relu(&a.t(0), a.f64_or((1, "negative_slope"), 0.01))
+    });
+    r.op("nn.functional.logsigmoid", |a| F::logsigmoid(&a.t(0)));
+    r.op("nn.functional.mish", |a| F::mish(&a.t(0))).half(4.0);
+    r.op("nn.functional.prelu", |a| F::prelu(&a.t(0), &a.t((1, "weight"))));
+    r.op("nn.functional.relu6", |a| F::relu6(&a.t(0)));
+    r.op("nn.functional.threshold", |a| {
+        F::threshold(&a.t(0), a.scalar((1, "threshold")), a.scalar((2, "value")))
+    });
+    r.op("nn.functional.softsign", |a| F::softsign(&a.t(0))).half(4.0);
+    r.op("nn.functional.tanhshrink", |a| F::tanhshrink(&a.t(0)))
+        .half(4.0)
+        .within(Tolerance { one: 2.0, ..Tolerance::units(8.0) }); // cancels near zero
+    r.op("nn.functional.softplus", |a| {
+        F::softplus(&a.t(0), a.f64_or("beta", 1.0), a.f64_or("threshold", 20.0))
+    })
+    .half(4.0);
+    let softmin = |a: &Args| {
+        let x = a.t(0);
+        F::softmin(&x.to_dtype(a.opt_dtype("dtype").unwrap_or(x.dtype())), a.i64(1))
+    };
+    r.op("nn.functional.softmin", softmin);
+    r.op("nn.functional.softmin.with_dtype", softmin);
+    r.op("nn.functional.rrelu", |a| {
+        let (lower, upper) = (a.f64_or("lower", 0.125), a.f64_or("upper", 1.0 / 3.0));
+        F::rrelu(&a.t(0), lower, upper, a.bool_or("training", false))
+    });
+    r.op("nn.functional.normalize", |a| {
+        F::normalize(&a.t(0), a.f64_or("p", 2.0), a.i64_or("dim", 1), a.f64_or("eps", 1e-12))
+    })
+    .half(6.0);
+}
+
+fn losses(r: &mut Registry) {
+    r.op("nn.functional.mse_loss", |a| F::mse_loss(&a.t(0), &a.t(1), reduction(a))).half(8.0);
+    r.op("nn.functional.l1_loss", |a| F::l1_loss(&a.t(0), &a.t(1), reduction(a))).half(8.0);
+    r.op("nn.functional.smooth_l1_loss", |a| {
+        F::smooth_l1_loss(&a.t(0), &a.t(1), a.f64_or("beta", 1.0), reduction(a))
+    })
+    .half(8.0);
+    r.op("nn.functional.huber_loss", |a| {
+        F::huber_loss(&a.t(0), &a.t(1), a.f64_or("delta", 1.0), reduction(a))
+    })
+    .half(8.0);
+    r.op("nn.functional.binary_cross_entropy", |a| {
+        F::binary_cross_entropy(&a.t(0), &a.t(1), a.opt_t("weight").as_ref(), reduction(a))
+    })
+    .half(16.0);
+    r.op("nn.functional.binary_cross_entropy_with_logits", |a| {
+        let (w, p) = (a.opt_t("weight"), a.opt_t("pos_weight"));
+        F::weighted_binary_cross_entropy_with_logits(
+            &a.t(0),
+            &a.t(1),
+            w.as_ref(),
+            p.as_ref(),
+            reduction(a),
+        )
+    })
+    .half(16.0);
+    r.op("nn.functional.poisson_nll_loss", |a| {
+        let (log, full) = (a.bool_or("log_input", true), a.bool_or("full", false));
+        F::poisson_nll_loss(&a.t(0), &a.t(1), log, full, a.f64_or("eps", 1e-8), reduction(a))
+    })
+    .half(16.0);
+    r.op("nn.functional.gaussian_nll_loss", |a| {
+        let (full, eps) = (a.bool_or("full", false), a.f64_or("eps", 1e-6));
+        F::gaussian_nll_loss(&a.t(0), &a.t(1), &a.t(2), full, eps, reduction(a))
+    })
+    .half(16.0);
+    r.op("nn.functional.kl_div", |a| {
+        let log = a.bool_or("log_target", false);
+        if a.str_or("reduction", "mean") == "batchmean" {
+            let n = a.t(0).shape().first().copied().unwrap_or(1) as f64;
+            return F::kl_div(&a.t(0), &a.t(1), log, Reduction::Sum) / n;
+        }
+        F::kl_div(&a.t(0), &a.t(1), log, reduction(a))
+    })
+    .half(16.0);
+    r.op("nn.functional.soft_margin_loss", |a| F::soft_margin_loss(&a.t(0), &a.t(1), reduction(a)))
+        .half(8.0);
+    r.op("nn.functional.margin_ranking_loss", |a| {
+        let margin = a.f64_or("margin", 0.0);
+        F::margin_ranking_loss(&a.t(0), &a.t(1), &a.t(2), margin, reduction(a))
+    })
+    .half(8.0);
+    r.op("nn.functional.hinge_embedding_loss", |a| {
+        F::hinge_embedding_loss(&a.t(0), &a.t(1), a.f64_or("margin", 1.0), reduction(a))
+    })
+    .half(8.0);
+    r.op("nn.functional.cosine_embedding_loss", |a| {
+        let margin = a.f64_or("margin", 0.0);
+        F::cosine_embedding_loss(&a.t(0), &a.t(1), &a.t(2), margin, reduction(a))
+    })
+    .half(16.0)
+    .without(&[DType::Bool], TRUTH);
+    r.op("nn.functional.triplet_margin_loss", |a| {
+        let (margin, p) = (a.f64_or("margin", 1.0), a.f64_or("p", 2.0));
+        let (eps, swap) = (a.f64_or("eps", 1e-6), a.bool_or("swap", false));
+        F::triplet_margin_loss(&a.t(0), &a.t(1), &a.t(2), margin, p, eps, swap, reduction(a))
+    })
+    .half(16.0);
+    r.op("nn.functional.triplet_margin_with_distance_loss", |a| {
+        let (margin, swap) = (a.f64_or("margin", 1.0), a.bool_or("swap", false));
+        let cosine = match a.get("distance_function") {
+            Value::None => false,
+            Value::Other(name) if name.contains("PairwiseDistance") => false,
+            Value::Other(name) if name.contains("CosineSimilarity") => true,
+            _ => skip("a distance that is a Python function"),
+        };
+        let distance = move |x: &Tensor, y: &Tensor| {
+            if cosine {
+                F::cosine_similarity(x, y, 1, 1e-8)
+            } else {
+                F::pairwise_distance(x, y, 2.0, 1e-6, false)
+            }
+        };
+        F::triplet_margin_with_distance_loss(
+            &a.t(0),
+            &a.t(1),
+            &a.t(2),
+            distance,
+            margin,
+            swap,
+            reduction(a),
+        )
+    })
+    .half(16.0);
+    r.op("nn.functional.multilabel_soft_margin_loss", |a| {
+        let w = a.opt_t("weight");
+        F::multilabel_soft_margin_loss(&a.t(0), &a.t(1), w.as_ref(), reduction(a))
+    })
+    .half(16.0);
+    r.op("nn.functional.multi_margin_loss", |a| {
+        let (p, margin) = (a.i64_or("p", 1) as i32, a.f64_or("margin", 1.0));
+        let w = a.opt_t("weight");
+        F::multi_margin_loss(&a.t(0), &a.t(1), p, margin, w.as_ref(), reduction(a))
+    });
+    r.op("nn.functional.multilabel_margin_loss", |a| {
+        F::multilabel_margin_loss(&a.t(0), &a.t(1), reduction(a))
+    });
+    r.op("nn.functional.nll_loss", |a| {
+        let w = a.opt_t((2, "weight"));
+        let options = ClassLoss {
+            weight: w.as_ref(),
+            ignore_index: a.i64_or("ignore_index", -100),
+            label_smoothing: 0.0,
+            reduction: reduction(a),
+        };
+        F::nll_loss_with(&a.t(0), &a.t(1), &options)
+    })
+    .half(16.0);
+    r.op("nn.functional.cross_entropy", |a| {
+        let w = a.opt_t("weight");
+        F::cross_entropy_with(&a.t(0), &a.t(1), &class_loss(a, w.as_ref()))
+    })
+    .half(16.0)
+    .within(Tolerance { one: 4.0, ..Tolerance::units(16.0) }); // a difference of logarithms
+    for (name, of) in [
+        ("nn.functional.linear_cross_entropy", "linear and cross_entropy"),
+        ("nn.functional.linear_cross_entropy.chunked", "linear and cross_entropy, in one piece"),
+        (
+            "nn.functional.linear_cross_entropy.chunked_none",
+            "linear and cross_entropy, in one piece",
+        ),
+    ] {
+        r.composite(name, of, |a| {
+            a.ignore("options"); // how the work is cut into pieces
+            let x = a.t(0);
+            if x.rank() > 2 || a.t(1).rank() > 2 {
+                skip("classes with further dimensions");
+            }
+            let w = a.opt_t("weight");
+            let logits = F::linear(&x, &a.t(1), a.opt_t("linear_bias").as_ref());
+            F::cross_entropy_with(&logits, &a.t(2), &class_loss(a, w.as_ref()))
+        })
+        .half(32.0);
+    }
+    r.op("nn.functional.ctc_loss", |a| {
+        let lengths = |key: (usize, &'static str)| a.sizes(key);
+        F::ctc_loss(
+            &a.t(0),
+            &a.t(1),
+            &lengths((2, "input_lengths")),
+            &lengths((3, "target_lengths")),
+            a.i64_or("blank", 0) as usize,
+            a.bool_or("zero_infinity", false),
+            reduction(a),
+        )
+    })
+    // Sums over all alignments, in another order.
+    .within(Tolerance { own: 64.0, largest: 64.0, one: 0.0 })
+    .no_gradient("PyTorch gives that of what the softmax before it was of");
+}
+
+fn class_loss<'a>(a: &Args, weight: Option<&'a Tensor>) -> ClassLoss<'a> {
+    ClassLoss {
+        weight,
+        ignore_index: a.i64_or("ignore_index", -100),
+        label_smoothing: a.f64_or("label_smoothing", 0.0),
+        reduction: reduction(a),
+    }
+}
+
+fn distances(r: &mut Registry) {
+    r.op("nn.functional.pairwise_distance", |a| {
+        let (p, eps) = (a.f64_or("p", 2.0), a.f64_or("eps", 1e-6));
+        F::pairwise_distance(&a.t(0), &a.t(1), p, eps, a.bool_or("keepdim", false))
+    })
+    .half(8.0);
+    r.op("nn.functional.cosine_similarity", |a| {
+        F::cosine_similarity(&a.t(0), &a.t(1), a.i64_or("dim", 1), a.f64_or("eps", 1e-8))
+    })
+    .half(8.0);
+    r.op("nn.functional.pdist", |a| F::pdist(&a.t(0), a.f64_or((1, "p"), 2.0)));
+}
+
+fn stats<'a>(mean: &'a Option<Tensor>, var: &'a Option<Tensor>) -> Option<RunningStats<'a>> {
+    Some(RunningStats { mean: mean.as_ref()?, var: var.as_ref()? })
+}
+
+fn normalisations(r: &mut Registry) {
+    // Statistics and normalisation, each with the roundings of its sums.
+    let near = Tolerance { own: 16.0, largest: 16.0, one: 0.0 };
+    r.op("nn.functional.layer_norm", |a| {
+        let (w, b) = (a.opt_t((2, "weight")), a.opt_t((3, "bias")));
+        F::layer_norm(&a.t(0), a.sizes(1).len(), w.as_ref(), b.as_ref(), a.f64_or("eps", 1e-5))
+    })
+    .within(near)
+    .half(8.0);
+    r.op("nn.functional.rms_norm", |a| {
+        let x = a.t(0);
+        let own = match x.dtype() {
+            DType::F64 => f64::EPSILON,
+            _ => f32::EPSILON.into(),
+        };
+        let w = a.opt_t((2, "weight"));
+        F::rms_norm(&x, a.sizes(1).len(), w.as_ref(), a.f64_or("eps", own))
+    })
+    .within(near)
+    .half(8.0);
+    r.op("nn.functional.group_norm", |a| {
+        let (w, b) = (a.opt_t("weight"), a.opt_t("bias"));
+        F::group_norm(&a.t(0), a.usize(1), w.as_ref(), b.as_ref(), a.f64_or("eps", 1e-5))
+    })
+    .within(near)
+    .half(16.0);
+    r.op("nn.functional.instance_norm", |a| {
+        let (w, b) = (a.opt_t("weight"), a.opt_t("bias"));
+        let (mean, var) = (a.opt_t("running_mean"), a.opt_t("running_var"));
+        let (mean, var) = (mean.map(|t| t.copy()), var.map(|t| t.copy()));
+        F::instance_norm(
+            &a.t(0),
+            stats(&mean, &var),
+            w.as_ref(),
+            b.as_ref(),
+            a.bool_or("use_input_stats", true),
+            a.f64_or("momentum", 0.1),
+            a.f64_or("eps", 1e-5),
+        )
+    })
+    .within(near)
+    .half(16.0);
+    r.op("nn.functional.batch_norm", |a| {
+        let (mean, var) = (a.opt_t((1, "running_mean")), a.opt_t((2, "running_var")));
+        let (mean, var) = (mean.map(|t| t.copy()), var.map(|t| t.copy()));
+        let (w, b) = (a.opt_t((3, "weight")), a.opt_t((4, "bias")));
+        if a.t(0).rank() < 2 {
+            skip("batches without a dimension of channels");
+        }
+        F::batch_norm(
+            &a.t(0),
+            stats(&mean, &var),
+            w.as_ref(),
+            b.as_ref(),
+            a.bool_or("training", false),
+            a.f64_or("momentum", 0.1),
+            a.f64_or("eps", 1e-5),
+        )
+    })
+    .within(near)
+    .half(16.0);
+    r.op("nn.functional.local_response_norm", |a| {
+        let (alpha, beta) = (a.f64_or("alpha", 1e-4), a.f64_or("beta", 0.75));
+        F::local_response_norm(&a.t(0), a.usize(1), alpha, beta, a.f64_or("k", 1.0))
+    })
+    .half(8.0)
+    .without(INTS, INTEGERS);
+    r.op("nn.functional.linear", |a| {
+        if a.t(1).rank() != 2 {
+            skip("a weight that is a vector");
+        }
+        F::linear(&a.t(0), &a.t(1), a.opt_t(2).as_ref())
+    })
+    .half(4.0);
+    r.op("nn.functional.bilinear", |a| F::bilinear(&a.t(0), &a.t(1), &a.t(2), a.opt_t(3).as_ref()))
+        .half(16.0)
+        .without(INTS, INTEGERS);
+}
+
+fn pool_options<const N: usize>(a: &Args, max: bool) -> PoolOptions<N> {
+    let stride = a.opt_ints((2, "stride")).is_some_and(|s| !s.is_empty());
+    let mut o = PoolOptions::<N> {
+        stride: stride.then(|| a.extents((2, "stride"), 1)),
+        padding: a.extents((3, "padding"), 0),
+        ..PoolOptions::default()
+    };
+    if max {
+        o.dilation = a.extents((4, "dilation"), 1);
+        o.ceil = a.bool_or((5, "ceil_mode"), false);
+    } else {
+        o.ceil = a.bool_or((4, "ceil_mode"), false);
+        o.count_include_pad = a.bool_or((5, "count_include_pad"), true);
+        o.divisor = a.opt_i64((6, "divisor_override"));
+    }
+    o
+}
+
+/// Extents where `None` stands for that of the input.
+fn output<const N: usize>(a: &Args) -> [usize; N] {
+    let shape = a.t(0).shape().to_vec();
+    let own = |i: usize| shape[shape.len() - N + i];
+    match a.get(1) {
+        Value::List(l) => std::array::from_fn(|i| match &l[if l.len() == 1 { 0 } else { i }] {
+            Value::Int(n) => *n as usize,
+            _ => own(i),
+        }),
+        Value::Int(n) => [*n as usize; N],
+        _ => std::array::from_fn(own),
+    }
+}
+
+macro_rules! pools {
+    ($r:ident: $($n:literal: $max:literal $max_f:ident $with:ident, $avg:literal $avg_f:ident, $ada_max:literal $ada_max_f:ident, $ada_avg:literal $ada_avg_f:ident, [$($unpool:literal)*] $unpool_f:ident;)*) => {$(
+        $r.op($max, |a| {
+            let (x, o) = (a.t(0), pool_options::<$n>(a, true));
+            let window = a.extents((1, "kernel_size"), 1);
+            if a.bool_or((6, "return_indices"), false) {
+                let (y, at) = F::$with(&x, window, &o);
+                vec![y, at]
+            } else {
+                vec![F::$max_f(&x, window, &o)]
+            }
+        })
+        .without(INTS, INTEGERS);
+        $r.op($avg, |a| {
+            F::$avg_f(&a.t(0), a.extents((1, "kernel_size"), 1), &pool_options::<$n>(a, false))
+        })
+        .half(4.0)
+        .without(INTS, INTEGERS);
+        $r.op($ada_max, |a| {
+            let (y, at) = F::$ada_max_f(&a.t(0), output::<$n>(a));
+            if a.bool_or((2, "return_indices"), false) { vec![y, at] } else { vec![y] }
+        });
+        $r.op($ada_avg, |a| F::$ada_avg_f(&a.t(0), output::<$n>(a))).half(8.0);
+        for name in [$($unpool),*] {
+            $r.op(name, |a| {
+                let (x, at) = (a.t(0), a.t(1));
+                let window = a.extents::<$n>((2, "kernel_size"), 1);
+                let stride = a.opt_ints((3, "stride")).map_or(window, |_| a.extents((3, "stride"), 1));
+                let padding = a.extents::<$n>((4, "padding"), 0);
+                let size: [usize; $n] = match a.opt_ints((5, "output_size")) {
+                    Some(s) => std::array::from_fn(|i| s[s.len() - $n + i] as usize),
+                    None => std::array::from_fn(|i| {
+                        let n = x.shape()[x.rank() - $n + i];
+                        (n - 1) * stride[i] + window[i] - 2 * padding[i]
+                    }),
+                };
+                F::$unpool_f(&x, &at, size)
+            });
+        }
+    )*};
+}
+
+fn pooling(r: &mut Registry) {
+    pools! { r:
+        1: "nn.functional.max_pool1d" max_pool1d max_pool1d_with_indices,
+            "nn.functional.avg_pool1d" avg_pool1d,
+            "nn.functional.adaptive_max_pool1d" adaptive_max_pool1d,
+            "nn.functional.adaptive_avg_pool1d" adaptive_avg_pool1d,
+            ["nn.functional.max_unpool1d" "nn.functional.max_unpool1d.grad"] max_unpool1d;
+        2: "nn.functional.max_pool2d" max_pool2d_with max_pool2d_with_indices,
+            "nn.functional.avg_pool2d" avg_pool2d_with,
+            "nn.functional.adaptive_max_pool2d" adaptive_max_pool2d,
+            "nn.functional.adaptive_avg_pool2d" adaptive_avg_pool2d,
+            ["nn.functional.max_unpool2d" "nn.functional.max_unpool2d.grad"] max_unpool2d;
+        3: "nn.functional.max_pool3d" max_pool3d max_pool3d_with_indices,
+            "nn.functional.avg_pool3d" avg_pool3d,
+            "nn.functional.adaptive_max_pool3d" adaptive_max_pool3d,
+            "nn.functional.adaptive_avg_pool3d" adaptive_avg_pool3d,
+            ["nn.functional.max_unpool3d" "nn.functional.max_unpool3d.grad"] max_unpool3d;
+    }
+    let fractional = |a: &Args, n: usize| -> Vec<usize> {
+        a.ignore("_random_samples");
+        let x = a.t(0);
+        match (a.opt_ints("output_size"), a.opt_floats("output_ratio")) {
+            (Some(s), _) => (0..n).map(|i| s[if s.len() == 1 { 0 } else { i }] as usize).collect(),
+            (None, Some(f)) => (0..n)
+                .map(|i| {
+                    let length = x.shape()[x.rank() - n + i] as f64;
+                    (length * f[if f.len() == 1 { 0 } else { i }]) as usize
+                })
+                .collect(),
+            _ => panic!("no size"),
+        }
+    };
+    r.op("nn.functional.fractional_max_pool2d", move |a| {
+        let o = fractional(a, 2);
+        let (y, at) = F::fractional_max_pool2d(&a.t(0), a.extents(1, 1), [o[0], o[1]]);
+        if a.bool_or("return_indices", false) { vec![y, at] } else { vec![y] }
+    });
+    r.op("nn.functional.fractional_max_pool3d", move |a| {
+        let o = fractional(a, 3);
+        let (y, at) = F::fractional_max_pool3d(&a.t(0), a.extents(1, 1), [o[0], o[1], o[2]]);
+        if a.bool_or("return_indices", false) { vec![y, at] } else { vec![y] }
+    });
+}
+
+/// The arguments of a convolution; the input is padded here where they say "same".
+#[allow(clippy::type_complexity)]
+fn conv<const N: usize>(
+    a: &Args,
+) -> (Tensor, Tensor, Option<Tensor>, [usize; N], [usize; N], [usize; N], usize) {
+    let (mut x, w, b) = (a.t(0), a.t((1, "weight")), a.opt_t((2, "bias")));
+    let dilation: [usize; N] = a.extents((5, "dilation"), 1);
+    let mut padding = [0; N];
+    match a.get((4, "padding")) {
+        Value::Str(s) if s == "same" => {
+            let mut widths = Vec::new();
+            for i in (0..N).rev() {
+                let total = dilation[i] * (w.shape()[2 + i] - 1);
+                widths.extend([(total / 2) as i64, (total - total / 2) as i64]);
+            }
+            x = F::pad(&x, &widths, PadMode::Constant(0.0));
+        }
+        Value::Str(_) => {}
+        _ => padding = a.extents((4, "padding"), 0),
+    }
+    (x, w, b, a.extents((3, "stride"), 1), padding, dilation, a.i64_or((6, "groups"), 1) as usize)
+}
+
+fn transposed<const N: usize>(a: &Args) -> TransposeOptions<N> {
+    TransposeOptions {
+        stride: a.extents((3, "stride"), 1),
+        padding: a.extents((4, "padding"), 0),
+        output_padding: a.extents((5, "output_padding"), 0),
+        groups: a.i64_or((6, "groups"), 1) as usize,
+        dilation: a.extents((7, "dilation"), 1),
+    }
+}
+
+fn convolutions(r: &mut Registry) {
+    let near = Tolerance { own: 8.0, largest: 16.0, one: 0.0 };
+    r.op("nn.functional.conv1d", |a| {
+        let (x, w, b, s, p, d, g) = conv::<1>(a);
+        F::conv1d(&x, &w, b.as_ref(), s[0], p[0], d[0], g)
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(4.0);
+    r.op("nn.functional.conv2d", |a| {
+        let (x, w, b, s, p, d, g) = conv::<2>(a);
+        F::conv2d(&x, &w, b.as_ref(), s, p, d, g)
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(4.0);
+    r.op("nn.functional.conv3d", |a| {
+        let (x, w, b, s, p, d, g) = conv::<3>(a);
+        F::conv3d(&x, &w, b.as_ref(), s, p, d, g)
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(8.0);
+    r.op("nn.functional.conv_transpose1d", |a| {
+        let b = a.opt_t((2, "bias"));
+        F::conv_transpose1d(&a.t(0), &a.t(1), b.as_ref(), &transposed(a))
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(8.0);
+    r.op("nn.functional.conv_transpose2d", |a| {
+        let b = a.opt_t((2, "bias"));
+        F::conv_transpose2d(&a.t(0), &a.t(1), b.as_ref(), &transposed(a))
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(8.0);
+    r.op("nn.functional.conv_transpose3d", |a| {
+        let b = a.opt_t((2, "bias"));
+        F::conv_transpose3d(&a.t(0), &a.t(1), b.as_ref(), &transposed(a))
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(8.0);
+    r.op("nn.functional.unfold", |a| {
+        let (kernel, dilation) = (a.extents(1, 1), a.extents((2, "dilation"), 1));
+        F::unfold(
+            &a.t(0),
+            kernel,
+            dilation,
+            a.extents((3, "padding"), 0),
+            a.extents((4, "stride"), 1),
+        )
+    });
+}
+
+fn pad_mode(name: &str, value: f64) -> PadMode {
+    match name {
+        "constant" => PadMode::Constant(value),
+        "reflect" => PadMode::Reflect,
+        "replicate" => PadMode::Replicate,
+        "circular" => PadMode::Circular,
+        other => panic!("mode {other}"),
+    }
+}
+
+fn images(r: &mut Registry) {
+    for name in [
+        "nn.functional.pad.constant",
+        "nn.functional.pad.reflect",
+        "nn.functional.pad.replicate",
+        "nn.functional.pad.replicate_negative",
+        "nn.functional.pad.circular",
+    ] {
+        r.op(name, |a| {
+            let mode = pad_mode(a.str_or((2, "mode"), "constant"), a.f64_or((3, "value"), 0.0));
+            F::pad(&a.t(0), &a.ints(1), mode)
+        });
+    }
+    r.composite("constant_pad_nd", "nn.functional.pad", |a| {
+        F::pad(&a.t(0), &a.ints(1), PadMode::Constant(a.f64_or((2, "value"), 0.0)))
+    });
+    r.op("nn.functional.pixel_shuffle", |a| {
+        F::pixel_shuffle(&a.t(0), a.usize((1, "upscale_factor")))
+    });
+    r.op("nn.functional.pixel_unshuffle", |a| {
+        F::pixel_unshuffle(&a.t(0), a.usize((1, "downscale_factor")))
+    });
+    r.op("nn.functional.channel_shuffle", |a| F::channel_shuffle(&a.t(0), a.usize(1)));
+    let resize = |a: &Args, mode: Interpolation, corners: bool| {
+        let x = a.t(0);
+        a.ignore("recompute_scale_factor");
+        if a.bool_or("recompute_scale_factor", false) {
+            skip("factors that only give the size");
+        }
+        let inner = x.rank() - 2;
+        let many = |l: usize| if l == 1 { vec![0; inner] } else { (0..inner).collect() };
+        match (a.opt_ints((1, "size")), a.opt_floats((2, "scale_factor"))) {
+            (Some(s), _) => {
+                let s: Vec<usize> = many(s.len()).iter().map(|&i: &usize| s[i] as usize).collect();
+                F::interpolate(&x, Resize::To(&s), mode, corners)
+            }
+            (None, Some(f)) => {
+                let f: Vec<f64> = many(f.len()).iter().map(|&i: &usize| f[i]).collect();
+                F::interpolate(&x, Resize::By(&f), mode, corners)
+            }
+            _ => panic!("no size"),
+        }
+    };
+    // PyTorch finds the places between points in f32.
+    let near = Tolerance { own: 16.0, largest: 64.0, one: 0.0 };
+    for (name, mode) in [
+        ("nn.functional.interpolate.nearest", Interpolation::Nearest),
+        ("nn.functional.interpolate.nearest-exact", Interpolation::NearestExact),
+        ("nn.functional.interpolate.linear", Interpolation::Linear),
+        ("nn.functional.interpolate.bilinear", Interpolation::Linear),
+        ("nn.functional.interpolate.trilinear", Interpolation::Linear),
+        ("nn.functional.interpolate.bicubic", Interpolation::Cubic),
+        ("nn.functional.interpolate.area", Interpolation::Area),
+    ] {
+        r.op(name, move |a| {
+            a.ignore("mode");
+            resize(a, mode, a.bool_or("align_corners", false))
+        })
+        .without(INTS, INTEGERS)
+        .within(near)
+        .half(16.0);
+    }
+    r.composite("nn.functional.upsample_nearest", "interpolate", move |a| {
+        resize(a, Interpolation::Nearest, false)
+    });
+    r.composite("nn.functional.upsample_bilinear", "interpolate", move |a| {
+        resize(a, Interpolation::Linear, true)
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(16.0);
+    r.composite("_upsample_bilinear2d_aa", "interpolate", |a| {
+        a.ignore("scale_factors");
+        let corners = a.bool_or((2, "align_corners"), false);
+        let size = a.sizes((1, "output_size"));
+        F::interpolate(&a.t(0), Resize::To(&size), Interpolation::LinearAntialias, corners)
+    })
+    .without(INTS, INTEGERS)
+    .within(near)
+    .half(16.0);
+    let sample = |a: &Args, mode: &str, outside: &str, corners: bool| {
+        let mode = match mode {
+            "nearest" => Interpolation::Nearest,
+            "bilinear" => Interpolation::Linear,
+            _ => Interpolation::Cubic,
+        };
+        let outside = match outside {
+            "zeros" => Outside::Zeros,
+            "border" => Outside::Border,
+            _ => Outside::Reflection,
+        };
+        F::grid_sample(&a.t(0), &a.t(1), mode, outside, corners)
+    };
+    r.op("nn.functional.grid_sample", move |a| {
+        let (mode, outside) = (a.str_or("mode", "bilinear"), a.str_or("padding_mode", "zeros"));
+        sample(a, mode, outside, a.bool_or("align_corners", false))
+    })
+    .within(near)
+    .half(32.0);
+    for name in ["grid_sampler_2d", "grid_sampler_3d"] {
+        r.composite(name, "grid_sample", move |a| {
+            let mode = ["bilinear", "nearest", "bicubic"][a.usize(2)];
+            let outside = ["zeros", "border", "reflection"][a.usize(3)];
+            sample(a, mode, outside, a.bool_or(4, false))
+        })
+        .within(near)
+        .half(32.0);
+    }
+}
+
+fn tables(r: &mut Registry) {
+    r.op("nn.functional.embedding", |a| {
+        if a.has("max_norm") {
+            skip("rows that are normalised in the table itself");
+        }
+        if a.bool_or("scale_grad_by_freq", false) {
+            skip("gradients scaled by how often a row is picked");
+        }
+        a.ignore("norm_type");
+        a.ignore("sparse");
+        match a.opt_i64("padding_idx") {
+            None => F::embedding(&a.t(1), &a.t(0)),
+            Some(p) => F::padded_embedding(&a.t(1), &a.t(0), p),
+        }
+    });
+    r.op("nn.functional.embedding_bag", |a| {
+        if a.has("max_norm") {
+            skip("rows that are normalised in the table itself");
+        }
+        if a.bool_or("scale_grad_by_freq", false) {
+            skip("gradients scaled by how often a row is picked");
+        }
+        a.ignore("sparse");
+        a.ignore("norm_type");
+        let mode = match a.str_or("mode", "mean") {
+            "sum" => BagMode::Sum,
+            "mean" => BagMode::Mean,
+            _ => BagMode::Max,
+        };
+        let (weight, mut index) = (a.t(0), a.t(1));
+        let mut scale = a.opt_t("per_sample_weights");
+        let mut offsets: Vec<usize> = match a.opt_t("offsets") {
+            Some(o) => o.to_vec::<i64>().iter().map(|&o| o as usize).collect(),
+            None => (0..index.size(0)).map(|i| i * index.size(1)).collect(),
+        };
+        if a.bool_or("include_last_offset", false) {
+            offsets.pop();
+        }
+        index = index.reshape([-1]);
+        scale = scale.map(|s| s.reshape([-1]));
+        F::embedding_bag(&index, &weight, &offsets, mode, scale.as_ref(), a.opt_i64("padding_idx"))
+    })
+    .half(8.0);
+    r.op("nn.functional.one_hot", |a| {
+        let n = a.i64_or((1, "num_classes"), -1);
+        F::one_hot(&a.t(0), (n >= 0).then_some(n as usize))
+    });
+}
+
+fn attention(r: &mut Registry) {
+    r.op("nn.functional.scaled_dot_product_attention", |a| {
+        if a.f64_or("dropout_p", 0.0) > 0.0 {
+            skip("dropout of attention");
+        }
+        let (mut q, mut k, mut v) = (a.t(0), a.t(1), a.t(2));
+        if a.bool_or("enable_gqa", false) {
+            let times = q.size(-3) / k.size(-3);
+            let again = |t: &Tensor| {
+                let mut shape = t.shape().to_vec();
+                let heads = shape.len() - 3;
+                let copies = vec![t.clone(); times];
+                shape[heads] *= times;
+                stack(&copies.iter().collect::<Vec<_>>(), heads as i64 + 1).reshape(shape)
+            };
+            (k, v) = (again(&k), again(&v));
+        }
+        if let Some(s) = a.opt_f64("scale") {
+            q = &q * (s * (q.size(-1) as f64).sqrt());
+        }
+        let mask = a.opt_t((3, "attn_mask"));
+        F::scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), a.bool_or("is_causal", false))
+    })
+    .half(8.0);
+    for name in ["nn.functional.dropout", "nn.functional.alpha_dropout"] {
+        let alpha = name.ends_with("alpha_dropout");
+        r.op(name, move |a| {
+            let (p, training) = (a.f64_or("p", 0.5), a.bool_or("training", !alpha));
+            if alpha {
+                F::alpha_dropout(&a.t(0), p, training)
+            } else {
+                F::dropout(&a.t(0), p, training)
+            }
+        });
+    }
+    let of_channels: [(&'static str, fn(&Tensor, f64, bool) -> Tensor); 4] = [
+        ("nn.functional.dropout2d", F::dropout2d),
+        ("nn.functional.dropout3d", F::dropout3d),
+        ("nn.functional.feature_alpha_dropout.with_train", F::feature_alpha_dropout),
+        ("nn.functional.feature_alpha_dropout.without_train", F::feature_alpha_dropout),
+    ];
+    for (name, f) in of_channels {
+        r.op(name, move |a| {
+            let training = a.bool_or("training", !name.contains("alpha"));
+            f(&a.t(0), a.f64_or("p", 0.5), training)
+        });
+    }
+}
+
+pub fn register(r: &mut Registry) {
+    activations(r);
+    losses(r);
+    distances(r);
+    normalisations(r);
+    pooling(r);
+    convolutions(r);
+    images(r);
+    tables(r);
+    attention(r);
+}
