@@ -223,6 +223,18 @@ fn the_family() {
     assert_eq!(v(x().cumsum_(0)), [-1.5, -1.0, 1.5]);
     assert_eq!(v(x().cumprod_(0)), [-1.5, -0.75, -1.875]);
     assert_eq!(v(ones([2, 2]).to_dtype(DType::F64).tril_(0)), [1.0, 0.0, 1.0, 1.0]);
+    assert_eq!(v(x().fmod_(1.0)), [-0.5, 0.5, 0.5]);
+    assert_eq!(v(x().frac_()), [-0.5, 0.5, 0.5]);
+    assert_eq!(v(x().copysign_(-1.0)), [-1.5, -0.5, -2.5]);
+    assert_eq!(v(x().logical_not_()), [0.0, 0.0, 0.0]);
+    assert_eq!(v(x().logical_and_(&tensor([1i64, 0, 1]))), [1.0, 0.0, 1.0]);
+    assert_eq!(v(x().fmax_(1.0)), [1.0, 1.0, 2.5]);
+    assert_eq!(v(x().nan_to_num_(0.0, None, None)), [-1.5, 0.5, 2.5]);
+    assert_eq!(v(x().round_decimals_(0)), [-2.0, 0.0, 2.0]);
+    assert_eq!(v(x().heaviside_(&tensor([0.5, 0.5, 0.5]))), [0.0, 1.0, 1.0]);
+    assert_eq!(v(x().masked_scatter_(&mask, &values)), [10.0, 0.5, 20.0]);
+    let amax = sinter::ScatterReduce::Amax;
+    assert_eq!(v(x().scatter_reduce_(0, &index, &values, amax, true)), [20.0, 0.5, 10.0]);
     let bits = tensor([6i64, 3]);
     bits.bitwise_and_(5i64).bitwise_left_shift_(1i64);
     assert_eq!(bits.to_vec::<i64>(), [8, 2]);
@@ -231,7 +243,7 @@ fn the_family() {
     });
     assert!(text.contains("pow_") && text.contains("cannot be stored"), "{text}");
     // Recorded.
-    let fs: [fn(&Tensor, &Tensor); 9] = [
+    let fs: [fn(&Tensor, &Tensor); 12] = [
         |y, w| drop(y.lerp_(w, 0.3).clone()),
         |y, w| drop(y.addcmul_(w, w, 0.5).clone()),
         |y, w| drop(y.addcdiv_(w, w, 0.5).clone()),
@@ -241,6 +253,9 @@ fn the_family() {
         |y, w| drop(y.masked_fill_(&w.gt(2.5), 1.0).clone()),
         |y, _| drop(y.cumprod_(0).clone()),
         |y, _| drop(y.clamp_(0.9, 1.4).clone()),
+        |y, w| drop(y.xlogy_(w).clone()),
+        |y, w| drop(y.hypot_(w).clone()),
+        |y, w| drop(y.logaddexp_(w).sinc_().clone()),
     ];
     for (i, f) in fs.into_iter().enumerate() {
         let (x, w) = (leaf(&[0.4, 0.6, 0.8]), leaf(&[2.0, 3.0, 1.5]));

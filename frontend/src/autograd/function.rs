@@ -172,7 +172,7 @@ fn apply(
     if !recording || crate::trace::is_active() {
         return outs;
     }
-    if let Some(d) = ctx.dirty.iter().find(|d| d.requires_grad() && d.root().is_leaf()) {
+    if let Some(d) = ctx.dirty.iter().find(|d| d.requires_grad() && d.anchor().is_leaf()) {
         panic!(
             "{name}: a leaf that requires a gradient (shape {:?}) was changed in place",
             d.shape()

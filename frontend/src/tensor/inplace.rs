@@ -5,6 +5,8 @@
 //! one through a view gives it to the tensor that is viewed, too. What autograd
 //! cannot follow is refused, and so is writing where several elements share a place.
 
+mod composites;
+
 use super::{Operand, ScatterReduce, Tensor, default_dtype, fail_as};
 use crate::autograd::{self, Edge, mode};
 use crate::trace;
@@ -62,7 +64,7 @@ fn check_target(name: &str, target: &Tensor, recording: bool) {
     if !recording && !(target.is_barred() && autograd::grad_enabled()) {
         return;
     }
-    let root = target.root();
+    let root = target.anchor();
     if root.requires_grad() && root.is_leaf() {
         let what = if target.is_same(root) {
             "a leaf that requires a gradient"
@@ -235,6 +237,20 @@ binary_in_place! {
     bitwise_left_shift_ = Shl;
     /// `self >>= other`
     bitwise_right_shift_ = Shr;
+    /// `self` = remainder of `self / other` with the sign of `self`
+    fmod_ = Fmod;
+    /// `self = |self|` with the sign of `other`
+    copysign_ = CopySign;
+    /// `self = sqrt(self² + other²)`
+    hypot_ = Hypot;
+    /// `self` = the next number towards `other`
+    nextafter_ = NextAfter;
+    /// `self` = the lower regularised incomplete gamma function of `(self, other)`
+    igamma_ = Igamma;
+    /// `self` = the upper regularised incomplete gamma function of `(self, other)`
+    igammac_ = Igammac;
+    /// `self` = the greatest common divisor
+    gcd_ = Gcd;
 }
 
 macro_rules! unary_in_place {
@@ -286,6 +302,11 @@ unary_in_place! {
     relu_ = relu Relu;
     silu_ = silu Silu;
     bitwise_not_ = bitwise_not BitNot;
+    erfc_ = erfc Erfc;
+    erfinv_ = erfinv Erfinv;
+    lgamma_ = lgamma Lgamma;
+    digamma_ = digamma Digamma;
+    i0_ = i0 I0;
 }
 
 /// Values from elsewhere, in place.
@@ -415,85 +436,5 @@ impl Tensor {
     pub fn random_(&self, low: i64, high: i64) -> &Tensor {
         let r = super::randint(low, high, self.shape()).to_dtype(self.dtype());
         store("random_", self, &r)
-    }
-}
-
-/// Composites in place.
-impl Tensor {
-    /// `self += other * alpha`
-    #[track_caller]
-    pub fn add_scaled_(&self, other: &Tensor, alpha: f64) -> &Tensor {
-        self.add_(other * alpha)
-    }
-
-    /// Limits to `[min, max]`, either of which may be `None`.
-    #[track_caller]
-    pub fn clamp_(&self, min: impl Into<Option<f64>>, max: impl Into<Option<f64>>) -> &Tensor {
-        let x = original(self, &[]);
-        store("clamp_", self, &x.clamp(min, max))
-    }
-
-    /// `self = max(self, min)`
-    #[track_caller]
-    pub fn clamp_min_(&self, min: f64) -> &Tensor {
-        let x = original(self, &[]);
-        store("clamp_min_", self, &x.clamp(min, None))
-    }
-
-    /// `self = min(self, max)`
-    #[track_caller]
-    pub fn clamp_max_(&self, max: f64) -> &Tensor {
-        let x = original(self, &[]);
-        store("clamp_max_", self, &x.clamp(None, max))
-    }
-
-    /// `self += weight * (end - self)`
-    #[track_caller]
-    pub fn lerp_(&self, end: &Tensor, weight: impl Operand) -> &Tensor {
-        let weight = weight.as_tensor(self.dtype());
-        let x = original(self, &[end, &weight]);
-        store("lerp_", self, &(&x + (end - &x) * &*weight))
-    }
-
-    /// `self += value * a * b`
-    #[track_caller]
-    pub fn addcmul_(&self, a: &Tensor, b: &Tensor, value: f64) -> &Tensor {
-        binary_in_place("addcmul_", BinaryOp::Add, self, &(a * b * value));
-        self
-    }
-
-    /// `self += value * a / b`
-    #[track_caller]
-    pub fn addcdiv_(&self, a: &Tensor, b: &Tensor, value: f64) -> &Tensor {
-        binary_in_place("addcdiv_", BinaryOp::Add, self, &(a / b * value));
-        self
-    }
-
-    /// Zero above diagonal `diagonal`.
-    #[track_caller]
-    pub fn tril_(&self, diagonal: i64) -> &Tensor {
-        let x = original(self, &[]);
-        store("tril_", self, &x.tril(diagonal))
-    }
-
-    /// Zero below diagonal `diagonal`.
-    #[track_caller]
-    pub fn triu_(&self, diagonal: i64) -> &Tensor {
-        let x = original(self, &[]);
-        store("triu_", self, &x.triu(diagonal))
-    }
-
-    /// Running sums along `dim`.
-    #[track_caller]
-    pub fn cumsum_(&self, dim: i64) -> &Tensor {
-        let x = original(self, &[]);
-        store("cumsum_", self, &x.cumsum(dim))
-    }
-
-    /// Running products along `dim`.
-    #[track_caller]
-    pub fn cumprod_(&self, dim: i64) -> &Tensor {
-        let x = original(self, &[]);
-        store("cumprod_", self, &x.cumprod(dim))
     }
 }

@@ -159,7 +159,7 @@ impl Tensor {
             let barred = flags & (REQUIRES_GRAD | BARRED) != 0;
             return (None, VIEW | UNTRACKED | if barred { BARRED } else { 0 });
         }
-        (Some(self.root().clone()), VIEW)
+        (Some(self.anchor().clone()), VIEW)
     }
 
     /// A value of the graph being traced.
@@ -411,7 +411,7 @@ impl Tensor {
 
     /// The base of a view, any other tensor itself.
     #[inline]
-    pub(crate) fn root(&self) -> &Tensor {
+    pub(crate) fn anchor(&self) -> &Tensor {
         self.0.base.as_ref().unwrap_or(self)
     }
 
