@@ -1,10 +1,12 @@
 //! Tensor functions that are made of ops: values of PyTorch, derivatives by differences.
 
 use sinter::autograd::{gradcheck, gradgradcheck};
+use sinter::trace::TraceError;
 use sinter::{
-    DType, Ellipsis, Indexing, Interpolation, NewAxis, Rounding, ScatterReduce, Tensor, Unique,
-    arange, block_diag, cartesian_prod, cat, chain_matmul, column_stack, dstack, einsum, hstack, s,
-    searchsorted, special, stack, tensordot, vstack,
+    CompileError, Compiler, DType, Ellipsis, Indexing, Interpolation, NewAxis, Rounding,
+    ScatterReduce, Tensor, Unique, arange, block_diag, cartesian_prod, cat, chain_matmul,
+    column_stack, dstack, einsum, hstack, masked, s, searchsorted, special, stack, tensordot,
+    vstack,
 };
 use sinter_tests::{Table, Tolerance, compare};
 use std::collections::BTreeSet;
@@ -36,6 +38,9 @@ fn function(name: &str) -> Option<Function> {
     }
     if let Some(how) = name.strip_prefix("quantile ").and_then(interpolation) {
         return Some(Box::new(move |x| vec![x[0].quantile(&x[1], 1, false, how)]));
+    }
+    if let Some(name) = name.strip_prefix("masked ") {
+        return masked_function(name);
     }
     if name.contains("_polynomial_") {
         return polynomial(name);
@@ -218,6 +223,38 @@ fn function(name: &str) -> Option<Function> {
     Some(Box::new(f))
 }
 
+fn masked_function(name: &str) -> Option<Function> {
+    // What is hidden is not compared.
+    fn shown(y: &Tensor, mask: &Tensor) -> Vec<Tensor> {
+        vec![mask.where_(y, 0.0)]
+    }
+    let f: fn(&[Tensor]) -> Vec<Tensor> = match name {
+        "sum" => |x| vec![masked::sum(&x[0], &x[1], 1, false)],
+        "prod" => |x| vec![masked::prod(&x[0], &x[1], 1, false)],
+        "mean" => |x| vec![masked::mean(&x[0], &x[1], 1, false)],
+        "amax" => |x| vec![masked::amax(&x[0], &x[1], 1, false)],
+        "amin" => |x| vec![masked::amin(&x[0], &x[1], 1, false)],
+        "argmax" => |x| vec![masked::argmax(&x[0], &x[1], 1, false)],
+        "argmin" => |x| vec![masked::argmin(&x[0], &x[1], 1, false)],
+        "cumsum" => |x| shown(&masked::cumsum(&x[0], &x[1], 1), &x[1]),
+        "cumprod" => |x| shown(&masked::cumprod(&x[0], &x[1], 1), &x[1]),
+        "logsumexp" => |x| vec![masked::logsumexp(&x[0], &x[1], 1, false)],
+        "softmax" => |x| shown(&masked::softmax(&x[0], &x[1], 1), &x[1]),
+        "log_softmax" => |x| shown(&masked::log_softmax(&x[0], &x[1], 1), &x[1]),
+        "softmin" => |x| shown(&masked::softmin(&x[0], &x[1], 1), &x[1]),
+        "median" => |x| vec![masked::median(&x[0], &x[1], 1, false)],
+        "var" => |x| vec![masked::var(&x[0], &x[1], 1, 1, false)],
+        "std" => |x| vec![masked::std(&x[0], &x[1], 1, 1, false)],
+        "norm" => |x| vec![masked::norm(&x[0], &x[1], 3.0, 1, false)],
+        "normalize" => |x| shown(&masked::normalize(&x[0], &x[1], 2.0, 1, 1e-12), &x[1]),
+        "logaddexp" => {
+            |x| vec![masked::logaddexp(&x[0], &x[1], &x[2], &x[2].logical_or(&x[2].logical_not()))]
+        }
+        _ => return None,
+    };
+    Some(Box::new(f))
+}
+
 fn reduction(name: &str) -> Option<ScatterReduce> {
     Some(match name {
         "sum" => ScatterReduce::Sum,
@@ -301,6 +338,8 @@ fn constant_operands(name: &str) -> &'static [usize] {
         n if n.contains("quantile") => &[1],
         "histogram density" | "histogram" | "histc" | "histc own" => &[0, 1],
         "bucketize" | "searchsorted" | "norm 0" | "cov weighted" | "isin" => &[0, 1, 2],
+        // A row of one element has none: NaN.
+        "masked var" | "masked std" => &[0],
         "heaviside" | "round_decimals" | "round_decimals negative" => &[0, 1],
         _ => &[],
     }
@@ -357,6 +396,54 @@ fn derivatives_are_those_of_differences() {
     assert!(checked.len() > 100, "only {} functions were differentiated", checked.len());
 }
 
+/// Functions whose results depend on values in their shape or their course.
+fn depends_on_values(name: &str) -> bool {
+    let by_shape = ["unique", "mask", "bincount", "repeat_interleave each", "histc own"];
+    by_shape.iter().any(|p| name.starts_with(p)) && !name.starts_with("masked ")
+        || name.contains("_polynomial_")
+}
+
+/// Traced and compiled, a function gives what it gives eagerly; where its course depends
+/// on values, tracing says so.
+#[test]
+fn compiled_functions_agree_with_eager_ones() {
+    let mut wrong = Vec::new();
+    for case in Table::load("tensors").cases {
+        let Some(f) = function(&case.what) else { continue };
+        let x = case.tensors();
+        let refs: Vec<&Tensor> = x.iter().collect();
+        let compiled = match Compiler::new().compile_fn(&f, &refs) {
+            Ok(c) => c,
+            Err(CompileError::Trace(TraceError::ValueRead { .. }))
+                if depends_on_values(&case.what) =>
+            {
+                continue;
+            }
+            Err(e) => {
+                wrong.push(format!("{}: {e}", case.describe()));
+                continue;
+            }
+        };
+        if depends_on_values(&case.what) {
+            wrong.push(format!("{}: was traced", case.describe()));
+            continue;
+        }
+        let got = match compiled.run(&refs) {
+            Ok(got) => got,
+            Err(e) => {
+                wrong.push(format!("{}: {e}", case.describe()));
+                continue;
+            }
+        };
+        for (i, (g, w)) in got.iter().zip(&case.outputs).enumerate() {
+            if let Some(e) = compare(g.array(), w, tolerance(&case.what)) {
+                wrong.push(format!("{} result {i}, compiled: {e}", case.describe()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 /// The error of a pairwise sum grows with the logarithm of the number of elements: that
 /// of adding one after the other would be a thousand times as large here.
 #[test]
@@ -380,4 +467,52 @@ fn sums_are_pairwise() {
         }
     }
     assert!(last.is_finite());
+}
+
+#[test]
+fn arrays_of_others() {
+    use ndarray::{Array2, Array3, Axis, arr2, s as slice};
+    use sinter::exchange::{self, from_ndarray, to_ndarray, view_ndarray};
+    let a = Array2::from_shape_fn((3, 4), |(i, j)| (4 * i + j) as f32);
+    let first = a.as_ptr() as usize;
+    let x = Tensor::from(a.clone().reversed_axes());
+    assert_eq!((x.shape(), x.strides()), (&[4, 3][..], &[1, 4][..]));
+    assert_eq!(x.to_vec::<f32>()[..3], [0.0, 4.0, 8.0]);
+    // The very memory of an array that is given away, which may be written.
+    let x = from_ndarray(a);
+    assert_eq!(x.array().block().as_ptr() as usize, first);
+    x.add_(1.0);
+    assert_eq!(x.select(0, 2).to_vec::<f32>(), [9.0, 10.0, 11.0, 12.0]);
+    let mut b = Array3::from_shape_fn((2, 3, 2), |(i, j, k)| (6 * i + 2 * j + k) as i64);
+    b.invert_axis(Axis(1));
+    let b = b.slice_move(slice![.., 1.., ..]);
+    let want: Vec<i64> = b.iter().copied().collect();
+    let y = Tensor::from(b.view());
+    let z = from_ndarray(b);
+    assert_eq!((y.to_vec::<i64>(), z.to_vec::<i64>()), (want.clone(), want));
+    assert_eq!(to_ndarray::<f64>(&z.flip([0])).shape(), [2, 2, 2]);
+    // SAFETY: nobody writes.
+    let v = unsafe { view_ndarray::<i64>(&z) };
+    assert_eq!(v.iter().copied().collect::<Vec<_>>(), z.to_vec::<i64>());
+    let t = x.t().flip([0, 1]);
+    // SAFETY: nobody writes.
+    let v = unsafe { view_ndarray::<f32>(&t) };
+    assert_eq!(v.iter().copied().collect::<Vec<_>>(), t.to_vec::<f32>());
+    assert_eq!(Tensor::from(arr2::<f64, 2>(&[])).shape(), [0, 2]);
+
+    for t in [t, x.i((1.., s(0, None, 2))), x.narrow(0, 0, 0), x.select(0, 0).select(0, 0)] {
+        let want = t.to_vec::<f32>();
+        let sent = exchange::to_dlpack(&t).unwrap();
+        let legacy = exchange::to_dlpack_legacy(&t).unwrap();
+        let shape = t.shape().to_vec();
+        drop(t);
+        // SAFETY: made here, and nobody else writes.
+        let (a, b) = unsafe {
+            (exchange::from_dlpack(sent).unwrap(), exchange::from_dlpack(legacy).unwrap())
+        };
+        assert_eq!((a.shape(), a.to_vec::<f32>()), (&shape[..], want.clone()));
+        assert_eq!(b.to_vec::<f32>(), want);
+    }
+    let grad = sinter::ones([2]).requires_grad_(true);
+    assert!(matches!(exchange::to_dlpack(&grad), Err(exchange::ExchangeError::RequiresGrad)));
 }

@@ -6,8 +6,10 @@ extern crate self as sinter;
 pub mod autograd;
 mod compile;
 pub mod data;
+pub mod exchange;
 pub mod func;
 pub mod io;
+pub mod masked;
 pub mod nn;
 pub mod optim;
 pub mod random;
@@ -17,6 +19,7 @@ pub mod trace;
 
 pub use autograd::{Backward, enable_grad, grad, no_grad};
 pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
+pub use exchange::from_vec;
 pub use random::manual_seed;
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;

@@ -85,8 +85,8 @@ pub fn ndtr(x: &Tensor) -> Tensor {
 pub fn entr(x: &Tensor) -> Tensor {
     let x = x.floating();
     let positive = x.gt(0.0);
-    let product = -(positive.where_(&x, &ones_like(&x)).ln() * &x);
-    let edge = x.lt(0.0).where_(&full_like(&x, f64::NEG_INFINITY), &zeros_like(&x));
+    let product = -(positive.where_(&x, ones_like(&x)).ln() * &x);
+    let edge = x.lt(0.0).where_(&full_like(&x, f64::NEG_INFINITY), zeros_like(&x));
     let edge = x.isnan().where_(&x, &edge);
     positive.where_(&product, &edge)
 }
@@ -144,7 +144,6 @@ pub fn multigammaln(x: &Tensor, p: usize) -> Tensor {
 /// gives that of degree `k + 1` from those of `k` and `k - 1`.
 #[track_caller]
 fn recurrence(
-    name: &str,
     x: &Tensor,
     n: &impl Operand,
     first: impl Fn(&Tensor) -> Tensor,
@@ -152,9 +151,7 @@ fn recurrence(
 ) -> Tensor {
     let x = x.floating();
     let n = n.as_tensor(DType::I64);
-    if n.is_traced() {
-        panic!("{name}: the degree is traced; the recurrence needs to know it: pass a number");
-    }
+    // Of a traced degree nothing is known: tracing ends here with its own error.
     let highest = n.to_vec::<i64>().into_iter().max().unwrap_or(0);
     let (mut before, mut now) = (ones_like(&x), first(&x));
     if n.numel() == 1 && n.rank() == 0 {
@@ -171,7 +168,7 @@ fn recurrence(
         };
     }
     let shape = crate::broadcast_shapes(&[x.shape(), n.shape()]);
-    let mut out = n.eq(0).where_(&before, &zeros_like(&x)).broadcast_to(shape);
+    let mut out = n.eq(0).where_(&before, zeros_like(&x)).broadcast_to(shape);
     for k in 1..=highest {
         out = n.eq(k).where_(&now, &out);
         let next = step(k as f64, &x, &now, &before);
@@ -186,7 +183,7 @@ macro_rules! polynomials {
         #[track_caller]
         pub fn $name(x: &Tensor, n: impl Operand) -> Tensor {
             let at: fn(&Tensor) -> Tensor = $at;
-            recurrence(stringify!($name), &at(&x.floating()), &n, $first, $step)
+            recurrence(&at(&x.floating()), &n, $first, $step)
         }
     )*};
 }

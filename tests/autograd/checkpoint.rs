@@ -2,7 +2,7 @@
 
 use crate::{grad_of, leaf, message_of};
 use sinter::autograd::{
-    Checkpoint, CheckpointPolicy, checkpoint, checkpoint_sequential, gradgradcheck,
+    Checkpoint, CheckpointPolicy, Stage, checkpoint, checkpoint_sequential, gradgradcheck,
 };
 use sinter::nn::functional::dropout;
 use sinter::{Backward, Op, Tensor, ones, randn};
@@ -63,7 +63,7 @@ fn regions_inside_regions_and_in_a_row() {
     x.zero_grad();
     x.tanh().exp().sin().square().sum().backward();
     assert_eq!(grad_of(&x), got);
-    let fs: Vec<Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>> = vec![
+    let fs: Vec<Stage> = vec![
         Arc::new(|x| x.sin()),
         Arc::new(|x| x.exp()),
         Arc::new(|x| x.tanh()),

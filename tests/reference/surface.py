@@ -300,6 +300,17 @@ def functions(t):
         ("cdist 2", lambda a, b: T.cdist(a, b), [a, x(2, 5, 4)]), ("cdist 1", lambda a, b: T.cdist(a, b, 1.0), [a, x(5, 4)]),
         ("cdist 3", lambda a, b: T.cdist(a, b, 3.0), [a, x(5, 4)]), ("pdist", lambda a: T.pdist(a), [a]),
     ]
+    M, m = T.masked, T.tensor([[True, False, True, True], [False, False, True, False], [True] * 4])
+    for name in ["sum", "prod", "mean", "amax", "amin", "argmax", "argmin", "cumsum", "cumprod", "logsumexp", "softmax",
+                 "log_softmax", "softmin", "median", "var", "std"]:
+        f = lambda a, m, f=getattr(M, name): f(a, 1, mask=m)
+        # Of what is hidden, PyTorch promises nothing.
+        shown = (lambda a, m, f=f: T.where(m, f(a, m), 0)) if "soft" in name or "cum" in name else \
+            (lambda a, m, f=f: f(a, m).long()) if "arg" in name else f
+        cases.append((f"masked {name}", shown, [a, m]))
+    cases += [("masked norm", lambda a, m: M.norm(a, 3, 1, mask=m), [a, m]),
+              ("masked normalize", lambda a, m: T.where(m, M.normalize(a, 2, 1, mask=m), 0), [a, m]),
+              ("masked logaddexp", lambda a, b, m: M.logaddexp(a, b, input_mask=m, other_mask=T.ones_like(m)), [a, b, m])]
     for spec, shapes in EINSUM:
         cases.append((f"einsum {spec}", lambda *v, spec=spec: T.einsum(spec, *v), [x(*s) for s in shapes]))
     for name, f, inputs in cases:

@@ -17,6 +17,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+/// One of the functions of [`checkpoint_sequential`].
+pub type Stage = Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>;
+
 type Region = dyn Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync;
 
 /// What becomes of an op's result inside a checkpointed region.
@@ -159,11 +162,7 @@ pub fn checkpoint(
 /// # Panics
 /// If `segments` is 0 or more than there are functions; and as [`Checkpoint::run`].
 #[track_caller]
-pub fn checkpoint_sequential(
-    functions: &[Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>],
-    segments: usize,
-    input: &Tensor,
-) -> Tensor {
+pub fn checkpoint_sequential(functions: &[Stage], segments: usize, input: &Tensor) -> Tensor {
     if segments == 0 || segments > functions.len() {
         panic!(
             "checkpoint_sequential: {} functions do not make {segments} segments",

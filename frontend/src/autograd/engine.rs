@@ -12,8 +12,12 @@ use std::cell::RefCell;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+/// What is to be called when a pass is done.
+type Queue = Vec<Box<dyn FnOnce()>>;
+
 thread_local! {
-    static CALLBACKS: RefCell<Vec<Vec<Box<dyn FnOnce()>>>> = const { RefCell::new(Vec::new()) };
+    /// One for each pass on this thread: a hook may start another.
+    static CALLBACKS: RefCell<Vec<Queue>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Has `f` called when the backward pass that runs on this thread is done: from a

@@ -25,7 +25,7 @@ mod writes;
 
 pub use backward::{Backward, grad};
 pub use check::{GradCheck, GradCheckError, gradcheck, gradgradcheck};
-pub use checkpoint::{Checkpoint, CheckpointPolicy, checkpoint, checkpoint_sequential};
+pub use checkpoint::{Checkpoint, CheckpointPolicy, Stage, checkpoint, checkpoint_sequential};
 pub(crate) use checkpoint::{keep_selected, selected};
 pub(crate) use engine::depends_on_others;
 pub(crate) use engine::has_nan;

@@ -219,10 +219,7 @@ fn make_node(
 /// A copy of a tensor that is about to change, with the history it has now.
 fn before(t: &Tensor) -> Tensor {
     let a = t.array();
-    let copied = Array::empty(a.shape(), a.dtype()).map(|copy| {
-        eager::copy_into(a, &copy);
-        copy
-    });
+    let copied = Array::empty(a.shape(), a.dtype()).inspect(|copy| eager::copy_into(a, copy));
     let copy = copied.unwrap_or_else(|e| panic!("{e}"));
     match t.edge() {
         Edge::Node(node, output) => Tensor::recorded(copy, node, output),

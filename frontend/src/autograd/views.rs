@@ -46,7 +46,8 @@ fn cut(base: &Array, view: &Array) -> Option<Cut> {
     if !base.is_contiguous() || view.numel() == 0 {
         return None;
     }
-    let mut start = view.offset().checked_sub(base.offset()).map(|d| d as isize);
+    // Of the view's first element in the order of memory.
+    let mut start = view.offset() as isize - base.offset() as isize;
     // Dimensions that matter: (stride, extent, place among those that matter).
     let mut core: Vec<(usize, usize, usize)> = Vec::new();
     let mut flipped = Axes::new();
@@ -58,15 +59,12 @@ fn cut(base: &Array, view: &Array) -> Option<Cut> {
         }
         if s < 0 {
             flipped.push(core.len());
-            // The first element in the order of memory lies before the view's own.
-            let first = view.offset() as isize - base.offset() as isize;
-            let before = start.unwrap_or(first) + (n as isize - 1) * s;
-            start = Some(before);
+            start += (n as isize - 1) * s;
         }
         core.push((s.unsigned_abs(), n, core.len()));
     }
-    let mut rest = usize::try_from(start?).ok()?;
-    core.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+    let mut rest = usize::try_from(start).ok()?;
+    core.sort_unstable_by_key(|c| std::cmp::Reverse(c.0));
     let mut block = base.numel();
     let (mut factors, mut slices) = (Shape::new(), Vec::new());
     for (k, &(stride, n, _)) in core.iter().enumerate() {

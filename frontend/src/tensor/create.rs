@@ -300,7 +300,7 @@ pub fn logspace(start: f64, end: f64, n: usize, base: f64) -> Tensor {
 /// [`logspace`] in f64.
 #[track_caller]
 fn powers(start: f64, end: f64, n: usize, base: f64) -> Tensor {
-    scalar(base, DType::F64).pow(&spaced(start, end, n))
+    scalar(base, DType::F64).pow(spaced(start, end, n))
 }
 
 /// Rows and columns of an `n` by `m` matrix's elements that are kept, in row-major order:
@@ -397,37 +397,31 @@ pub fn frombuffer(
     Tensor::from_array(or_fail(Array::from_bytes(&bytes[offset..offset + len], &[n], dtype)))
 }
 
-/// A vector of numbers as a tensor of one dimension.
-#[track_caller]
-pub fn from_vec<T: Number>(values: Vec<T>) -> Tensor {
-    from_slice(&values, [values.len()])
-}
-
 /// A tensor from numbers or nested arrays; a tensor is itself, its memory shared.
 #[track_caller]
 pub fn asarray<T: AsArray>(values: T) -> Tensor {
-    values.as_tensor()
+    values.into_tensor()
 }
 
 /// What [`asarray`] takes.
 pub trait AsArray {
     #[doc(hidden)]
-    fn as_tensor(self) -> Tensor;
+    fn into_tensor(self) -> Tensor;
 }
 
 impl AsArray for Tensor {
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         self
     }
 }
 impl AsArray for &Tensor {
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         self.clone()
     }
 }
 impl<T: IntoTensor> AsArray for T {
     #[track_caller]
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         tensor(self)
     }
 }

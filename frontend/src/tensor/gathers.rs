@@ -368,12 +368,12 @@ fn range(dtype: DType) -> (i64, i64) {
 }
 
 /// The least number of a type.
-pub(super) fn lowest(dtype: DType) -> Scalar {
+pub(crate) fn lowest(dtype: DType) -> Scalar {
     if dtype.is_float() { Scalar::Float(f64::NEG_INFINITY) } else { Scalar::Int(range(dtype).0) }
 }
 
 /// The greatest number of a type.
-pub(super) fn highest(dtype: DType) -> Scalar {
+pub(crate) fn highest(dtype: DType) -> Scalar {
     if dtype.is_float() { Scalar::Float(f64::INFINITY) } else { Scalar::Int(range(dtype).1) }
 }
 

@@ -24,12 +24,13 @@ pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
 pub use create::{
     AsArray, IntoTensor, TensorOptions, arange, asarray, bernoulli, default_dtype, empty,
-    empty_permuted, empty_strided, eye, from_slice, from_vec, frombuffer, full, full_like,
-    linspace, logspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm,
-    scalar, set_default_dtype, tensor, tril_indices, triu_indices, zeros, zeros_like,
+    empty_permuted, empty_strided, eye, from_slice, frombuffer, full, full_like, linspace,
+    logspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar,
+    set_default_dtype, tensor, tril_indices, triu_indices, zeros, zeros_like,
 };
 pub use einsum::einsum;
 pub use gathers::ScatterReduce;
+pub(crate) use gathers::{highest, lowest};
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,

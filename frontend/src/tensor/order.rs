@@ -300,7 +300,7 @@ impl Tensor {
             }
         };
         let whole = if skip_nan { count.gt(0) } else { count.eq(n as i64) };
-        let picked = whole.where_(&picked, &full_like(&picked.detach(), f64::NAN));
+        let picked = whole.where_(&picked, full_like(&picked.detach(), f64::NAN));
         // [.., probabilities] to [probabilities, ..].
         let mut out = picked.movedim(-1, 0);
         if keep {
@@ -513,7 +513,7 @@ impl Tensor {
         // By arithmetic, as PyTorch does: at an edge, rounding decides.
         let place = ((&x - low) * (bins as f64 / (high - low))).floor();
         let inside = x.ge(low).logical_and(&x.le(high));
-        let place = inside.where_(&place, &full_like(&place, -1.0)).to_dtype(DType::I64);
+        let place = inside.where_(&place, full_like(&place, -1.0)).to_dtype(DType::I64);
         let place = place.minimum(bins as i64 - 1);
         (counted(&place, bins, weights.cloned(), self.dtype(), &edges, false), edges)
     }
@@ -537,8 +537,8 @@ fn counted(
         Some(w) => w.to_dtype(dtype),
         None => full(bin.shape(), 1, dtype),
     };
-    let ones = inside.where_(&ones, &zeros_like(&ones));
-    let bin = inside.where_(bin, &zeros_like(bin));
+    let ones = inside.where_(&ones, zeros_like(&ones));
+    let bin = inside.where_(bin, zeros_like(bin));
     // Counted in f64: whole numbers beyond f32's would stand still.
     let counts = full([n], 0, DType::F64).index_add(0, &bin, &ones.to_dtype(DType::F64));
     if !density {

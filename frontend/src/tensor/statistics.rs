@@ -180,7 +180,7 @@ impl Tensor {
         let others: Vec<i64> = self.all_axes().into_iter().filter(|&d| d != axis).collect();
         let norm = self.norm_dim(p, others, true);
         // The small number is PyTorch's.
-        let factor = norm.gt(max).where_(&(max / (&norm + 1e-7)), &ones_like(&norm));
+        let factor = norm.gt(max).where_(&(max / (&norm + 1e-7)), ones_like(&norm));
         self * factor
     }
 
@@ -462,7 +462,9 @@ impl Tensor {
     pub fn corrcoef(&self) -> Tensor {
         let c = self.cov(1);
         if c.rank() == 0 {
-            return &c / &c;
+            // One; NaN where the variance is zero.
+            let same = c.clone();
+            return c / same;
         }
         let d = c.diagonal(0, 0, 1).sqrt();
         (c / d.unsqueeze(1) / d.unsqueeze(0)).clamp(-1.0, 1.0)
