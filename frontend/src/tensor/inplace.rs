@@ -61,7 +61,7 @@ fn check_target(name: &str, target: &Tensor, recording: bool) {
             target.shape()
         );
     }
-    if !recording && !(target.is_barred() && autograd::grad_enabled()) {
+    if !(recording || target.is_barred() && autograd::grad_enabled()) {
         return;
     }
     let root = target.anchor();

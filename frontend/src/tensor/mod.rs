@@ -293,11 +293,15 @@ impl Tensor {
     /// The axis that `dim` names; negative counts from the end.
     #[track_caller]
     pub(crate) fn axis(&self, op: &str, dim: i64) -> usize {
-        let rank = self.rank() as i64;
-        if dim < -rank || dim >= rank {
-            panic!("{op}: dimension {dim} does not exist in a tensor of shape {:?}", self.shape());
+        match crate::tensor::layout::find_axis(op, dim, self.rank()) {
+            Some(axis) => axis,
+            None => {
+                panic!(
+                    "{op}: dimension {dim} does not exist in a tensor of shape {:?}",
+                    self.shape()
+                )
+            }
         }
-        (if dim < 0 { dim + rank } else { dim }) as usize
     }
 
     // ------------------------------------------------------------ values out
