@@ -9,6 +9,7 @@ pub mod data;
 pub mod exchange;
 pub mod func;
 pub mod io;
+pub mod linalg;
 pub mod masked;
 pub mod nn;
 pub mod optim;

@@ -231,6 +231,8 @@ def functions(t):
         ("bincount", lambda a: T.bincount(a, minlength=12), [ints(9)]), ("bincount weights", lambda a, w: T.bincount(a, w), [ints(9), x(9)]),
         ("histc", lambda a: T.histc(a, 5, -1.5, 1.5), [x(40)]), ("histc own", lambda a: T.histc(a, 5), [x(40)]),
         ("histogram", lambda a, b: T.histogram(a, b)[0], [x(40), T.tensor([-2.0, -0.5, 0.0, 1.9], dtype=f64)]),
+        ("histogramdd", lambda a, b, c, w: T.histogramdd(a, (b, c), weight=w, density=True)[0],
+         [x(40, 2), T.tensor([-2.0, -0.5, 1.0], dtype=f64), T.tensor([-1.0, 0.0, 0.5, 1.5], dtype=f64), x(40, low=0, high=1)]),
         ("histogram density", lambda a, w: T.histogram(a, 4, range=(-1.5, 1.75), weight=w, density=True), [x(40), x(40, low=0, high=1)]),
     ]
     q = T.tensor([0.0, 0.3, 0.5, 0.77, 1.0], dtype=f64)

@@ -84,7 +84,7 @@ impl GradFn {
     /// taken are not among them.
     pub fn saved(&self) -> Vec<(DType, Vec<usize>)> {
         let saved = self.0.saved();
-        let kept = saved.inputs.iter().flatten().chain(&saved.output);
+        let kept = saved.inputs.iter().flatten().chain(&saved.output).chain(&saved.others);
         kept.filter_map(|k| k.array()).map(|a| (a.dtype(), a.shape().to_vec())).collect()
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Saved {
     pub(super) freed: bool,
     pub(super) inputs: SmallVec<[Option<Kept>; 2]>,
     pub(super) output: Option<Kept>,
+    /// The other results of ops that have several.
+    pub(super) others: Box<[Kept]>,
     /// Types of the operands, where their values are not needed.
     pub(super) types: Option<Box<[TensorType]>>,
 }
@@ -66,6 +68,9 @@ enum KeptValue {
     /// What a hook made of the value.
     Packed(Arc<Packed>),
 }
+
+/// The operands' values, as far as they were kept, and the results'.
+type Unpacked = (SmallVec<[Option<Tensor>; 3]>, SmallVec<[Tensor; 1]>);
 
 /// A kept value on its way out.
 enum Restored {
@@ -118,7 +123,7 @@ pub(crate) fn record_all(
     outs: SmallVec<[Array; 1]>,
     location: &'static Location<'static>,
 ) -> SmallVec<[Tensor; 1]> {
-    let node = make_node(op, inputs, &outs[0], outs.len(), None, location);
+    let node = make_node(op, inputs, &outs, None, location);
     outs.into_iter()
         .enumerate()
         .map(|(i, a)| {
@@ -139,7 +144,7 @@ pub(crate) fn node_for(
     out: &Array,
     location: &'static Location<'static>,
 ) -> Arc<Node> {
-    make_node(op, inputs, out, 1, None, location)
+    make_node(op, inputs, std::slice::from_ref(out), None, location)
 }
 
 /// The node of an op that is about to change `target` in place: the tensor's old
@@ -150,7 +155,7 @@ pub(crate) fn node_in_place(
     inputs: &[&Tensor],
     location: &'static Location<'static>,
 ) -> Arc<Node> {
-    make_node(op, inputs, target.array(), 1, Some(target), location)
+    make_node(op, inputs, std::slice::from_ref(target.array()), Some(target), location)
 }
 
 thread_local! {
@@ -182,11 +187,11 @@ fn type_of(t: &Tensor) -> TensorType {
 fn make_node(
     op: Op,
     inputs: &[&Tensor],
-    out: &Array,
-    outputs: usize,
+    outs: &[Array],
     written: Option<&Tensor>,
     location: &'static Location<'static>,
 ) -> Arc<Node> {
+    let out = &outs[0];
     let wanted = |(i, t): (usize, &&Tensor)| u32::from(t.requires_grad()) << i;
     let needs = vjp::saves(&op, inputs.len(), inputs.iter().enumerate().map(wanted).sum());
     let operand = |t: &&Tensor| {
@@ -210,10 +215,15 @@ fn make_node(
             inputs.iter().enumerate().map(keep).collect()
         },
         output: needs.output.then(|| Kept::output(out, 0, u64::from(written.is_some()))),
+        others: if needs.output && outs.len() > 1 {
+            (1..outs.len()).map(|i| Kept::output(&outs[i], i as u16, 0)).collect()
+        } else {
+            Box::default()
+        },
         types: types.then(|| inputs.iter().map(|t| type_of(t)).collect()),
     };
     let operands = inputs.iter().map(operand).collect();
-    Arc::new(Node::new(Rule::Op(op), operands, outputs as u16, saved, line(location)))
+    Arc::new(Node::new(Rule::Op(op), operands, outs.len() as u16, saved, line(location)))
 }
 
 /// A copy of a tensor that is about to change, with the history it has now.
@@ -333,7 +343,7 @@ impl Node {
     /// The kept values, checked: freed buffers and values changed in place since
     /// are errors, never wrong gradients.
     #[track_caller]
-    fn unpack(self: &Arc<Node>, graph: bool) -> (SmallVec<[Option<Tensor>; 3]>, Option<Tensor>) {
+    fn unpack(self: &Arc<Node>, graph: bool) -> Unpacked {
         let saved = self.saved();
         if saved.freed {
             drop(saved);
@@ -343,7 +353,7 @@ impl Node {
                 self.describe()
             );
         }
-        for k in saved.inputs.iter().flatten().chain(&saved.output) {
+        for k in saved.inputs.iter().flatten().chain(&saved.output).chain(&saved.others) {
             let Some(array) = k.array() else { continue };
             let block = array.block();
             if block.version() != k.version {
@@ -361,7 +371,7 @@ impl Node {
         }
         let restore = |k: &Kept| match &k.value {
             KeptValue::Input(t) => Restored::Ready(t.clone()),
-            KeptValue::Output(a) if graph => {
+            KeptValue::Output(a) if graph && a.0.dtype().is_float() => {
                 Restored::Ready(Tensor::recorded(a.0.clone(), self.clone(), a.1))
             }
             KeptValue::Output(a) => Restored::Ready(Tensor::from_array(a.0.clone())),
@@ -369,22 +379,26 @@ impl Node {
         };
         let inputs: SmallVec<[Option<Restored>; 3]> =
             saved.inputs.iter().map(|k| k.as_ref().map(restore)).collect();
-        let output = saved.output.as_ref().map(restore);
+        let outputs: SmallVec<[Restored; 1]> =
+            saved.output.iter().chain(&saved.others).map(restore).collect();
         drop(saved);
         // Without the lock: a hook is the user's code.
         let ready = |r: Restored| match r {
             Restored::Ready(t) => t,
             Restored::Packed(p) => p.unpack(self, graph),
         };
-        (inputs.into_iter().map(|r| r.map(ready)).collect(), output.map(ready))
+        (
+            inputs.into_iter().map(|r| r.map(ready)).collect(),
+            outputs.into_iter().map(ready).collect(),
+        )
     }
 
     /// What the rule of an op needs.
     #[track_caller]
     pub(super) fn context(self: &Arc<Node>, graph: bool) -> vjp::Context {
-        let (inputs, output) = self.unpack(graph);
+        let (inputs, outputs) = self.unpack(graph);
         let types = self.saved().types.clone();
-        vjp::Context { inputs, output, types, needs: self.needs() }
+        vjp::Context { inputs, outputs, types, needs: self.needs() }
     }
 
     /// What the user's function kept.
@@ -394,13 +408,14 @@ impl Node {
     }
 
     pub(super) fn free(&self) {
-        let (inputs, output) = {
+        let (inputs, output, others) = {
             let mut saved = self.saved();
             saved.freed |= !saved.inputs.is_empty() || saved.output.is_some();
-            (std::mem::take(&mut saved.inputs), saved.output.take())
+            let others = std::mem::take(&mut saved.others);
+            (std::mem::take(&mut saved.inputs), saved.output.take(), others)
         };
         // Dropped without the lock: an input's history may be long.
-        drop((inputs, output));
+        drop((inputs, output, others));
     }
 }
 

@@ -116,30 +116,28 @@ impl Tensor {
                 .reshape(());
         }
         let axis = self.axis("scatter_reduce", dim);
-        let index = &index.to_dtype(DType::I64);
         let values = Tensor::within("scatter_reduce", values, index);
         let dtype = self.dtype();
-        let join = |kind, base: &Tensor, values: &Tensor| {
-            apply(Op::Scatter { axis, kind }, &[base, index, values])
+        // What changes nothing where something goes.
+        let neutral = match reduce {
+            ScatterReduce::Sum | ScatterReduce::Mean => Scalar::Int(0),
+            ScatterReduce::Prod => Scalar::Int(1),
+            ScatterReduce::Amax => lowest(dtype),
+            ScatterReduce::Amin => highest(dtype),
         };
-        // What is there, or what changes nothing where something goes.
-        let set = |value: Scalar| {
-            let fill = super::full_like(&values, value);
-            join(ScatterKind::Set, self, &fill)
+        let base = if include_self {
+            self.clone()
+        } else {
+            let fill = super::full_like(&values.detach(), neutral);
+            apply(Op::Scatter { axis, kind: ScatterKind::Set }, &[self, index, &fill])
         };
-        let base = match (include_self, reduce) {
-            (true, _) => self.clone(),
-            (false, ScatterReduce::Sum | ScatterReduce::Mean) => set(Scalar::Int(0)),
-            (false, ScatterReduce::Prod) => set(Scalar::Int(1)),
-            (false, ScatterReduce::Amax) => set(lowest(dtype)),
-            (false, ScatterReduce::Amin) => set(highest(dtype)),
-        };
-        let joined = join(reduce.kind(), &base, &values);
+        let joined = apply(Op::Scatter { axis, kind: reduce.kind() }, &[&base, index, &values]);
         if reduce != ScatterReduce::Mean {
             return joined;
         }
         let start = super::full_like(&self.detach(), i64::from(include_self));
-        let count = join(ScatterKind::Add, &start, &super::ones_like(&values.detach()));
+        let ones = super::ones_like(&values.detach());
+        let count = apply(Op::Scatter { axis, kind: ScatterKind::Add }, &[&start, index, &ones]);
         let count = count.maximum(1);
         if dtype.is_float() { joined / count } else { joined.floor_divide(&count) }
     }
@@ -227,7 +225,7 @@ impl Tensor {
         let index = wrapped("take_along_dim", index, self.shape()[axis]);
         let (mut own, mut other): (Shape, Shape) = (self.shape().into(), index.shape().into());
         (own[axis], other[axis]) = (1, 1);
-        let mut shape: Shape = super::views::broadcast_shapes(&[&own, &other])[..].into();
+        let mut shape: Shape = super::shape::broadcast_shapes(&[&own, &other])[..].into();
         shape[axis] = self.shape()[axis];
         let x = self.broadcast_to(shape.as_slice());
         shape[axis] = index.shape()[axis];
@@ -259,7 +257,7 @@ impl Tensor {
                 self.dtype()
             );
         }
-        let shape = super::views::broadcast_shapes(&[self.shape(), mask.shape()]);
+        let shape = super::shape::broadcast_shapes(&[self.shape(), mask.shape()]);
         let base = self.broadcast_to(shape.as_slice());
         let places = mask.broadcast_to(shape).reshape([-1]).nonzero().reshape([-1]);
         let n = places.numel();

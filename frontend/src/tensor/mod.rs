@@ -3,18 +3,22 @@
 
 mod apply;
 mod arith;
+mod convert;
 mod create;
 mod einsum;
 mod gathers;
+mod histogram;
 mod index;
 mod inplace;
 mod join;
 mod layout;
+mod options;
 mod order;
 mod pointwise;
 mod print;
 mod product;
 mod reduce;
+mod shape;
 mod statistics;
 mod views;
 
@@ -22,26 +26,29 @@ pub use apply::apply_op;
 pub(crate) use apply::{apply, apply_all, fail, fail_as};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
+pub use convert::{Destination, MemoryFormat, with_default_dtype};
 pub use create::{
-    AsArray, IntoTensor, TensorOptions, arange, asarray, bernoulli, default_dtype, empty,
-    empty_permuted, empty_strided, eye, from_slice, frombuffer, full, full_like, linspace,
-    logspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar,
-    set_default_dtype, tensor, tril_indices, triu_indices, zeros, zeros_like,
+    AsArray, IntoTensor, arange, asarray, bernoulli, default_dtype, empty, empty_permuted,
+    empty_strided, eye, from_slice, frombuffer, full, full_like, linspace, logspace, ones,
+    ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar, set_default_dtype,
+    tensor, tril_indices, triu_indices, zeros, zeros_like,
 };
 pub use einsum::einsum;
 pub use gathers::ScatterReduce;
 pub(crate) use gathers::{highest, lowest};
+pub use histogram::histogramdd;
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
 };
 pub use layout::{cat, stack};
+pub use options::TensorOptions;
 pub use order::{Interpolation, Unique, searchsorted};
 pub use pointwise::{Rounding, can_cast, promote_types, result_type, where_};
 pub use print::{PrintOptions, set_print_options};
 pub use product::{chain_matmul, tensordot};
 pub use reduce::IntoAxes;
-pub use views::{broadcast_shapes, broadcast_tensors};
+pub use shape::{broadcast_shapes, broadcast_tensors};
 
 use crate::autograd::{self, Edge, Meta, Node, grad_enabled, mode};
 use crate::trace::Traced;

@@ -108,6 +108,20 @@ impl Tensor {
         &*other.as_tensor(dtype) - self
     }
 
+    /// `other` to the power of the tensor.
+    #[track_caller]
+    pub fn rpow(&self, other: impl Operand) -> Tensor {
+        let dtype = other.meet(self);
+        other.as_tensor(dtype).pow(self)
+    }
+
+    /// `other / self`.
+    #[track_caller]
+    pub fn rdiv(&self, other: impl Operand) -> Tensor {
+        let dtype = other.meet(self);
+        other.as_tensor(dtype).div(self)
+    }
+
     /// The exact quotient: [`div`](Tensor::div) by PyTorch's other name.
     #[track_caller]
     pub fn true_divide(&self, other: impl Operand) -> Tensor {
@@ -185,8 +199,14 @@ impl Tensor {
         if min.is_none() && max.is_none() {
             panic!("clamp: at least one bound is needed");
         }
-        let low = min.map_or_else(|| self.clone(), |m| self.maximum(m));
-        max.map_or_else(|| low.clone(), |m| low.minimum(m))
+        let low = match min {
+            Some(m) => self.maximum(m),
+            None => self.clone(),
+        };
+        match max {
+            Some(m) => low.minimum(m),
+            None => low,
+        }
     }
 
     /// At least `min`.

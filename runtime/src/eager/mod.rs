@@ -7,6 +7,7 @@
 mod contract;
 mod index;
 mod layout;
+mod linalg;
 mod normalize;
 mod pointwise;
 mod reduce;
@@ -244,6 +245,7 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         {
             by_decomposition(op, inputs, outs[0])
         }
+        _ if op.is_linalg() => linalg::exec(op, inputs, outs),
         _ => library(op, inputs, outs),
     }
 }
@@ -281,7 +283,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
         | Op::LayerNorm { .. }
         | Op::LayerNormGrad { .. }
         | Op::Attention { .. } => false,
-        _ => true,
+        _ => op.eager_only().is_none(),
     }
 }
 
