@@ -7,6 +7,7 @@ pub mod autograd;
 mod compile;
 pub mod data;
 pub mod exchange;
+pub mod func;
 pub mod io;
 pub mod linalg;
 pub mod masked;

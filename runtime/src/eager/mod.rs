@@ -126,7 +126,8 @@ fn write_into(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result
     if !fits {
         let have: Vec<String> =
             outs.iter().map(|o| crate::error::describe(o.dtype(), o.shape())).collect();
-        let want: Vec<String> = results.iter().map(|t| t.text(&[])).collect();
+        let want: Vec<String> =
+            results.iter().map(|t| crate::error::describe(t.dtype, &t.shape)).collect();
         return Err(OpError::shape(
             op.name(),
             format!("results are {}, not {}", want.join(", "), have.join(", ")),
