@@ -167,7 +167,7 @@ impl Tensor {
         }
         let strides: SmallVec<[isize; 5]> = strides.iter().map(|&s| s as isize).collect();
         match self.array().as_strided(&shape, &strides, offset.unwrap_or(own)) {
-            Ok(a) => Tensor::view_from_array(a),
+            Ok(a) => Tensor::view_from_array(a, self),
             Err(e) => super::fail(&e, &[self]),
         }
     }
