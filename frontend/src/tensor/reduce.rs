@@ -56,9 +56,14 @@ impl Tensor {
     #[track_caller]
     pub fn mean_dim(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
         let axes = self.axes("mean", dims);
-        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let n: usize = axes.iter().map(|&a| self.extent(a)).product();
         let sum = self.as_float("mean").wide().sum_dim(axes.as_slice(), keep);
         (sum * (1.0 / n as f64)).to_dtype(self.dtype())
+    }
+
+    /// The extent of an axis; 1 where a number stands for a vector.
+    pub(super) fn extent(&self, axis: usize) -> usize {
+        self.shape().get(axis).copied().unwrap_or(1)
     }
 
     #[track_caller]
@@ -83,7 +88,7 @@ impl Tensor {
     /// The variance before it is rounded to half precision.
     #[track_caller]
     fn wide_var(&self, op: &str, axes: &[usize], correction: usize, keep: bool) -> Tensor {
-        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let n: usize = axes.iter().map(|&a| self.extent(a)).product();
         let x = self.as_float(op).wide();
         let d = &x - x.mean_dim(axes, true);
         d.square().sum_dim(axes, keep) * (1.0 / (n as f64 - correction as f64).max(0.0))
@@ -216,7 +221,7 @@ impl Tensor {
         let axes = self.axes("logsumexp", dims);
         let dims = axes.as_slice();
         let x = self.wide();
-        if axes.iter().any(|&a| x.shape()[a] == 0) {
+        if axes.iter().any(|&a| x.extent(a) == 0) {
             return x.sum_dim(dims, keep).ln().to_dtype(self.float_dtype());
         }
         // Shifting by an infinite maximum would give NaN.
@@ -224,7 +229,7 @@ impl Tensor {
         let m = m.isfinite().where_(&m, 0.0);
         let s = (&x - &m).exp().sum_dim(dims, true).ln() + m;
         let s = s.to_dtype(self.float_dtype());
-        if keep { s } else { s.squeeze_dims(dims) }
+        if keep || self.rank() == 0 { s } else { s.squeeze_dims(dims) }
     }
 
     /// Running sum along `dim`.
@@ -370,7 +375,10 @@ impl Tensor {
     /// A copy with the slabs of `values` added to those that a 1-d `index` names.
     #[track_caller]
     pub fn index_add(&self, dim: i64, index: &Tensor, values: &Tensor) -> Tensor {
-        apply(Op::IndexAdd { axis: self.axis("index_add", dim) }, &[self, index, values])
+        apply(
+            Op::IndexAdd { axis: self.axis("index_add", dim) },
+            &[self, &index.to_dtype(DType::I64), values],
+        )
     }
 
     /// `e^x / Σ e^x` along `dim`.
