@@ -24,11 +24,12 @@ mod statistics;
 mod views;
 
 pub use apply::apply_op;
-pub(crate) use apply::{apply, apply_all, fail, fail_as};
+pub(crate) use apply::{apply, apply_all, decomposed, fail, fail_as};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
 pub use complex::{complex, polar};
 pub use convert::{Destination, MemoryFormat, with_default_dtype};
+pub(crate) use create::random as random_tensor;
 pub use create::{
     AsArray, IntoTensor, arange, asarray, bernoulli, default_dtype, empty, empty_permuted,
     empty_strided, eye, from_slice, frombuffer, full, full_like, linspace, logspace, ones,
@@ -40,6 +41,7 @@ pub use gathers::ScatterReduce;
 pub(crate) use gathers::{highest, lowest};
 pub use histogram::histogramdd;
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
+pub(crate) use inplace::in_place;
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
 };
@@ -100,11 +102,16 @@ pub(crate) const INFERENCE: u8 = 16;
 
 /// A view that autograd does not follow, of a tensor with a history.
 const BARRED: u8 = 32;
+/// Stands for the elements of a batch.
+pub(crate) const BATCHED: u8 = 64;
 
 enum Repr {
     Eager(Array),
     /// A value of a graph being traced: a type without data.
     Traced(Mutex<Traced>, DType, sinter_runtime::Shape),
+    /// One of the elements that lie along the first dimension of a tensor, whichever,
+    /// and the level of the batch.
+    Batched(Tensor, usize),
 }
 
 impl Tensor {
@@ -178,6 +185,25 @@ impl Tensor {
         Tensor::make(repr, 0, 0, None, Meta::default())
     }
 
+    /// A tensor that stands for the elements of `value` along its first dimension.
+    pub(crate) fn batched(value: Tensor, level: usize) -> Tensor {
+        let flags = BATCHED | value.flags() & (REQUIRES_GRAD | RECORDED);
+        Tensor::make(Repr::Batched(value, level), flags, 0, None, Meta::default())
+    }
+
+    /// The batch that the tensor stands for, and its level.
+    pub(crate) fn as_batched(&self) -> Option<(&Tensor, usize)> {
+        match &self.0.repr {
+            Repr::Batched(value, level) => Some((value, *level)),
+            _ => None,
+        }
+    }
+
+    /// Whether there are elements to look at: neither while tracing nor in a batch.
+    pub(crate) fn has_data(&self) -> bool {
+        matches!(self.0.repr, Repr::Eager(_))
+    }
+
     pub(crate) fn meta(&self) -> MutexGuard<'_, Meta> {
         // No user code runs under this lock, so it cannot be poisoned half-way.
         self.0.meta.lock().unwrap_or_else(|e| e.into_inner())
@@ -193,12 +219,13 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a,
             Repr::Traced(..) => crate::trace::no_data(),
+            Repr::Batched(..) => crate::batch::no_data(),
         }
     }
 
     pub(crate) fn as_traced(&self) -> Option<Traced> {
         match &self.0.repr {
-            Repr::Eager(_) => None,
+            Repr::Eager(_) | Repr::Batched(..) => None,
             Repr::Traced(t, ..) => Some(t.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         }
     }
@@ -237,6 +264,7 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a.shape(),
             Repr::Traced(_, _, shape) => shape,
+            Repr::Batched(value, _) => &value.shape()[1..],
         }
     }
 
@@ -264,6 +292,7 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a.dtype(),
             Repr::Traced(_, dtype, _) => *dtype,
+            Repr::Batched(value, _) => value.dtype(),
         }
     }
 
@@ -272,6 +301,7 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a.device(),
             Repr::Traced(..) => Device::Cpu,
+            Repr::Batched(value, _) => value.device(),
         }
     }
 
@@ -479,6 +509,9 @@ impl Tensor {
                  respect to a `copy` of it"
             );
         }
+        if let Some((value, _)) = self.as_batched() {
+            let _ = value.clone().requires_grad_(on);
+        }
         if on {
             self.0.flags.fetch_or(REQUIRES_GRAD, Ordering::Relaxed);
         } else {
@@ -490,6 +523,9 @@ impl Tensor {
     /// The gradient accumulated by `backward`, for leaves and where
     /// [`retain_grad`](Tensor::retain_grad) asked for it.
     pub fn grad(&self) -> Option<Tensor> {
+        if let Some((value, level)) = self.as_batched() {
+            return value.grad().map(|g| Tensor::batched(g, level));
+        }
         let own = self.meta().grad.clone();
         own.or_else(|| self.kept_grad()?.lock().unwrap_or_else(|e| e.into_inner()).clone())
     }
@@ -536,6 +572,7 @@ impl Tensor {
                 t
             }
             Repr::Traced(..) => self.clone(),
+            Repr::Batched(value, level) => Tensor::batched(value.detach(), *level),
         }
     }
 
@@ -556,6 +593,9 @@ impl Tensor {
 
     /// The edge along which a gradient for this tensor travels.
     pub(crate) fn edge(&self) -> Edge {
+        if let Some((value, _)) = self.as_batched() {
+            return value.edge();
+        }
         match self.flags() & (REQUIRES_GRAD | RECORDED) {
             REQUIRES_GRAD => Edge::Leaf(self.clone()),
             f if f & RECORDED != 0 => match &self.meta().grad_fn {
