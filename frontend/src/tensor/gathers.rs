@@ -61,8 +61,13 @@ impl Tensor {
     /// A 1-d index along `axis` as one for each element of `shape`.
     #[track_caller]
     fn across(op: &str, index: &Tensor, axis: usize, shape: &[usize]) -> Tensor {
-        if index.rank() > 1 || index.numel() != shape[axis] {
+        let n = shape.get(axis).copied().unwrap_or(1);
+        if index.rank() > 1 || index.numel() != n {
             panic!("{op}: index {:?} does not fit values {shape:?}", index.shape());
+        }
+        let index = index.to_dtype(DType::I64);
+        if shape.is_empty() {
+            return index.reshape(());
         }
         let mut line: Shape = shape.iter().map(|_| 1).collect();
         line[axis] = index.numel();
@@ -116,6 +121,7 @@ impl Tensor {
                 .reshape(());
         }
         let axis = self.axis("scatter_reduce", dim);
+        let index = &index.to_dtype(DType::I64);
         let values = Tensor::within("scatter_reduce", values, index);
         let dtype = self.dtype();
         // What changes nothing where something goes.
@@ -189,9 +195,11 @@ impl Tensor {
             return self.reshape([1]).index_fill(dim, index, value).reshape(());
         }
         let axis = self.axis("index_fill", dim);
-        let index = wrapped("index_fill", index, self.shape()[axis]);
+        let index = wrapped("index_fill", index, self.extent(axis));
         let mut shape: Shape = self.shape().into();
-        shape[axis] = index.numel();
+        if let Some(n) = shape.get_mut(axis) {
+            *n = index.numel();
+        }
         let op = Op::Full { value: value.into(), dtype: self.dtype(), shape };
         self.index_copy(dim, &index, &apply(op, &[]))
     }

@@ -68,7 +68,7 @@ pub(crate) fn sizes(op: &str, dims: impl IntoDims) -> Shape {
 
 /// Methods that take a tensor without dimensions as one of one element, as PyTorch's
 /// do; [`apply`] does the rest.
-const ALONG: [&str; 24] = [
+const ALONG: &[&str] = &[
     "sum",
     "prod",
     "mean",
@@ -93,6 +93,16 @@ const ALONG: [&str; 24] = [
     "scatter_add",
     "index_add",
     "index_select",
+    "std",
+    "var_mean",
+    "std_mean",
+    "aminmax",
+    "logsumexp",
+    "nanmean",
+    "norm",
+    "scatter_reduce",
+    "index_copy",
+    "index_fill",
 ];
 
 /// The axis that `dim` names in `rank` dimensions, if there is one.

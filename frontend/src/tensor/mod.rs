@@ -46,7 +46,7 @@ pub use layout::{cat, stack};
 pub use options::TensorOptions;
 pub use order::{Interpolation, Unique, searchsorted};
 pub use pointwise::{Rounding, can_cast, promote_types, result_type, where_};
-pub use print::{PrintOptions, set_print_options};
+pub use print::{PrintOptions, print_options, set_print_options};
 pub use product::{chain_matmul, tensordot};
 pub use reduce::IntoAxes;
 pub use shape::{broadcast_shapes, broadcast_tensors};

@@ -65,79 +65,79 @@ impl TensorOptions {
         if self.requires_grad { x.requires_grad_(true) } else { x }
     }
 
-    /// [`zeros`] of these options.
+    /// [`zeros`](crate::zeros) of these options.
     #[track_caller]
     pub fn zeros(&self, shape: impl IntoDims) -> Tensor {
         self.finish("zeros", full(shape, 0.0, self.element()))
     }
 
-    /// [`ones`] of these options.
+    /// [`ones`](crate::ones) of these options.
     #[track_caller]
     pub fn ones(&self, shape: impl IntoDims) -> Tensor {
         self.finish("ones", full(shape, 1.0, self.element()))
     }
 
-    /// [`full`] of these options.
+    /// [`full`](crate::full) of these options.
     #[track_caller]
     pub fn full(&self, shape: impl IntoDims, value: impl Into<Scalar>) -> Tensor {
         self.finish("full", full(shape, value, self.element()))
     }
 
-    /// [`empty`] of these options.
+    /// [`empty`](crate::empty) of these options.
     #[track_caller]
     pub fn empty(&self, shape: impl IntoDims) -> Tensor {
         self.finish("empty", empty(shape, self.element()))
     }
 
-    /// [`eye`] of these options.
+    /// [`eye`](crate::eye) of these options.
     #[track_caller]
     pub fn eye(&self, n: usize) -> Tensor {
         self.finish("eye", eye(n))
     }
 
-    /// [`arange`] of these options.
+    /// [`arange`](crate::arange) of these options.
     #[track_caller]
     pub fn arange<T: Into<Scalar>>(&self, start: T, end: T, step: T) -> Tensor {
         self.finish("arange", arange(start, end, step))
     }
 
-    /// [`linspace`] of these options.
+    /// [`linspace`](crate::linspace) of these options.
     #[track_caller]
     pub fn linspace(&self, start: f64, end: f64, n: usize) -> Tensor {
         self.finish("linspace", spaced(start, end, n).to_dtype(self.element()))
     }
 
-    /// [`logspace`] of these options.
+    /// [`logspace`](crate::logspace) of these options.
     #[track_caller]
     pub fn logspace(&self, start: f64, end: f64, n: usize, base: f64) -> Tensor {
         self.finish("logspace", powers(start, end, n, base).to_dtype(self.element()))
     }
 
-    /// [`rand`] of these options.
+    /// [`rand`](crate::rand) of these options.
     #[track_caller]
     pub fn rand(&self, shape: impl IntoDims) -> Tensor {
         self.finish("rand", random(RandomKind::Uniform, sizes("rand", shape), self.element()))
     }
 
-    /// [`randn`] of these options.
+    /// [`randn`](crate::randn) of these options.
     #[track_caller]
     pub fn randn(&self, shape: impl IntoDims) -> Tensor {
         self.finish("randn", random(RandomKind::Normal, sizes("randn", shape), self.element()))
     }
 
-    /// [`randint`] of these options.
+    /// [`randint`](crate::randint) of these options.
     #[track_caller]
     pub fn randint(&self, low: i64, high: i64, shape: impl IntoDims) -> Tensor {
         self.finish("randint", randint(low, high, shape))
     }
 
-    /// [`randperm`] of these options.
+    /// [`randperm`](crate::randperm) of these options.
     #[track_caller]
     pub fn randperm(&self, n: usize) -> Tensor {
         self.finish("randperm", randperm(n))
     }
 
-    /// [`tensor`] of these options.
+    /// [`tensor`](crate::tensor) of these options.
     #[track_caller]
     pub fn tensor<T: IntoTensor>(&self, values: T) -> Tensor {
         self.finish("tensor", tensor(values))

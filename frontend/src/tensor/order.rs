@@ -272,6 +272,11 @@ impl Tensor {
         if self.rank() == 0 {
             return self.unsqueeze(0).quantiles(op, q, 0, false, interpolation, skip_nan);
         }
+        if self.dtype().is_half() {
+            // Places in a long line need more digits.
+            let y = self.wide().quantiles(op, &q.wide(), dim, keep, interpolation, skip_nan);
+            return y.to_dtype(self.dtype());
+        }
         let n = self.size(dim);
         if n == 0 {
             panic!("{op}: dimension {dim} of {:?} is empty", self.shape());

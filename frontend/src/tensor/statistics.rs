@@ -40,8 +40,10 @@ impl Tensor {
     #[track_caller]
     pub fn nanmean_dim(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
         let axes = self.axes("nanmean", dims);
-        let count = self.isnan().logical_not().sum_dim(axes.as_slice(), keep);
-        self.nansum_dim(axes.as_slice(), keep) / count.to_dtype(self.dtype())
+        let x = self.wide();
+        let count = x.isnan().logical_not().sum_dim(axes.as_slice(), keep);
+        let mean = x.nansum_dim(axes.as_slice(), keep) / count.to_dtype(x.dtype());
+        mean.to_dtype(self.float_dtype())
     }
 
     /// How many elements are not zero.
@@ -90,8 +92,9 @@ impl Tensor {
         correction: usize,
         keep: bool,
     ) -> (Tensor, Tensor) {
-        let (var, mean) = self.var_mean_dim(dims, correction, keep);
-        (var.sqrt(), mean)
+        let axes = self.axes("std_mean", dims);
+        let dims = axes.as_slice();
+        (self.std_dim(dims, correction, keep), self.mean_dim(dims, keep))
     }
 
     /// Unbiased variance and mean of all elements.
@@ -132,6 +135,9 @@ impl Tensor {
         }
         let axes = self.axes("norm", dims);
         let dims = axes.as_slice();
+        if self.dtype().is_half() {
+            return self.wide().norm_dim(p, dims, keep).to_dtype(self.dtype());
+        }
         if axes.is_empty() {
             return if p == 0.0 { self.ne(0.0).to_dtype(self.dtype()) } else { self.abs() };
         }
