@@ -14,7 +14,7 @@ fn step(model: &Linear, n: usize) {
     let buffer = zeros([2, n, 16]);
     let early = buffer.select(0, 1);
     buffer.select(0, 0).copy_(&h);
-    buffer.select(0, 1).copy_(&h.tanh()).mul_(&h.detach());
+    buffer.select(0, 1).copy_(&h.tanh()).mul_(h.detach());
     buffer.mul_(0.5);
     let (m, weight) = (model.parameters()[0].tensor().clone(), model.parameters()[0].clone());
     let again = checkpoint(move |x| vec![x[0].matmul(&m.t()).sigmoid()], &[&h]).swap_remove(0);

@@ -111,7 +111,7 @@ fn views_of_bases_that_are_not_dense() {
     let y = no_grad(|| x.t().copy()).t().detach();
     assert!(!y.is_contiguous());
     y.copy_(&x);
-    y.select(1, 2).mul_(&y.select(1, 0));
+    y.select(1, 2).mul_(y.select(1, 0));
     (&y * tensor([[1.0, 10.0, 100.0], [1.0, 10.0, 100.0]])).sum().backward();
     assert_eq!(grad_of(&x), [201.0, 10.0, 0.0, 501.0, 10.0, 300.0]);
 }
@@ -146,7 +146,7 @@ fn what_is_refused() {
     let y = &x * 1.0;
     let quiet = no_grad(|| y.narrow(0, 0, 1));
     refused("add_: a recorded change through a view of shape [1] that was made without", &|| {
-        quiet.add_(&x.narrow(0, 0, 1));
+        quiet.add_(x.narrow(0, 0, 1));
     });
     let line = line!() + 1;
     y.mul_(3.0);
