@@ -31,9 +31,7 @@ impl Tensor {
             let version = self.array().block().version();
             let base_fn = base.meta().grad_fn.clone();
             let mut old = None;
-            if let Some((node, output)) = base_fn
-                && self.dtype() == base.dtype()
-            {
+            if let Some((node, output)) = base_fn {
                 let at = node.location();
                 let edge = Edge::Node(node, output);
                 let history = autograd::view_history(edge, base.array(), self.array(), at);
@@ -110,12 +108,12 @@ impl Tensor {
     /// returns it.
     ///
     /// # Panics
-    /// If it is not floating point, or is the result of a recorded op.
+    /// If it is neither floating point nor complex, or is the result of a recorded op.
     #[track_caller]
     pub fn requires_grad_(self, on: bool) -> Tensor {
-        if on && !self.dtype().is_float() {
+        if on && !self.dtype().is_differentiable() {
             panic!(
-                "requires_grad_: only floating-point tensors have gradients, this is {}",
+                "requires_grad_: only floating-point and complex tensors have gradients, this is {}",
                 self.dtype()
             );
         }

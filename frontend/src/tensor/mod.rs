@@ -3,6 +3,7 @@
 
 mod apply;
 mod arith;
+mod complex;
 mod convert;
 mod create;
 mod einsum;
@@ -27,6 +28,7 @@ pub use apply::apply_op;
 pub(crate) use apply::{apply, apply_all, fail, fail_as};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
+pub use complex::{complex, polar};
 pub use convert::{Destination, MemoryFormat, with_default_dtype};
 pub use create::{
     AsArray, IntoTensor, arange, asarray, bernoulli, default_dtype, empty, empty_permuted,
