@@ -111,7 +111,7 @@ fn views_of_bases_that_are_not_dense() {
     let y = no_grad(|| x.t().copy()).t().detach();
     assert!(!y.is_contiguous());
     y.copy_(&x);
-    y.select(1, 2).mul_(&y.select(1, 0));
+    y.select(1, 2).mul_(y.select(1, 0));
     (&y * tensor([[1.0, 10.0, 100.0], [1.0, 10.0, 100.0]])).sum().backward();
     assert_eq!(grad_of(&x), [201.0, 10.0, 0.0, 501.0, 10.0, 300.0]);
 }
@@ -146,7 +146,7 @@ fn what_is_refused() {
     let y = &x * 1.0;
     let quiet = no_grad(|| y.narrow(0, 0, 1));
     refused("add_: a recorded change through a view of shape [1] that was made without", &|| {
-        quiet.add_(&x.narrow(0, 0, 1));
+        quiet.add_(x.narrow(0, 0, 1));
     });
     let line = line!() + 1;
     y.mul_(3.0);
@@ -302,4 +302,44 @@ fn memory_of_changed_graphs_is_freed() {
     let block = buffer.array().block().clone();
     drop(buffer);
     assert_eq!(block.handles(), 1);
+}
+
+#[test]
+fn complex_numbers() {
+    let parts = tensor([[0.5, -1.0], [2.0, 0.25], [-0.75, 1.5]]);
+    let weights = tensor([[1.0, 2.0], [-0.5, 0.5], [0.0, 3.0]]).view_as_complex();
+    let gradient = |f: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+        let x = parts.detach().requires_grad_(true);
+        let w = weights.detach().requires_grad_(true);
+        f(&x, &w).backward();
+        let w = w.grad().expect("it plays a part").view_as_real().to_vec::<f64>();
+        (grad_of(&x), w)
+    };
+    let size = |z: &Tensor| (z * tensor([1.0, 10.0, 100.0])).abs().square().sum();
+    // z w, by the op in place and by the other.
+    let want = gradient(&|x, w| size(&(x.view_as_complex() * w)));
+    let got = gradient(&|x, w| {
+        let z = x.view_as_complex() * 1.0;
+        size(z.mul_(w))
+    });
+    assert_eq!(got, want);
+    // Through the parts of complex numbers, and through complex numbers made of parts.
+    let want = gradient(&|x, w| {
+        let z = x.view_as_complex() * w;
+        size(&sinter::complex(&(z.real() * 3.0), &z.imag()))
+    });
+    let got = gradient(&|x, w| {
+        let z = x.view_as_complex() * w;
+        z.real().mul_(3.0);
+        size(&z)
+    });
+    assert_eq!(got, want);
+    let got = gradient(&|x, w| {
+        let p = x * 1.0;
+        let (z, late) = (p.view_as_complex(), p.view_as_complex());
+        z.mul_(w);
+        p.select(1, 0).mul_(3.0);
+        size(&late)
+    });
+    assert_eq!(got, want);
 }
