@@ -676,3 +676,29 @@ fn functions_compile_for_open_sizes() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Complex numbers: real variances and norms, conjugates in products. From PyTorch 2.15.
+#[test]
+fn complex_numbers() {
+    let z = sinter::complex(
+        &sinter::tensor([[1.0f64, -2.0], [0.5, 3.0]]),
+        &sinter::tensor([[0.5f64, 1.0], [-1.5, 0.0]]),
+    );
+    let close = |got: Tensor, want: &[f64]| {
+        let got = if got.is_complex() { got.view_as_real() } else { got };
+        let got = got.to_vec::<f64>();
+        assert!(
+            got.len() == want.len() && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12),
+            "{got:?} {want:?}"
+        );
+    };
+    close(z.var_dim(1, 1, false), &[4.625, 4.25]);
+    close(z.norm_dim(2.0, 1, false), &[2.5, 3.391164991562634]);
+    close(z.mean(), &[0.625, 0.0]);
+    close(z.select(0, 0).vdot(&z.select(0, 1)), &[-6.25, -4.75]);
+    close(z.select(0, 0).vecdot(&z.select(0, 1), -1), &[-6.25, -4.75]);
+    close(z.mh().select(0, 0), &[1.0, -0.5, 0.5, 1.5]);
+    close(z.cov(1), &[4.625, 0.0, -3.375, 2.875, -3.375, -2.875, 4.25, 0.0]);
+    close(z.isreal().long(), &[0.0, 0.0, 0.0, 1.0]);
+    close(einsum("ij,kj->ik", &[&z, &z]).select(0, 1).select(0, 1), &[7.0, -1.5]);
+}
