@@ -255,6 +255,28 @@ binary_in_place! {
     gcd_ = Gcd;
 }
 
+macro_rules! assignments {
+    ($($trait:ident $method:ident = $op:ident $name:literal;)*) => {$(
+        /// Changes the tensor's memory: every handle to it and every view sees that.
+        ///
+        /// # Panics
+        /// As the method of the same meaning.
+        impl<T: Operand> std::ops::$trait<T> for Tensor {
+            #[track_caller]
+            fn $method(&mut self, other: T) {
+                binary_in_place($name, BinaryOp::$op, self, &other);
+            }
+        }
+    )*};
+}
+assignments! {
+    AddAssign add_assign = Add "add_";
+    SubAssign sub_assign = Sub "sub_";
+    MulAssign mul_assign = Mul "mul_";
+    DivAssign div_assign = Div "div_";
+    RemAssign rem_assign = Rem "remainder_";
+}
+
 macro_rules! unary_in_place {
     ($($method:ident = $of:ident $op:ident;)*) => {
         /// Element-wise functions in place.
