@@ -49,10 +49,10 @@ impl Tensor {
         self.matmul(vector)
     }
 
-    /// [`dot`](Tensor::dot) of two real vectors.
+    /// [`dot`](Tensor::dot) with this vector conjugated.
     #[track_caller]
     pub fn vdot(&self, other: &Tensor) -> Tensor {
-        self.dot(other)
+        self.conj().dot(other)
     }
 
     /// Sums of products along the last dimensions: of vectors their dot product.
@@ -137,10 +137,10 @@ impl Tensor {
         self.outer(other)
     }
 
-    /// Sum of products along `dim`; the operands broadcast.
+    /// Sum of products along `dim`, this tensor conjugated; the operands broadcast.
     #[track_caller]
     pub fn vecdot(&self, other: &Tensor, dim: i64) -> Tensor {
-        (self * other).sum_dim(dim, false)
+        (self.conj() * other).sum_dim(dim, false)
     }
 
     /// Kronecker's product: each element of this tensor times the whole other one.
