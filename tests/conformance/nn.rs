@@ -3,7 +3,7 @@
 use crate::args::{Args, Value, skip};
 use crate::registry::Registry;
 use sinter::nn::functional::{
-    self as F, BagMode, ClassLoss, Interpolation, Outside, PadMode, PoolOptions, Reduction, Resize,
+    self as F, BagMode, ClassLoss, InterpolationMode, Outside, PadMode, PoolOptions, Reduction, Resize,
     RunningStats, TransposeOptions,
 };
 use sinter::{DType, Tensor, stack};
@@ -584,7 +584,7 @@ fn images(r: &mut Registry) {
         F::pixel_unshuffle(&a.t(0), a.usize((1, "downscale_factor")))
     });
     r.op("nn.functional.channel_shuffle", |a| F::channel_shuffle(&a.t(0), a.usize(1)));
-    let resize = |a: &Args, mode: Interpolation, corners: bool| {
+    let resize = |a: &Args, mode: InterpolationMode, corners: bool| {
         let x = a.t(0);
         a.ignore("recompute_scale_factor");
         if a.bool_or("recompute_scale_factor", false) {
@@ -607,13 +607,13 @@ fn images(r: &mut Registry) {
     // PyTorch finds the places between points in f32.
     let near = Tolerance { own: 16.0, largest: 64.0, one: 0.0 };
     for (name, mode) in [
-        ("nn.functional.interpolate.nearest", Interpolation::Nearest),
-        ("nn.functional.interpolate.nearest-exact", Interpolation::NearestExact),
-        ("nn.functional.interpolate.linear", Interpolation::Linear),
-        ("nn.functional.interpolate.bilinear", Interpolation::Linear),
-        ("nn.functional.interpolate.trilinear", Interpolation::Linear),
-        ("nn.functional.interpolate.bicubic", Interpolation::Cubic),
-        ("nn.functional.interpolate.area", Interpolation::Area),
+        ("nn.functional.interpolate.nearest", InterpolationMode::Nearest),
+        ("nn.functional.interpolate.nearest-exact", InterpolationMode::NearestExact),
+        ("nn.functional.interpolate.linear", InterpolationMode::Linear),
+        ("nn.functional.interpolate.bilinear", InterpolationMode::Linear),
+        ("nn.functional.interpolate.trilinear", InterpolationMode::Linear),
+        ("nn.functional.interpolate.bicubic", InterpolationMode::Cubic),
+        ("nn.functional.interpolate.area", InterpolationMode::Area),
     ] {
         r.op(name, move |a| {
             a.ignore("mode");
@@ -624,10 +624,10 @@ fn images(r: &mut Registry) {
         .half(16.0);
     }
     r.composite("nn.functional.upsample_nearest", "interpolate", move |a| {
-        resize(a, Interpolation::Nearest, false)
+        resize(a, InterpolationMode::Nearest, false)
     });
     r.composite("nn.functional.upsample_bilinear", "interpolate", move |a| {
-        resize(a, Interpolation::Linear, true)
+        resize(a, InterpolationMode::Linear, true)
     })
     .without(INTS, INTEGERS)
     .within(near)
@@ -636,16 +636,16 @@ fn images(r: &mut Registry) {
         a.ignore("scale_factors");
         let corners = a.bool_or((2, "align_corners"), false);
         let size = a.sizes((1, "output_size"));
-        F::interpolate(&a.t(0), Resize::To(&size), Interpolation::LinearAntialias, corners)
+        F::interpolate(&a.t(0), Resize::To(&size), InterpolationMode::LinearAntialias, corners)
     })
     .without(INTS, INTEGERS)
     .within(near)
     .half(16.0);
     let sample = |a: &Args, mode: &str, outside: &str, corners: bool| {
         let mode = match mode {
-            "nearest" => Interpolation::Nearest,
-            "bilinear" => Interpolation::Linear,
-            _ => Interpolation::Cubic,
+            "nearest" => InterpolationMode::Nearest,
+            "bilinear" => InterpolationMode::Linear,
+            _ => InterpolationMode::Cubic,
         };
         let outside = match outside {
             "zeros" => Outside::Zeros,

@@ -1,8 +1,8 @@
 //! Element by element.
 
-use crate::args::{Args, Either, skip};
+use crate::args::{Args, Either, Value, skip};
 use crate::registry::Registry;
-use sinter::{DType, Tensor};
+use sinter::{DType, Operand, Rounding, Tensor};
 
 /// `other * alpha`, where the case has an `alpha`.
 fn scaled(a: &Args, other: Either) -> Either {
@@ -32,6 +32,14 @@ fn left(a: &Args) -> Tensor {
     a.operand(0).tensor()
 }
 
+/// The second operand where it stands on the left.
+fn right(a: &Args) -> Tensor {
+    match a.operand(1) {
+        Either::Tensor(t) => t,
+        Either::Number(n) => n.as_tensor(n.meet(&a.t(0))).into_owned(),
+    }
+}
+
 pub fn register(r: &mut Registry) {
     unary! { r:
         "abs" abs; "acos" acos; "acosh" acosh; "asin" asin; "asinh" asinh; "atan" atan;
@@ -41,11 +49,18 @@ pub fn register(r: &mut Registry) {
         "log1p" log1p; "log2" log2; "logical_not" logical_not; "neg" neg;
         "reciprocal" reciprocal; "round" round; "rsqrt" rsqrt; "sigmoid" sigmoid;
         "sin" sin; "sinh" sinh; "sqrt" sqrt; "tan" tan;
-        "tanh" tanh; "trunc" trunc;
+        "tanh" tanh; "trunc" trunc; "erfc" erfc; "erfinv" erfinv; "lgamma" lgamma;
+        "digamma" digamma; "i0" i0; "frac" frac; "sgn" sgn; "signbit" signbit; "sinc" sinc;
+        "deg2rad" deg2rad; "rad2deg" rad2deg; "isposinf" isposinf; "isneginf" isneginf;
+        "isreal" isreal; "frexp" frexp; "positive" positive;
     }
     binary! { r:
         "atan2" atan2; "bitwise_and" bitwise_and; "bitwise_or" bitwise_or;
-        "bitwise_xor" bitwise_xor; "bitwise_left_shift" bitwise_left_shift;
+        "bitwise_xor" bitwise_xor; "fmod" fmod; "copysign" copysign; "hypot" hypot;
+        "nextafter" nextafter; "igamma" igamma; "igammac" igammac; "gcd" gcd; "lcm" lcm;
+        "clamp_min" clamp_min; "clamp_max" clamp_max; "fmax" fmax; "fmin" fmin; "ldexp" ldexp;
+        "float_power" float_power; "logaddexp" logaddexp; "logaddexp2" logaddexp2;
+        "xlogy" xlogy; "true_divide" true_divide; "bitwise_left_shift" bitwise_left_shift;
         "eq" eq; "ne" ne; "lt" lt; "le" le;
         "gt" gt; "ge" ge; "maximum" maximum; "minimum" minimum; "remainder" remainder;
         "floor_divide" floor_divide;
@@ -60,24 +75,61 @@ pub fn register(r: &mut Registry) {
     r.op("sub", |a| a.t(0) - scaled(a, a.operand(1)));
     r.op("mul", |a| a.t(0) * a.operand(1));
     r.op("div.no_rounding_mode", |a| a.t(0) / a.operand(1));
-    r.op("true_divide", |a| a.t(0) / a.operand(1));
-    r.composite("div.floor_rounding", "floor_divide", |a| {
-        assert_eq!(a.opt_str("rounding_mode"), Some("floor"));
-        a.t(0).floor_divide(a.operand(1))
-    });
+    for (name, rounding) in
+        [("div.floor_rounding", Rounding::Floor), ("div.trunc_rounding", Rounding::Trunc)]
+    {
+        r.op(name, move |a| {
+            a.ignore("rounding_mode");
+            a.t(0).div_rounding(a.operand(1), rounding)
+        });
+    }
     r.op("pow", |a| match a.operand(0) {
         Either::Tensor(x) => x.pow(a.operand(1)),
         Either::Number(_) => skip("a number to the power of a tensor"),
     });
     r.composite("__radd__", "`+`", |a| a.t(0) + a.operand(1));
     r.composite("__rmul__", "`*`", |a| a.t(0) * a.operand(1));
-    r.composite("__rsub__", "`-`, operands exchanged", |a| -(a.t(0) - a.operand(1)));
+    r.composite("__rsub__", "rsub", |a| a.t(0).rsub(a.operand(1)));
+    r.composite("__rdiv__", "`/`, operands exchanged", |a| right(a) / a.t(0));
+    r.composite("__rmod__", "`%`, operands exchanged", |a| right(a).remainder(a.t(0)));
+    r.composite("__rpow__", "pow, operands exchanged", |a| right(a).pow(a.t(0)));
+    r.op("rsub", |a| match (a.opt_scalar("alpha"), a.t(0)) {
+        (None, x) => x.rsub(a.operand(1)),
+        (Some(s), x) => (x * s).rsub(a.operand(1)),
+    });
+    r.op("addcmul", |a| a.t(0).addcmul(&a.t(1), &a.t(2), a.f64_or("value", 1.0))).half(4.0);
+    r.op("addcdiv", |a| a.t(0).addcdiv(&a.t(1), &a.t(2), a.f64_or("value", 1.0))).half(4.0);
+    r.op("lerp", |a| a.t(0).lerp(&a.t(1), a.operand(2))).half(4.0);
+    r.op("clamp", |a| match (a.get((1, "min")), a.get((2, "max"))) {
+        (Value::Tensor(_), _) | (_, Value::Tensor(_)) => {
+            let (low, high) = (a.opt_t((1, "min")), a.opt_t((2, "max")));
+            a.t(0).clamp_tensor(low.as_ref(), high.as_ref())
+        }
+        _ => a.t(0).clamp(a.opt_f64((1, "min")), a.opt_f64((2, "max"))),
+    });
+    r.op("logit", |a| a.t(0).logit(a.opt_f64((1, "eps"))));
+    r.op("nan_to_num", |a| {
+        let nan = a.f64_or((1, "nan"), 0.0);
+        a.t(0).nan_to_num(nan, a.opt_f64((2, "posinf")), a.opt_f64((3, "neginf")))
+    });
+    for name in ["round.decimals_0", "round.decimals_3", "round.decimals_neg_3"] {
+        r.op(name, |a| a.t(0).round_decimals(a.i64("decimals") as i32));
+    }
+    r.op("heaviside", |a| a.t(0).heaviside(&a.t(1)));
+    r.op("isclose", |a| {
+        let (rtol, atol) = (a.f64_or("rtol", 1e-5), a.f64_or("atol", 1e-8));
+        a.t(0).isclose(&a.t(1), rtol, atol, a.bool_or("equal_nan", false))
+    });
+    r.op("equal", |a| a.t(0).equal(&a.t(1)));
+    r.op("isin", |a| {
+        let found = a.t(0).isin(&a.t(1));
+        if a.bool_or("invert", false) { found.logical_not() } else { found }
+    });
     r.composite("__rand__", "bitwise_and", |a| a.t(0).bitwise_and(a.operand(1)));
     r.composite("__ror__", "bitwise_or", |a| a.t(0).bitwise_or(a.operand(1)));
     r.composite("__rxor__", "bitwise_xor", |a| a.t(0).bitwise_xor(a.operand(1)));
     r.composite("max.binary", "maximum", |a| a.t(0).maximum(a.operand(1)));
     r.composite("min.binary", "minimum", |a| a.t(0).minimum(a.operand(1)));
-    r.composite("positive", "the tensor itself", |a| a.t(0));
     let logical: [(&'static str, fn(&Tensor, &Tensor) -> Tensor); 3] = [
         ("logical_and", Tensor::logical_and),
         ("logical_or", Tensor::logical_or),
