@@ -5,7 +5,7 @@ use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{
     BatchNorm2d, Layer, LayerNorm, Linear, MultiHeadAttention, TransformerEncoderLayer,
 };
-use sinter::{DType, Op, Tensor, apply_op, from_slice, tensor};
+use sinter::{DType, Op, Tensor, apply_op, eye, from_slice, tensor};
 use sinter_runtime::op::{
     Act, BinaryOp, CompareOp, PoolKind, ReduceKind, ScanKind, ScatterKind, TypeRef, UnaryOp, infer,
 };
@@ -160,6 +160,19 @@ fn examples() -> Vec<Example> {
             ],
         ),
         example("dropout[p=0.4, seed=3, offset=1]", vec![x(&[9])]),
+        example("cholesky", vec![x(&[2, 3, 3])]),
+        example("eigh", vec![x(&[2, 3, 3])]),
+        example("lu", vec![x(&[2, 3, 3])]),
+        example("lu", vec![x(&[2, 4])]),
+        example("lu", vec![x(&[4, 2])]),
+        example("qr[full=false]", vec![x(&[2, 3, 2])]),
+        example("qr[full=false]", vec![x(&[2, 4])]),
+        example("qr[full=true]", vec![x(&[3, 3])]),
+        example("svd[full=false]", vec![x(&[2, 3, 3])]),
+        example("svd[full=false]", vec![x(&[4, 2])]),
+        example("svd[full=false]", vec![x(&[2, 4])]),
+        example("triangular_solve[upper=false, unit=false]", vec![x(&[2, 3, 3]), x(&[2, 3, 2])]),
+        example("triangular_solve[upper=true, unit=true]", vec![x(&[3, 3]), x(&[3, 2])]),
     ]);
     for act in Act::ALL {
         let op = format!("matmul[act={}]", act.name());
@@ -226,7 +239,20 @@ fn every_op() {
     for e in examples().into_iter().filter(differentiable) {
         let shapes: Vec<_> = e.inputs.iter().map(Tensor::shape).collect();
         let what = format!("{} of {shapes:?}", e.op);
-        let f = |x: &[Tensor]| apply_op(e.op.clone(), &x.iter().collect::<Vec<_>>());
+        let f = |x: &[Tensor]| match &e.op {
+            // The operand stands for a Hermitian, or positive definite, matrix.
+            Op::Cholesky {} => {
+                apply_op(e.op.clone(), &[&(x[0].matmul(&x[0].transpose(-1, -2)) + eye(3))])
+            }
+            Op::Eigh {} => apply_op(e.op.clone(), &[&(&x[0] + x[0].transpose(-1, -2))]),
+            // Of each pair of vectors the sign is free, and may change on the way.
+            Op::Svd { .. } => {
+                let [u, s, vh] = <[Tensor; 3]>::try_from(apply_op(e.op.clone(), &[&x[0]])).unwrap();
+                let sign = u.narrow(-2, 0, 1).detach().sign();
+                vec![u * &sign, s, vh * sign.transpose(-1, -2)]
+            }
+            op => apply_op(op.clone(), &x.iter().collect::<Vec<_>>()),
+        };
         if let Err(error) = gradcheck(f, &e.inputs) {
             wrong.push(format!("{what}: {error}"));
         }

@@ -77,18 +77,19 @@ pub fn spherical_bessel_j0(x: &Tensor) -> Tensor {
 /// Normal distribution function.
 #[track_caller]
 pub fn ndtr(x: &Tensor) -> Tensor {
-    (x * -FRAC_1_SQRT_2).erfc() * 0.5
+    ((x.wide() * -FRAC_1_SQRT_2).erfc() * 0.5).to_dtype(x.float_dtype())
 }
 
 /// `-x ln x`; 0 at 0, `-∞` below.
 #[track_caller]
 pub fn entr(x: &Tensor) -> Tensor {
-    let x = x.floating();
+    let dtype = x.float_dtype();
+    let x = x.wide();
     let positive = x.gt(0.0);
-    let product = -(positive.where_(&x, &ones_like(&x)).ln() * &x);
-    let edge = x.lt(0.0).where_(&full_like(&x, f64::NEG_INFINITY), &zeros_like(&x));
+    let product = -(positive.where_(&x, ones_like(&x)).ln() * &x);
+    let edge = x.lt(0.0).where_(&full_like(&x, f64::NEG_INFINITY), zeros_like(&x));
     let edge = x.isnan().where_(&x, &edge);
-    positive.where_(&product, &edge)
+    positive.where_(&product, &edge).to_dtype(dtype)
 }
 
 /// `x ln(1 + y)`, 0 where `x` is 0 and `y` is not NaN.
@@ -98,10 +99,10 @@ pub fn xlog1py(x: &Tensor, y: impl Operand) -> Tensor {
         d if d.is_float() => d,
         _ => crate::default_dtype(),
     };
-    let (x, y) = (x.to_dtype(dtype), y.as_tensor(dtype).into_owned());
+    let (x, y) = (x.to_dtype(dtype).wide(), y.as_tensor(dtype).wide());
     let edge = y.le(-1.0).logical_or(&y.isinf());
     let safe = x.eq(0.0).logical_and(&edge).where_(&zeros_like(&y), &y);
-    x * safe.log1p()
+    (x * safe.log1p()).to_dtype(dtype)
 }
 
 /// Hurwitz' zeta function `Σ (q + k)^-s`; no derivative by `s`.
@@ -117,10 +118,12 @@ pub fn polygamma(n: u32, x: &Tensor) -> Tensor {
         return x.digamma();
     }
     // (-1)^(n+1) n! ζ(n + 1, x): DLMF 5.15.1
-    let x = x.floating();
+    let dtype = x.float_dtype();
+    let x = x.wide();
     let factorial: f64 = (1..=n).map(f64::from).product();
     let sign = if n % 2 == 1 { 1.0 } else { -1.0 };
-    zeta(&full_like(&x.detach(), f64::from(n) + 1.0), &x) * (sign * factorial)
+    let y = zeta(&full_like(&x.detach(), f64::from(n) + 1.0), &x) * (sign * factorial);
+    y.to_dtype(dtype)
 }
 
 /// Logarithm of the multivariate gamma function of dimension `p`:
@@ -133,37 +136,34 @@ pub fn multigammaln(x: &Tensor, p: usize) -> Tensor {
     if p == 0 {
         panic!("multigammaln: the dimension is 0");
     }
-    let mut sum = x.floating().lgamma();
+    let wide = x.wide();
+    let mut sum = wide.lgamma();
     for i in 1..p {
-        sum = sum + (x - 0.5 * i as f64).lgamma();
+        sum = sum + (&wide - 0.5 * i as f64).lgamma();
     }
-    sum + (p * (p - 1)) as f64 * 0.25 * PI.ln()
+    (sum + (p * (p - 1)) as f64 * 0.25 * PI.ln()).to_dtype(x.float_dtype())
 }
 
 /// The polynomial of degree `n`, which broadcasts with `x`, by its recurrence: `step`
 /// gives that of degree `k + 1` from those of `k` and `k - 1`.
 #[track_caller]
 fn recurrence(
-    name: &str,
     x: &Tensor,
     n: &impl Operand,
     first: impl Fn(&Tensor) -> Tensor,
     step: impl Fn(f64, &Tensor, &Tensor, &Tensor) -> Tensor,
 ) -> Tensor {
-    let x = x.floating();
     let n = n.as_tensor(DType::I64);
-    if n.is_traced() {
-        panic!("{name}: the degree is traced; the recurrence needs to know it: pass a number");
-    }
+    // Of a traced degree nothing is known: tracing ends here with its own error.
     let highest = n.to_vec::<i64>().into_iter().max().unwrap_or(0);
-    let (mut before, mut now) = (ones_like(&x), first(&x));
+    let (mut before, mut now) = (ones_like(x), first(x));
     if n.numel() == 1 && n.rank() == 0 {
         return match highest {
-            i64::MIN..=-1 => zeros_like(&x),
+            i64::MIN..=-1 => zeros_like(x),
             0 => before,
             _ => {
                 for k in 1..highest {
-                    let next = step(k as f64, &x, &now, &before);
+                    let next = step(k as f64, x, &now, &before);
                     (before, now) = (now, next);
                 }
                 now
@@ -171,10 +171,10 @@ fn recurrence(
         };
     }
     let shape = crate::broadcast_shapes(&[x.shape(), n.shape()]);
-    let mut out = n.eq(0).where_(&before, &zeros_like(&x)).broadcast_to(shape);
+    let mut out = n.eq(0).where_(&before, zeros_like(x)).broadcast_to(shape);
     for k in 1..=highest {
         out = n.eq(k).where_(&now, &out);
-        let next = step(k as f64, &x, &now, &before);
+        let next = step(k as f64, x, &now, &before);
         (before, now) = (now, next);
     }
     out
@@ -186,7 +186,7 @@ macro_rules! polynomials {
         #[track_caller]
         pub fn $name(x: &Tensor, n: impl Operand) -> Tensor {
             let at: fn(&Tensor) -> Tensor = $at;
-            recurrence(stringify!($name), &at(&x.floating()), &n, $first, $step)
+            recurrence(&at(&x.wide()), &n, $first, $step).to_dtype(x.float_dtype())
         }
     )*};
 }

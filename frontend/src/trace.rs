@@ -93,6 +93,19 @@ pub enum TraceError {
     /// The request contradicts itself.
     #[error("T009: {0}")]
     Request(String),
+    /// The op exists in eager execution alone.
+    #[error(
+        "T010: `{op}` at {at} cannot be part of a compiled program: {reason}; \
+         compute it outside of the traced function and pass the result in, or keep this part eager"
+    )]
+    EagerOnly {
+        /// The op.
+        op: String,
+        /// The line.
+        at: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A value of the graph being traced.
@@ -183,6 +196,10 @@ pub(crate) fn record(
         Ok(r) => r,
         Err(e) => crate::tensor::fail(&e, inputs),
     };
+    if let Some(reason) = op.eager_only() {
+        let (op, at) = (op.name().to_string(), at.to_string());
+        stop(TraceError::EagerOnly { op, at, reason: reason.to_string() });
+    }
     let made = RECORDING.with_borrow_mut(|r| {
         let r = r.as_mut().expect("a trace is active");
         let mut module = None;

@@ -54,12 +54,14 @@ struct Header {
     recorded: AtomicU64,
     /// Whoever changed the contents last, by a number of the caller's.
     writer: AtomicU32,
-    /// Size class, or `EXTERNAL`.
+    /// Size class, or `EXTERNAL` or `LENT`.
     class: u32,
     owner: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
+/// Memory of somebody else's that may not be written, and such that may.
 const EXTERNAL: u32 = u32::MAX;
+const LENT: u32 = u32::MAX - 1;
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == ALIGN);
 
@@ -125,6 +127,27 @@ impl Block {
         let owner = Box::new(owner);
         let bytes = (*owner).as_ref();
         let (data, len) = (bytes.as_ptr().cast_mut(), bytes.len());
+        Block::external(data, len, EXTERNAL, owner)
+    }
+
+    /// A block over memory that `owner` has given up for good, for example a vector: it
+    /// may be written.
+    pub fn from_owner_mut<O>(owner: O) -> Block
+    where
+        O: AsMut<[u8]> + Send + Sync + 'static,
+    {
+        let mut owner = Box::new(owner);
+        let bytes = (*owner).as_mut();
+        let (data, len) = (bytes.as_mut_ptr(), bytes.len());
+        Block::external(data, len, LENT, owner)
+    }
+
+    fn external(
+        data: *mut u8,
+        len: usize,
+        class: u32,
+        owner: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Block {
         let header = Box::new(Header {
             refs: AtomicUsize::new(1),
             data,
@@ -132,7 +155,7 @@ impl Block {
             version: AtomicU64::new(0),
             recorded: AtomicU64::new(0),
             writer: AtomicU32::new(0),
-            class: EXTERNAL,
+            class,
             owner: Some(owner),
         });
         Block(NonNull::from(Box::leak(header)))
@@ -226,8 +249,8 @@ impl Drop for Block {
             fence(Ordering::Acquire);
         }
         let class = self.header().class;
-        if class == EXTERNAL {
-            // SAFETY: `from_owner` leaked this box and this was the last handle.
+        if class >= LENT {
+            // SAFETY: `external` leaked this box and this was the last handle.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         } else {
             // Pooled headers own nothing (`owner` is `None`): no drop is needed.

@@ -7,11 +7,13 @@ that shares no code with Sinter.
 
 import torch
 
+import linalg
 import nn
 import ops
 import surface
 
 ops.make()
+linalg.make()
 torch.manual_seed(1)
 surface.make()
 nn.make()

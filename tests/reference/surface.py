@@ -231,6 +231,8 @@ def functions(t):
         ("bincount", lambda a: T.bincount(a, minlength=12), [ints(9)]), ("bincount weights", lambda a, w: T.bincount(a, w), [ints(9), x(9)]),
         ("histc", lambda a: T.histc(a, 5, -1.5, 1.5), [x(40)]), ("histc own", lambda a: T.histc(a, 5), [x(40)]),
         ("histogram", lambda a, b: T.histogram(a, b)[0], [x(40), T.tensor([-2.0, -0.5, 0.0, 1.9], dtype=f64)]),
+        ("histogramdd", lambda a, b, c, w: T.histogramdd(a, (b, c), weight=w, density=True)[0],
+         [x(40, 2), T.tensor([-2.0, -0.5, 1.0], dtype=f64), T.tensor([-1.0, 0.0, 0.5, 1.5], dtype=f64), x(40, low=0, high=1)]),
         ("histogram density", lambda a, w: T.histogram(a, 4, range=(-1.5, 1.75), weight=w, density=True), [x(40), x(40, low=0, high=1)]),
     ]
     q = T.tensor([0.0, 0.3, 0.5, 0.77, 1.0], dtype=f64)
@@ -300,6 +302,17 @@ def functions(t):
         ("cdist 2", lambda a, b: T.cdist(a, b), [a, x(2, 5, 4)]), ("cdist 1", lambda a, b: T.cdist(a, b, 1.0), [a, x(5, 4)]),
         ("cdist 3", lambda a, b: T.cdist(a, b, 3.0), [a, x(5, 4)]), ("pdist", lambda a: T.pdist(a), [a]),
     ]
+    M, m = T.masked, T.tensor([[True, False, True, True], [False, False, True, False], [True] * 4])
+    for name in ["sum", "prod", "mean", "amax", "amin", "argmax", "argmin", "cumsum", "cumprod", "logsumexp", "softmax",
+                 "log_softmax", "softmin", "median", "var", "std"]:
+        f = lambda a, m, f=getattr(M, name): f(a, 1, mask=m)
+        # Of what is hidden, PyTorch promises nothing.
+        shown = (lambda a, m, f=f: T.where(m, f(a, m), 0)) if "soft" in name or "cum" in name else \
+            (lambda a, m, f=f: f(a, m).long()) if "arg" in name else f
+        cases.append((f"masked {name}", shown, [a, m]))
+    cases += [("masked norm", lambda a, m: M.norm(a, 3, 1, mask=m), [a, m]),
+              ("masked normalize", lambda a, m: T.where(m, M.normalize(a, 2, 1, mask=m), 0), [a, m]),
+              ("masked logaddexp", lambda a, b, m: M.logaddexp(a, b, input_mask=m, other_mask=T.ones_like(m)), [a, b, m])]
     for spec, shapes in EINSUM:
         cases.append((f"einsum {spec}", lambda *v, spec=spec: T.einsum(spec, *v), [x(*s) for s in shapes]))
     for name, f, inputs in cases:

@@ -54,6 +54,14 @@ pub enum PlanError {
     /// Computing with constants failed.
     #[error("folding constants: {0}")]
     Fold(#[from] OpError),
+    /// An op that compiled programs do not hold.
+    #[error("`{op}` cannot be part of a compiled program: {reason}")]
+    EagerOnly {
+        /// The op.
+        op: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// A pass broke an invariant: a mistake in the compiler.
     #[error("after {pass}: {source}")]
     Invalid {
@@ -84,6 +92,11 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
     check(&g, "expanding composites")?;
     prepare::fold_constants(&mut g)?;
     check(&g, "folding constants")?;
+    for n in g.topological() {
+        if let Some((op, reason)) = g.op(n).and_then(|op| Some((op, op.eager_only()?))) {
+            return Err(PlanError::EagerOnly { op: op.name().to_string(), reason });
+        }
+    }
     let fusion = fuse::fuse(&g, fuse);
     let mut l = Lowering::new(&g);
     for c in &fusion.clusters {

@@ -2,6 +2,7 @@
 
 use sinter_compiler::graph::text::parse_type;
 use sinter_compiler::graph::{Graph, Origin, Symbol, Value};
+use sinter_compiler::{Options, compile};
 use sinter_runtime::Op;
 use sinter_runtime::op::{BinaryOp, CompareOp, UnaryOp};
 
@@ -278,6 +279,23 @@ fn convolutions_and_windows() {
         ));
     }
     check_all(&cases);
+}
+
+/// Ops that only eager execution has are refused by name, with the reason.
+#[test]
+fn eager_only() {
+    for case in [
+        "cholesky(f32[N, 3, 3])",
+        "lu(f64[N, 4, 3])",
+        "qr[full=false](f32[N, 3, 2])",
+        "svd[full=true](f32[N, 3, 2])",
+        "eigh(f64[N, 3, 3])",
+        "triangular_solve[upper=true, unit=false](f32[N, 3, 3]; f32[N, 3, 1])",
+    ] {
+        let name = case.split(['[', '(']).next().expect("a case begins with its op");
+        let e = compile(&graph(case), &Options::default()).err().expect(case).to_string();
+        assert!(e.contains(&format!("`{name}` cannot be part of a compiled program: ")), "{e}");
+    }
 }
 
 #[test]

@@ -6,6 +6,13 @@ use sinter_runtime::DType;
 use thiserror::Error;
 
 /// How derivatives are checked. The defaults are PyTorch's, for f64.
+///
+/// ```
+/// use sinter::{autograd::GradCheck, randn, DType};
+/// let x = randn([30, 40]).to_dtype(DType::F64).requires_grad_(true);
+/// let check = GradCheck { fast: true, ..GradCheck::default() };
+/// check.first(|x| vec![x[0].matmul(&x[0].t()).tanh()], &[x]).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct GradCheck {
     /// Step of the central difference.
@@ -14,11 +21,16 @@ pub struct GradCheck {
     pub atol: f64,
     /// Relative tolerance.
     pub rtol: f64,
+    /// How much two backward passes over the same graph may differ.
+    pub nondet_tol: f64,
+    /// Whether the Jacobian is compared in one random direction of the inputs and one
+    /// of the outputs only, instead of element by element.
+    pub fast: bool,
 }
 
 impl Default for GradCheck {
     fn default() -> GradCheck {
-        GradCheck { eps: 1e-6, atol: 1e-5, rtol: 1e-3 }
+        GradCheck { eps: 1e-6, atol: 1e-5, rtol: 1e-3, nondet_tol: 0.0, fast: false }
     }
 }
 
@@ -44,6 +56,44 @@ pub enum GradCheckError {
         analytical: f64,
         /// By differences.
         numerical: f64,
+    },
+    /// The derivative in a random direction differs.
+    #[error(
+        "derivative of output {output} by input {input} in a random direction: analytical \
+         {analytical}, numerical {numerical}; without `fast` the element is named"
+    )]
+    Direction {
+        /// Which output.
+        output: usize,
+        /// Which input.
+        input: usize,
+        /// By the backward pass.
+        analytical: f64,
+        /// By differences.
+        numerical: f64,
+    },
+    /// Two passes over one graph gave different gradients.
+    #[error(
+        "two backward passes from output {output} gave gradients of input {input} that differ by \
+         {difference}"
+    )]
+    Nondeterministic {
+        /// Which output.
+        output: usize,
+        /// Which input.
+        input: usize,
+        /// The largest difference.
+        difference: f64,
+    },
+    /// A gradient of zeros became something else.
+    #[error("a gradient of zeros for output {output} gave input {input} a gradient of {value}")]
+    NotLinear {
+        /// Which output.
+        output: usize,
+        /// Which input.
+        input: usize,
+        /// An element of it.
+        value: f64,
     },
     /// No input requires a gradient, so nothing was checked.
     #[error("no input requires a gradient: nothing to check")]
@@ -93,6 +143,14 @@ impl GradCheck {
                 return Err(GradCheckError::NoHistory(k));
             }
             let wanted: Vec<&Tensor> = checked.iter().map(|&i| &inputs[i]).collect();
+            let direction = direction(out.numel(), k as u64 + 1);
+            if out.requires_grad() {
+                self.steady(out, &direction, &wanted, &checked, k)?;
+            }
+            if self.fast {
+                self.project(&f, inputs, (k, out), &direction, &checked)?;
+                continue;
+            }
             // One row of the Jacobian a backward pass.
             let rows: Vec<Vec<Option<Tensor>>> = (0..out.numel())
                 .map(|r| {
@@ -107,6 +165,74 @@ impl GradCheck {
                 .collect();
             for (w, &i) in checked.iter().enumerate() {
                 self.compare(&f, inputs, k, i, &rows, w)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether passes over the same graph agree, and zeros stay zeros.
+    fn steady(
+        &self,
+        out: &Tensor,
+        direction: &[f64],
+        wanted: &[&Tensor],
+        checked: &[usize],
+        output: usize,
+    ) -> Result<(), GradCheckError> {
+        let pass = |v: &[f64]| {
+            let g = from_slice(v, out.shape()).to_dtype(out.dtype());
+            let grads = Backward::new().retain_graph(true).gradient(&g).grad(&[out], wanted);
+            grads.iter().map(|g| g.as_ref().map(Tensor::to_vec::<f64>)).collect::<Vec<_>>()
+        };
+        let (first, second) = (pass(direction), pass(direction));
+        let zeros = pass(&vec![0.0; direction.len()]);
+        for (w, &input) in checked.iter().enumerate() {
+            let (a, b) = (first[w].iter().flatten(), second[w].iter().flatten());
+            let difference = a.zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            if difference > self.nondet_tol {
+                return Err(GradCheckError::Nondeterministic { output, input, difference });
+            }
+            // NaN comes from values, not from a gradient that is not there.
+            let other = zeros[w].iter().flatten().find(|v| **v != 0.0 && !v.is_nan());
+            if let Some(&value) = other {
+                return Err(GradCheckError::NotLinear { output, input, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the derivatives of one output in random directions.
+    fn project(
+        &self,
+        f: &impl Fn(&[Tensor]) -> Vec<Tensor>,
+        inputs: &[Tensor],
+        (output, out): (usize, &Tensor),
+        v: &[f64],
+        checked: &[usize],
+    ) -> Result<(), GradCheckError> {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        for &i in checked {
+            let u = direction(inputs[i].numel(), 1000 + i as u64);
+            let at = |step: f64| {
+                let values = inputs[i].to_vec::<f64>();
+                let moved: Vec<f64> = values.iter().zip(&u).map(|(x, u)| x + step * u).collect();
+                let mut all = inputs.to_vec();
+                all[i] = from_slice(&moved, inputs[i].shape());
+                no_grad(|| f(&all)[output].to_vec::<f64>())
+            };
+            let (plus, minus) = (at(self.eps), at(-self.eps));
+            let numerical = (dot(&plus, v) - dot(&minus, v)) / (2.0 * self.eps);
+            let analytical = if out.requires_grad() {
+                let g = from_slice(v, out.shape()).to_dtype(out.dtype());
+                let pass = Backward::new().retain_graph(true).gradient(&g);
+                let grad = pass.grad(&[out], &[&inputs[i]]).swap_remove(0);
+                grad.map_or(0.0, |g| dot(&g.to_vec::<f64>(), &u))
+            } else {
+                0.0
+            };
+            let close = (analytical - numerical).abs() <= self.atol + self.rtol * numerical.abs();
+            if !(close || analytical.is_nan() && numerical.is_nan()) {
+                return Err(GradCheckError::Direction { output, input: i, analytical, numerical });
             }
         }
         Ok(())
@@ -206,6 +332,17 @@ impl GradCheck {
         // The gradient of a linear function is constant.
         self.check(gradient, &all, true)
     }
+}
+
+/// A vector of length one whose elements are neither zero nor alike (the fractional
+/// parts of multiples of the golden ratio: nothing is drawn from the random stream).
+fn direction(n: usize, seed: u64) -> Vec<f64> {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    let v: Vec<f64> = (0..n)
+        .map(|i| 1.1 - 2.0 * ((i as f64 + 1.0 + seed as f64 * 17.3) * GOLDEN).fract())
+        .collect();
+    let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+    v.iter().map(|x| x / norm).collect()
 }
 
 /// Checks the derivatives of `f` with the default tolerances.

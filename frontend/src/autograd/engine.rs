@@ -1,169 +1,113 @@
 //! The backward pass.
 
-use super::hooks::Hooks;
-use super::{Edge, Node, mode, sum_to, vjp};
+use super::hooks::{self, Hooks};
+use super::node::{Node, Rule};
+use super::{Edge, mode, sum_to, vjp};
 use crate::tensor::Tensor;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::BinaryOp;
 use sinter_runtime::{Op, eager};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// A backward pass and its options.
-///
-/// ```
-/// use sinter::{Backward, tensor};
-/// let x = tensor([3.0f64]).requires_grad_(true);
-/// let y = (&x * &x * &x).sum();
-/// Backward::new().create_graph(true).run(&y);
-/// let g = x.grad().unwrap(); // 3x², itself on the tape
-/// x.zero_grad();
-/// g.sum().backward();
-/// assert_eq!(x.grad().unwrap().item::<f64>(), 18.0); // 6x
-/// ```
-#[derive(Default)]
-pub struct Backward {
-    retain: Option<bool>,
-    create: bool,
-    gradient: Option<Tensor>,
+/// What is to be called when a pass is done.
+type Queue = Vec<Box<dyn FnOnce()>>;
+
+thread_local! {
+    /// One for each pass on this thread: a hook may start another.
+    static CALLBACKS: RefCell<Vec<Queue>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Backward {
-    /// The pass that [`Tensor::backward`] makes.
-    pub fn new() -> Backward {
-        Backward::default()
+/// Has `f` called when the backward pass that runs on this thread is done: from a
+/// hook.
+///
+/// # Panics
+/// If no backward pass runs on this thread.
+#[track_caller]
+pub fn queue_callback(f: impl FnOnce() + 'static) {
+    let queued = CALLBACKS.with_borrow_mut(|c| c.last_mut().map(|c| c.push(Box::new(f))));
+    if queued.is_none() {
+        panic!("queue_callback: no backward pass runs on this thread");
+    }
+}
+
+/// Calls what was queued when the pass is done; forgets it when the pass panics.
+struct Callbacks;
+
+impl Callbacks {
+    fn new() -> Callbacks {
+        CALLBACKS.with_borrow_mut(|c| c.push(Vec::new()));
+        Callbacks
     }
 
-    /// Keeps what the graph saved, for another pass. Default: as `create_graph`.
-    pub fn retain_graph(mut self, on: bool) -> Backward {
-        self.retain = Some(on);
-        self
+    fn call(&self) {
+        while let Some(f) = CALLBACKS.with_borrow_mut(|c| {
+            let queue = c.last_mut()?;
+            (!queue.is_empty()).then(|| queue.remove(0))
+        }) {
+            f();
+        }
     }
+}
 
-    /// Records the pass itself, so that gradients can be differentiated.
-    pub fn create_graph(mut self, on: bool) -> Backward {
-        self.create = on;
-        self
+impl Drop for Callbacks {
+    fn drop(&mut self) {
+        CALLBACKS.with_borrow_mut(|c| c.pop());
     }
+}
 
-    /// The gradient of the result; needed where it has more than one element.
-    pub fn gradient(mut self, g: &Tensor) -> Backward {
-        self.gradient = Some(g.clone());
-        self
-    }
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+pub(super) enum Target {
+    Leaf(usize),
+    Result(usize, u16),
+}
 
-    /// Adds the gradients of `root` into the `grad` of every leaf it came from.
-    ///
-    /// # Panics
-    /// If `root` has no history, has several elements and no gradient is given,
-    /// or a saved value was freed or changed in place since.
+/// Where gradients go.
+pub(super) enum Goal {
+    /// Into every leaf.
+    Leaves,
+    /// To the tensors asked for.
+    Some {
+        /// Their places among the inputs.
+        captured: FxHashMap<Target, SmallVec<[usize; 1]>>,
+        /// The nodes worth visiting.
+        wanted: FxHashSet<usize>,
+        /// Whether leaves keep theirs.
+        accumulate: bool,
+    },
+}
+
+impl Goal {
     #[track_caller]
-    pub fn run(self, root: &Tensor) {
-        let seed = seed("backward", root, self.gradient.as_ref());
-        let pass = Pass {
-            create: self.create,
-            retain: self.retain.unwrap_or(self.create),
-            captured: FxHashMap::default(),
-            wanted: None,
-        };
-        pass.run(vec![(root.clone(), seed)], &mut Vec::new());
-    }
-
-    /// The gradients of `outputs` (each a scalar) with respect to `inputs`,
-    /// leaving every `grad` alone. `None` where an input played no part.
-    ///
-    /// # Panics
-    /// As [`Backward::run`]; and where an input does not require a gradient.
-    #[track_caller]
-    pub fn grad(self, outputs: &[&Tensor], inputs: &[&Tensor]) -> Vec<Option<Tensor>> {
+    pub(super) fn some(
+        op: &str,
+        roots: &[(Edge, Tensor)],
+        inputs: &[&Tensor],
+        accumulate: bool,
+    ) -> Goal {
         let mut captured: FxHashMap<Target, SmallVec<[usize; 1]>> = FxHashMap::default();
         for (i, t) in inputs.iter().enumerate() {
             let target = match t.edge() {
-                Edge::None => panic!("grad: input {i} does not require a gradient"),
+                Edge::None => panic!(
+                    "{op}: input {i}, {} {:?}, does not require a gradient",
+                    t.dtype(),
+                    t.shape()
+                ),
                 Edge::Node(n, o) => Target::Result(Arc::as_ptr(&n) as usize, o),
                 Edge::Leaf(t) => Target::Leaf(t.id()),
             };
             captured.entry(target).or_default().push(i);
         }
-        let roots: Vec<(Tensor, Tensor)> = outputs
-            .iter()
-            .map(|t| ((*t).clone(), seed("grad", t, self.gradient.as_ref())))
-            .collect();
-        let wanted = Some(wanted(&roots, &captured));
-        let pass = Pass {
-            create: self.create,
-            retain: self.retain.unwrap_or(self.create),
-            captured,
-            wanted,
-        };
-        let mut out = vec![None; inputs.len()];
-        pass.run(roots, &mut out);
-        out
+        let edges: Vec<Edge> = roots.iter().map(|r| r.0.clone()).collect();
+        let wanted = wanted(&edges, &captured);
+        Goal::Some { captured, wanted, accumulate }
     }
 }
 
-/// The gradients of `outputs` (each a scalar) with respect to `inputs`, as
-/// [`Backward::grad`] gives them.
-///
-/// ```
-/// use sinter::{grad, tensor};
-/// let x = tensor([2.0f64]).requires_grad_(true);
-/// let y = x.square().sum();
-/// let dy = grad(&[&y], &[&x], true); // recorded: can be differentiated again
-/// let d2y = grad(&[dy[0].as_ref().unwrap()], &[&x], false);
-/// assert_eq!(d2y[0].as_ref().unwrap().item::<f64>(), 2.0);
-/// ```
-#[track_caller]
-pub fn grad(outputs: &[&Tensor], inputs: &[&Tensor], create_graph: bool) -> Vec<Option<Tensor>> {
-    Backward::new().create_graph(create_graph).grad(outputs, inputs)
-}
-
-impl Tensor {
-    /// Adds the gradient of this scalar into the `grad` of every leaf it was
-    /// computed from, and frees what the graph saved.
-    ///
-    /// # Panics
-    /// As [`Backward::run`].
-    #[track_caller]
-    pub fn backward(&self) {
-        Backward::new().run(self);
-    }
-}
-
-#[track_caller]
-fn seed(op: &str, root: &Tensor, gradient: Option<&Tensor>) -> Tensor {
-    if !root.requires_grad() {
-        panic!("{op}: the tensor has no history: nothing it was computed from requires a gradient");
-    }
-    match gradient {
-        Some(g) if g.shape() != root.shape() || g.dtype() != root.dtype() => panic!(
-            "{op}: the gradient is {} {:?}, the tensor {} {:?}",
-            g.dtype(),
-            g.shape(),
-            root.dtype(),
-            root.shape()
-        ),
-        Some(g) => g.clone(),
-        None if root.numel() == 1 => crate::tensor::ones_like(root),
-        None => panic!(
-            "{op}: a tensor of shape {:?} needs a gradient to start from; only scalars have an obvious one",
-            root.shape()
-        ),
-    }
-}
-
-#[derive(PartialEq, Eq, Hash, Clone, Copy)]
-enum Target {
-    Leaf(usize),
-    Result(usize, u8),
-}
-
-/// The nodes on a path from the roots to a captured tensor.
-fn wanted(
-    roots: &[(Tensor, Tensor)],
-    captured: &FxHashMap<Target, SmallVec<[usize; 1]>>,
-) -> FxHashMap<usize, bool> {
+/// Every node that the roots came from, operands before their users.
+pub(super) fn nodes_below<'a>(roots: impl Iterator<Item = &'a Edge>) -> Vec<Arc<Node>> {
     let mut nodes: FxHashMap<usize, Arc<Node>> = FxHashMap::default();
     let mut todo: Vec<Arc<Node>> = Vec::new();
     let mut visit = |edge: &Edge, todo: &mut Vec<Arc<Node>>| {
@@ -173,40 +117,49 @@ fn wanted(
             todo.push(n.clone());
         }
     };
-    for (r, _) in roots {
-        visit(&r.edge(), &mut todo);
-    }
+    roots.for_each(|e| visit(e, &mut todo));
     while let Some(n) = todo.pop() {
-        for o in &n.operands {
-            visit(&o.edge, &mut todo);
-        }
+        n.operands.iter().for_each(|o| visit(&o.edge, &mut todo));
     }
-    // Operands come before their users.
     let mut order: Vec<Arc<Node>> = nodes.into_values().collect();
     order.sort_unstable_by_key(|n| n.seq);
-    let mut out: FxHashMap<usize, bool> = FxHashMap::default();
-    for n in order {
+    order
+}
+
+/// Whether any of the results depends on a leaf besides those given.
+pub(crate) fn depends_on_others(results: &[&Tensor], leaves: &[&Tensor]) -> bool {
+    let roots: Vec<Edge> = results.iter().map(|t| t.edge()).collect();
+    let other = |e: &Edge| match e {
+        Edge::Leaf(t) => !leaves.iter().any(|l| l.is_same(t)),
+        _ => false,
+    };
+    roots.iter().any(other)
+        || nodes_below(roots.iter()).iter().any(|n| n.operands.iter().any(|o| other(&o.edge)))
+}
+
+/// The nodes on a path from the roots to a captured tensor.
+fn wanted(roots: &[Edge], captured: &FxHashMap<Target, SmallVec<[usize; 1]>>) -> FxHashSet<usize> {
+    let mut out: FxHashSet<usize> = FxHashSet::default();
+    for n in nodes_below(roots.iter()) {
         let leads = n.operands.iter().any(|o| match &o.edge {
             Edge::None => false,
             Edge::Leaf(t) => captured.contains_key(&Target::Leaf(t.id())),
             Edge::Node(m, i) => {
                 let p = Arc::as_ptr(m) as usize;
-                captured.contains_key(&Target::Result(p, *i))
-                    || out.get(&p).copied().unwrap_or(false)
+                captured.contains_key(&Target::Result(p, *i)) || out.contains(&p)
             }
         });
-        out.insert(Arc::as_ptr(&n) as usize, leads);
+        if leads {
+            out.insert(Arc::as_ptr(&n) as usize);
+        }
     }
     out
 }
 
-struct Pass {
-    create: bool,
-    retain: bool,
-    /// Tensors whose gradients are handed out instead of accumulated.
-    captured: FxHashMap<Target, SmallVec<[usize; 1]>>,
-    /// With captures: the nodes worth visiting.
-    wanted: Option<FxHashMap<usize, bool>>,
+pub(super) struct Pass {
+    pub(super) create: bool,
+    pub(super) retain: bool,
+    pub(super) goal: Goal,
 }
 
 /// A node that gradients have reached.
@@ -215,8 +168,25 @@ struct Ready {
     grads: SmallVec<[Option<Tensor>; 1]>,
 }
 
+/// Leaves with hooks, which see the sum of all a pass brings.
+#[derive(Default)]
+struct Leaves {
+    index: FxHashMap<usize, usize>,
+    /// In the order in which they were reached.
+    list: Vec<Waiting>,
+    /// How many gradients each leaf will get at most.
+    uses: Option<FxHashMap<usize, usize>>,
+}
+
+struct Waiting {
+    leaf: Tensor,
+    grad: Option<Tensor>,
+    arrived: usize,
+}
+
 #[derive(Default)]
 struct Frontier {
+    leaves: Leaves,
     /// By sequence number: when a node comes to the top, every user of its
     /// results has been there before.
     heap: BinaryHeap<(u64, usize)>,
@@ -226,7 +196,7 @@ struct Frontier {
 }
 
 impl Frontier {
-    fn add(&mut self, node: &Arc<Node>, output: u8, g: Tensor) {
+    fn add(&mut self, node: &Arc<Node>, output: u16, g: Tensor) {
         let key = Arc::as_ptr(node) as usize;
         let slot = *self.by_node.entry(key).or_insert_with(|| {
             let ready = Ready {
@@ -260,11 +230,15 @@ impl Frontier {
 }
 
 /// Adds `g` to what is there, in place where nobody else can see it.
-fn accumulate(slot: &mut Option<Tensor>, g: Tensor) {
+pub(super) fn accumulate(slot: &mut Option<Tensor>, g: Tensor) {
     let Some(old) = slot.take() else {
         *slot = Some(g);
         return;
     };
+    *slot = Some(sum(old, &g));
+}
+
+fn sum(old: Tensor, g: &Tensor) -> Tensor {
     let own = old.is_unique()
         && !old.is_traced()
         && !mode::grad_enabled()
@@ -275,31 +249,72 @@ fn accumulate(slot: &mut Option<Tensor>, g: Tensor) {
         let a = old.array();
         let done = eager::run_into(&Op::Binary(BinaryOp::Add), &[a, g.array()], &[a]);
         if done.is_ok() {
-            *slot = Some(old);
-            return;
+            return old;
         }
     }
-    *slot = Some(&old + &g);
+    &old + g
+}
+
+/// Adds `g` into a tensor's gradient. Another thread may do the same: whoever finds
+/// something takes it out, adds its own and puts the sum back; who finds the place
+/// taken meanwhile, takes that too. Nothing is locked while ops run.
+pub(super) fn accumulate_into(t: &Tensor, g: Tensor) {
+    // A gradient is dense memory of its own: not a broadcast view, and not shared
+    // with another leaf's.
+    let dense = |g: Tensor| {
+        let shared = !g.is_unique() || g.array().block().handles() > 1;
+        if shared || !g.is_contiguous() { g.copy() } else { g }
+    };
+    let mut total = match t.take_grad() {
+        Some(old) => sum(old, &g),
+        None => dense(g),
+    };
+    while let Some((mine, theirs)) = t.put_grad(total) {
+        total = sum(theirs, &mine);
+    }
 }
 
 impl Pass {
     #[track_caller]
-    fn run(&self, roots: Vec<(Tensor, Tensor)>, out: &mut [Option<Tensor>]) {
+    pub(super) fn run(&self, roots: Vec<(Edge, Tensor)>, out: &mut [Option<Tensor>]) {
         let _mode = mode::set_grad(self.create);
+        let callbacks = Callbacks::new();
         let mut frontier = Frontier::default();
-        for (root, g) in roots {
-            self.send(&root.edge(), g, &mut frontier, out);
+        let mut edges = Vec::with_capacity(roots.len());
+        for (edge, g) in roots {
+            edges.push(edge.clone());
+            self.send(&edge, g, &edges, &mut frontier, out);
         }
         while let Some(Ready { node, grads }) = frontier.pop() {
-            let grads = run_hooks(&node, grads);
-            if let Some(w) = &self.wanted
-                && !w.get(&(Arc::as_ptr(&node) as usize)).copied().unwrap_or(false)
-            {
-                continue;
+            let grads = hooks::before(&node, grads);
+            if let Goal::Some { captured, wanted, .. } = &self.goal {
+                let key = Arc::as_ptr(&node) as usize;
+                for (o, g) in grads.iter().enumerate() {
+                    let places = captured.get(&Target::Result(key, o as u16));
+                    if let (Some(places), Some(g)) = (places, g) {
+                        places.iter().for_each(|&i| accumulate(&mut out[i], g.clone()));
+                    }
+                }
+                if !wanted.contains(&key) {
+                    continue;
+                }
             }
-            let ctx = node.unpack(self.create);
-            let results = vjp::vjp(&node.op, &ctx, &grads);
-            drop((ctx, grads));
+            let results = match &node.rule {
+                Rule::Op(op) => {
+                    let ctx = node.context(self.create);
+                    vjp::vjp(op, &ctx, &grads)
+                }
+                Rule::Function(f) => f.backward(&node, &grads, self.create),
+                Rule::Once(name) => panic!(
+                    "backward: the derivative of `{name}` recorded at {} is marked \
+                     once-differentiable and cannot be differentiated again",
+                    node.location
+                ),
+            };
+            if mode::get() & mode::CHECK_NAN != 0 {
+                check_nan(&node, &grads, &results);
+            }
+            let results = hooks::after(&node, results, grads);
             if !self.retain {
                 node.free();
             }
@@ -309,73 +324,122 @@ impl Pass {
                     Some(shape) => sum_to(&g, shape),
                     None => g,
                 };
-                self.send(&operand.edge, g, &mut frontier, out);
+                self.send(&operand.edge, g, &edges, &mut frontier, out);
             }
+        }
+        for w in std::mem::take(&mut frontier.leaves.list) {
+            if let Some(g) = w.grad {
+                self.deliver(&w.leaf, g, out);
+            }
+        }
+        callbacks.call();
+    }
+
+    /// Sends a gradient along an edge.
+    fn send(
+        &self,
+        edge: &Edge,
+        g: Tensor,
+        roots: &[Edge],
+        frontier: &mut Frontier,
+        out: &mut [Option<Tensor>],
+    ) {
+        let leaf = match edge {
+            Edge::None => return,
+            Edge::Node(n, o) => return frontier.add(n, *o, g),
+            Edge::Leaf(t) => t,
+        };
+        if leaf.meta().hooks.is_none() {
+            return self.deliver(leaf, g, out);
+        }
+        let leaves = &mut frontier.leaves;
+        let uses = leaves.uses.get_or_insert_with(|| self.uses(roots));
+        let expected = uses.get(&leaf.id()).copied().unwrap_or(0);
+        let at = *leaves.index.entry(leaf.id()).or_insert_with(|| {
+            leaves.list.push(Waiting { leaf: leaf.clone(), grad: None, arrived: 0 });
+            leaves.list.len() - 1
+        });
+        let w = &mut leaves.list[at];
+        w.arrived += 1;
+        accumulate(&mut w.grad, g);
+        if w.arrived >= expected
+            && let Some(g) = w.grad.take()
+        {
+            self.deliver(leaf, g, out);
         }
     }
 
-    /// Delivers a gradient along an edge.
-    fn send(&self, edge: &Edge, g: Tensor, frontier: &mut Frontier, out: &mut [Option<Tensor>]) {
-        match edge {
-            Edge::None => {}
-            Edge::Node(n, o) => {
-                self.capture(Target::Result(Arc::as_ptr(n) as usize, *o), &g, out);
-                frontier.add(n, *o, g);
+    /// How many edges of this pass lead to each leaf.
+    fn uses(&self, roots: &[Edge]) -> FxHashMap<usize, usize> {
+        let mut uses = FxHashMap::default();
+        let mut count = |e: &Edge| {
+            if let Edge::Leaf(t) = e {
+                *uses.entry(t.id()).or_insert(0) += 1;
             }
-            Edge::Leaf(t) => {
-                let (hooks, after) = {
-                    let meta = t.meta();
-                    match &meta.hooks {
-                        Some(h) => (h.snapshot(), h.after()),
-                        None => (vec![], vec![]),
-                    }
-                };
-                let g = Hooks::run(&hooks, 0, g);
-                if self.wanted.is_some() {
-                    self.capture(Target::Leaf(t.id()), &g, out);
-                    return;
-                }
-                let mut slot = t.grad();
-                t.set_grad(None);
-                // A gradient is dense memory of its own: not a broadcast view,
-                // and not shared with another leaf's.
-                let shared = !g.is_unique() || g.array().block().handles() > 1;
-                let g = if slot.is_none() && (shared || !g.is_contiguous()) { g.copy() } else { g };
-                accumulate(&mut slot, g);
-                t.set_grad(slot);
-                for h in after {
-                    h(t);
-                }
+        };
+        roots.iter().for_each(&mut count);
+        for n in nodes_below(roots.iter()) {
+            let visited = match &self.goal {
+                Goal::Leaves => true,
+                Goal::Some { wanted, .. } => wanted.contains(&(Arc::as_ptr(&n) as usize)),
+            };
+            if visited {
+                n.operands.iter().for_each(|o| count(&o.edge));
             }
         }
+        uses
     }
 
-    fn capture(&self, target: Target, g: &Tensor, out: &mut [Option<Tensor>]) {
-        for &i in self.captured.get(&target).into_iter().flatten() {
-            accumulate(&mut out[i], g.clone());
+    /// Gives a leaf its gradient.
+    fn deliver(&self, leaf: &Tensor, g: Tensor, out: &mut [Option<Tensor>]) {
+        let target = Target::Leaf(leaf.id());
+        if let Goal::Some { captured, accumulate: true, .. } = &self.goal
+            && !captured.contains_key(&target)
+        {
+            return;
+        }
+        let (hooks, after) = {
+            let meta = leaf.meta();
+            match &meta.hooks {
+                Some(h) => (h.snapshot(), h.after_accumulation()),
+                None => (vec![], vec![]),
+            }
+        };
+        let g = Hooks::run(&hooks, 0, g);
+        if let Goal::Some { captured, accumulate: false, .. } = &self.goal {
+            let places = captured.get(&target).into_iter().flatten();
+            places.for_each(|&i| accumulate(&mut out[i], g.clone()));
+            return;
+        }
+        accumulate_into(leaf, g);
+        for h in after {
+            h(leaf);
         }
     }
 }
 
-fn run_hooks(
-    node: &Node,
-    mut grads: SmallVec<[Option<Tensor>; 1]>,
-) -> SmallVec<[Option<Tensor>; 1]> {
-    let (hooks, keepers) = match &*node.hooks() {
-        None => return grads,
-        Some(h) => {
-            let keepers: Vec<_> = (0..node.outputs).map(|o| h.keeper(o)).collect();
-            (h.snapshot(), keepers)
+/// Anomaly mode: a NaN is reported where it was made.
+#[track_caller]
+#[cold]
+fn check_nan(node: &Node, grads: &[Option<Tensor>], results: &[Option<Tensor>]) {
+    for (i, g) in results.iter().enumerate() {
+        let Some(g) = g else { continue };
+        if g.is_traced() || !has_nan(g) {
+            continue;
         }
-    };
-    for (o, slot) in grads.iter_mut().enumerate() {
-        if let Some(g) = slot.take() {
-            let g = Hooks::run(&hooks, o as u8, g);
-            if let Some(k) = &keepers[o] {
-                *k.lock().unwrap_or_else(|e| e.into_inner()) = Some(g.clone());
-            }
-            *slot = Some(g);
-        }
+        let came =
+            if grads.iter().flatten().any(has_nan) { ", from one that has NaN, too" } else { "" };
+        let operands = node.operand_types().map_or(String::new(), |t| format!(" on ({t})"));
+        panic!(
+            "backward: the derivative of {}{operands} by operand {i} has NaN (gradient {} {:?}{came})",
+            node.describe(),
+            g.dtype(),
+            g.shape(),
+        );
     }
-    grads
+}
+
+/// Whether a value is NaN.
+pub(crate) fn has_nan(t: &Tensor) -> bool {
+    t.dtype().is_float() && super::no_grad(|| t.detach().isnan().any().item_scalar().as_bool())
 }

@@ -6,6 +6,7 @@
 
 mod contract;
 mod index;
+mod linalg;
 mod pointwise;
 mod reduce;
 
@@ -20,7 +21,7 @@ use smallvec::{SmallVec, smallvec};
 pub(super) struct Saves {
     /// Values of operands, one bit each.
     pub(super) inputs: u32,
-    /// The value of the (only) result.
+    /// The values of the results.
     pub(super) output: bool,
     /// Types of the operands.
     pub(super) types: bool,
@@ -29,7 +30,7 @@ pub(super) struct Saves {
 /// What was saved, handed to the rule.
 pub(super) struct Context {
     pub(super) inputs: SmallVec<[Option<Tensor>; 3]>,
-    pub(super) output: Option<Tensor>,
+    pub(super) outputs: SmallVec<[Tensor; 1]>,
     pub(super) types: Option<Box<[TensorType]>>,
     /// Which operands want a gradient.
     pub(super) needs: SmallVec<[bool; 3]>,
@@ -40,7 +41,10 @@ impl Context {
         self.inputs[i].as_ref().expect("`saves` names every operand its rule uses")
     }
     fn y(&self) -> &Tensor {
-        self.output.as_ref().expect("`saves` asks for the result where its rule uses it")
+        self.result(0)
+    }
+    fn result(&self, i: usize) -> &Tensor {
+        self.outputs.get(i).expect("`saves` asks for the results where its rule uses them")
     }
     fn ty(&self, i: usize) -> &TensorType {
         &self.types.as_ref().expect("`saves` asks for types where its rule uses them")[i]
@@ -141,6 +145,8 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         Op::Softmax { .. } => output,
         Op::LayerNorm { .. } => inputs(if operands > 1 { 3 } else { 1 }),
         Op::Dropout { .. } => none,
+        Op::TriangularSolve { .. } => Saves { output: true, ..inputs(1) },
+        Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Svd { .. } | Op::Eigh {} => output,
         // No gradient, or recorded by the decomposition.
         Op::Full { .. }
         | Op::Iota { .. }
@@ -161,6 +167,9 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
     | Op::Scan { kind: ScanKind::Max | ScanKind::Min, axis, .. } = op
     {
         return reduce::sorted(op, *axis, c, grads);
+    }
+    if op.is_linalg() {
+        return linalg::vjp(op, c, grads);
     }
     let Some(g) = &grads[0] else { return smallvec![None; c.needs.len()] };
     match op {
@@ -341,7 +350,8 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
 
         Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Compare(_)
         | Op::ArgReduce { .. } | Op::SearchSorted { .. } => smallvec![None; c.needs.len()],
-        Op::Sort { .. } | Op::TopK { .. } => unreachable!("done above"),
+        Op::Sort { .. } | Op::TopK { .. } | Op::Cholesky {} | Op::Lu {} | Op::Qr { .. }
+        | Op::Svd { .. } | Op::Eigh {} | Op::TriangularSolve { .. } => unreachable!("done above"),
         Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } | Op::Attention { .. } => {
             unreachable!("{} is recorded by its decomposition", op.name())
         }

@@ -1,6 +1,6 @@
 //! The one door through which every op goes: run it or trace it, record it or not.
 
-use super::{REQUIRES_GRAD, Tensor, VIEW};
+use super::{INFERENCE, REQUIRES_GRAD, Tensor, UNTRACKED};
 use crate::autograd::{self, mode};
 use crate::trace;
 use sinter_runtime::op::{Build, TensorType, decompose, infer};
@@ -12,15 +12,32 @@ use std::panic::Location;
 #[track_caller]
 #[cold]
 pub(crate) fn fail(e: &OpError, inputs: &[&Tensor]) -> ! {
-    let names: Vec<String> = inputs
-        .iter()
-        .enumerate()
-        .filter_map(|(i, t)| Some(format!("operand {i} is `{}`", t.name()?)))
-        .collect();
-    if names.is_empty() {
-        panic!("{e}");
+    panic!("{e}{}", operands(e, inputs));
+}
+
+/// What a complaint does not say of the operands: their types, unless it is about
+/// shapes and names them itself, and whose parameters they are.
+fn operands(e: &OpError, inputs: &[&Tensor]) -> String {
+    let named = inputs.iter().any(|t| t.name().is_some());
+    let told = matches!(e, OpError::Shape { .. } | OpError::Memory { .. });
+    if inputs.is_empty() || told && !named {
+        return String::new();
     }
-    panic!("{e} ({})", names.join(", "));
+    let one = |(i, t): (usize, &&Tensor)| {
+        let ty = format!("operand {i} is {} {:?}", t.dtype(), t.shape());
+        t.name().map_or(ty.clone(), |n| format!("{ty}, `{n}`"))
+    };
+    let list: Vec<String> = inputs.iter().enumerate().map(one).collect();
+    format!(" ({})", list.join("; "))
+}
+
+/// [`fail`] of an op that was asked for by another name.
+#[track_caller]
+#[cold]
+pub(crate) fn fail_as(name: &str, op: &Op, e: &OpError, inputs: &[&Tensor]) -> ! {
+    let text = e.to_string();
+    let reason = text.strip_prefix(op.name()).and_then(|t| t.strip_prefix(": ")).unwrap_or(&text);
+    panic!("{name}: {reason}{}", operands(e, inputs));
 }
 
 /// How an op on these operands must be run.
@@ -33,6 +50,12 @@ fn flags(inputs: &[&Tensor]) -> u8 {
 #[track_caller]
 #[inline]
 pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
+    if mode::get() & mode::REPLACE != 0
+        && let Some(others) = autograd::replaced(inputs)
+    {
+        let _off = mode::set(mode::REPLACE, 0);
+        return apply(op, &others.iter().collect::<SmallVec<[&Tensor; 4]>>());
+    }
     // Filled tensors made while tracing belong to the graph: their shape may
     // depend on a symbolic size.
     if trace::is_active() && (inputs.is_empty() || inputs.iter().any(|t| t.is_traced())) {
@@ -44,14 +67,16 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
     let flags = flags(inputs);
     let grad = flags != 0 && mode::grad_enabled();
     if grad {
-        if flags & VIEW != 0 {
-            autograd::check_views(inputs, &op, Location::caller());
+        if flags & (UNTRACKED | INFERENCE) != 0 {
+            check(&op, inputs, flags);
         }
         if flags & REQUIRES_GRAD != 0 && op.is_composite(inputs.len()) && !autograd::has_rule(&op) {
             return decomposed(&op, inputs);
         }
     }
+    let kept = if mode::get() & mode::SELECT != 0 { autograd::selected(&op) } else { None };
     let ran = match inputs {
+        _ if kept.is_some() => Ok(kept.expect("it is some")),
         [x] => eager::run1(&op, &[x.array()]),
         [x, y] => eager::run1(&op, &[x.array(), y.array()]),
         _ => eager::run1(&op, &inputs.iter().map(|t| t.array()).collect::<SmallVec<[_; 4]>>()),
@@ -61,15 +86,56 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         Err(_) if is_number_along_axis(&op, inputs) => return lifted(op, inputs).swap_remove(0),
         Err(e) => fail(&e, inputs),
     };
+    if mode::get() & (mode::FORWARD_NAN | mode::SELECT) != 0 {
+        look_at(&op, inputs, &out);
+    }
     // A reshape that strides cannot express is a copy.
     let view = op.is_view() && out.block().same(inputs[0].array().block());
     if grad && flags & REQUIRES_GRAD != 0 && out.dtype().is_float() {
         let node = autograd::node_for(op, inputs, &out, Location::caller());
-        Tensor::recorded(out, node, 0, view)
+        if view {
+            Tensor::recorded_view(out, node, inputs[0])
+        } else {
+            Tensor::recorded(out, node, 0)
+        }
     } else if view {
-        Tensor::view_from_array(out)
+        Tensor::view_from_array(out, inputs[0])
     } else {
         Tensor::from_array(out)
+    }
+}
+
+/// What recording refuses of views that are not followed and of tensors made in
+/// inference mode.
+#[track_caller]
+#[cold]
+fn check(op: &Op, inputs: &[&Tensor], flags: u8) {
+    if flags & UNTRACKED != 0 {
+        autograd::check_views(inputs, op);
+    }
+    if flags & INFERENCE != 0 && flags & REQUIRES_GRAD != 0 {
+        autograd::check_inference(inputs, op);
+    }
+}
+
+/// Keeps a result for a checkpointed region that wants it; refuses a NaN that no
+/// operand had.
+#[track_caller]
+#[cold]
+fn look_at(op: &Op, inputs: &[&Tensor], out: &Array) {
+    if mode::get() & mode::SELECT != 0 {
+        autograd::keep_selected(op, out);
+    }
+    if mode::get() & mode::FORWARD_NAN == 0 {
+        return;
+    }
+    let _off = mode::set(mode::FORWARD_NAN, 0);
+    let made = autograd::has_nan(&Tensor::from_array(out.clone()))
+        && !inputs.iter().any(|t| autograd::has_nan(t));
+    if made {
+        let shapes: Vec<String> =
+            inputs.iter().map(|t| format!("{} {:?}", t.dtype(), t.shape())).collect();
+        panic!("{}: made a NaN out of operands without any: {}", op.name(), shapes.join(", "));
     }
 }
 
@@ -97,6 +163,12 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     if op.outputs() == 1 {
         return smallvec::smallvec![apply(op, inputs)];
     }
+    if mode::get() & mode::REPLACE != 0
+        && let Some(others) = autograd::replaced(inputs)
+    {
+        let _off = mode::set(mode::REPLACE, 0);
+        return apply_all(op, &others.iter().collect::<SmallVec<[&Tensor; 4]>>());
+    }
     if trace::is_active() && inputs.iter().any(|t| t.is_traced()) {
         if is_number_along_axis(&op, inputs) {
             return lifted(op, inputs);
@@ -105,8 +177,8 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     }
     let flags = flags(inputs);
     let grad = flags != 0 && mode::grad_enabled();
-    if grad && flags & VIEW != 0 {
-        autograd::check_views(inputs, &op, Location::caller());
+    if grad && flags & (UNTRACKED | INFERENCE) != 0 {
+        check(&op, inputs, flags);
     }
     let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
     let outs = match eager::run(&op, &arrays) {

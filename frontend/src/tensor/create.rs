@@ -4,7 +4,7 @@ use super::layout::{IntoDims, sizes};
 use super::{Tensor, apply, fail};
 use crate::random;
 use sinter_runtime::op::RandomKind;
-use sinter_runtime::{Array, DType, Device, Number, Op, Scalar, Shape};
+use sinter_runtime::{Array, DType, Number, Op, Scalar, Shape};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 static DEFAULT_FLOAT: AtomicU8 = AtomicU8::new(DType::F32 as u8);
@@ -280,7 +280,7 @@ pub fn linspace(start: f64, end: f64, n: usize) -> Tensor {
 
 /// [`linspace`] in f64.
 #[track_caller]
-fn spaced(start: f64, end: f64, n: usize) -> Tensor {
+pub(super) fn spaced(start: f64, end: f64, n: usize) -> Tensor {
     let i = apply(Op::Iota { dtype: DType::F64, axis: 0, shape: [n].as_slice().into() }, &[]);
     let step = if n > 1 { (end - start) / (n - 1) as f64 } else { 0.0 };
     // Exact at both ends: count from the nearer one.
@@ -299,8 +299,8 @@ pub fn logspace(start: f64, end: f64, n: usize, base: f64) -> Tensor {
 
 /// [`logspace`] in f64.
 #[track_caller]
-fn powers(start: f64, end: f64, n: usize, base: f64) -> Tensor {
-    scalar(base, DType::F64).pow(&spaced(start, end, n))
+pub(super) fn powers(start: f64, end: f64, n: usize, base: f64) -> Tensor {
+    scalar(base, DType::F64).pow(spaced(start, end, n))
 }
 
 /// Rows and columns of an `n` by `m` matrix's elements that are kept, in row-major order:
@@ -397,43 +397,37 @@ pub fn frombuffer(
     Tensor::from_array(or_fail(Array::from_bytes(&bytes[offset..offset + len], &[n], dtype)))
 }
 
-/// A vector of numbers as a tensor of one dimension.
-#[track_caller]
-pub fn from_vec<T: Number>(values: Vec<T>) -> Tensor {
-    from_slice(&values, [values.len()])
-}
-
 /// A tensor from numbers or nested arrays; a tensor is itself, its memory shared.
 #[track_caller]
 pub fn asarray<T: AsArray>(values: T) -> Tensor {
-    values.as_tensor()
+    values.into_tensor()
 }
 
 /// What [`asarray`] takes.
 pub trait AsArray {
     #[doc(hidden)]
-    fn as_tensor(self) -> Tensor;
+    fn into_tensor(self) -> Tensor;
 }
 
 impl AsArray for Tensor {
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         self
     }
 }
 impl AsArray for &Tensor {
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         self.clone()
     }
 }
 impl<T: IntoTensor> AsArray for T {
     #[track_caller]
-    fn as_tensor(self) -> Tensor {
+    fn into_tensor(self) -> Tensor {
         tensor(self)
     }
 }
 
 #[track_caller]
-fn random(kind: RandomKind, shape: Shape, dtype: DType) -> Tensor {
+pub(super) fn random(kind: RandomKind, shape: Shape, dtype: DType) -> Tensor {
     let (seed, offset) = random::reserve(shape.iter().product());
     apply(Op::Random { kind, dtype, seed, offset, shape }, &[])
 }
@@ -484,139 +478,4 @@ pub fn randperm(n: usize) -> Tensor {
 #[track_caller]
 pub fn bernoulli(p: &Tensor) -> Tensor {
     rand_like(p).lt(p).to_dtype(p.dtype())
-}
-
-/// What a tensor is to be like: its type, its place, and whether gradients are wanted.
-/// Tensors are made by it as by the functions of the same names.
-///
-/// ```
-/// use sinter::{DType, TensorOptions};
-/// let x = TensorOptions::new().dtype(DType::F64).requires_grad(true).ones([2, 3]);
-/// assert!(x.dtype() == DType::F64 && x.requires_grad());
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TensorOptions {
-    dtype: Option<DType>,
-    device: Device,
-    requires_grad: bool,
-}
-
-impl TensorOptions {
-    /// The default float type, on the processor, without gradients.
-    pub fn new() -> TensorOptions {
-        TensorOptions::default()
-    }
-
-    /// Of this element type.
-    pub fn dtype(mut self, dtype: DType) -> TensorOptions {
-        self.dtype = Some(dtype);
-        self
-    }
-
-    /// On this device.
-    pub fn device(mut self, device: Device) -> TensorOptions {
-        self.device = device;
-        self
-    }
-
-    /// With gradients.
-    pub fn requires_grad(mut self, on: bool) -> TensorOptions {
-        self.requires_grad = on;
-        self
-    }
-
-    fn element(&self) -> DType {
-        self.dtype.unwrap_or_else(default_dtype)
-    }
-
-    /// The tensor in the type asked for, on the device, as a leaf.
-    #[track_caller]
-    fn finish(&self, op: &str, x: Tensor) -> Tensor {
-        if self.device != Device::Cpu {
-            panic!("{op}: tensors cannot be made on {} yet; eager ops run on cpu", self.device);
-        }
-        let x = match self.dtype {
-            Some(dtype) => x.to_dtype(dtype),
-            None => x,
-        };
-        if self.requires_grad { x.requires_grad_(true) } else { x }
-    }
-
-    /// [`zeros`] of these options.
-    #[track_caller]
-    pub fn zeros(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("zeros", full(shape, 0.0, self.element()))
-    }
-
-    /// [`ones`] of these options.
-    #[track_caller]
-    pub fn ones(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("ones", full(shape, 1.0, self.element()))
-    }
-
-    /// [`full`] of these options.
-    #[track_caller]
-    pub fn full(&self, shape: impl IntoDims, value: impl Into<Scalar>) -> Tensor {
-        self.finish("full", full(shape, value, self.element()))
-    }
-
-    /// [`empty`] of these options.
-    #[track_caller]
-    pub fn empty(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("empty", empty(shape, self.element()))
-    }
-
-    /// [`eye`] of these options.
-    #[track_caller]
-    pub fn eye(&self, n: usize) -> Tensor {
-        self.finish("eye", eye(n))
-    }
-
-    /// [`arange`] of these options.
-    #[track_caller]
-    pub fn arange<T: Into<Scalar>>(&self, start: T, end: T, step: T) -> Tensor {
-        self.finish("arange", arange(start, end, step))
-    }
-
-    /// [`linspace`] of these options.
-    #[track_caller]
-    pub fn linspace(&self, start: f64, end: f64, n: usize) -> Tensor {
-        self.finish("linspace", spaced(start, end, n).to_dtype(self.element()))
-    }
-
-    /// [`logspace`] of these options.
-    #[track_caller]
-    pub fn logspace(&self, start: f64, end: f64, n: usize, base: f64) -> Tensor {
-        self.finish("logspace", powers(start, end, n, base).to_dtype(self.element()))
-    }
-
-    /// [`rand`] of these options.
-    #[track_caller]
-    pub fn rand(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("rand", random(RandomKind::Uniform, sizes("rand", shape), self.element()))
-    }
-
-    /// [`randn`] of these options.
-    #[track_caller]
-    pub fn randn(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("randn", random(RandomKind::Normal, sizes("randn", shape), self.element()))
-    }
-
-    /// [`randint`] of these options.
-    #[track_caller]
-    pub fn randint(&self, low: i64, high: i64, shape: impl IntoDims) -> Tensor {
-        self.finish("randint", randint(low, high, shape))
-    }
-
-    /// [`randperm`] of these options.
-    #[track_caller]
-    pub fn randperm(&self, n: usize) -> Tensor {
-        self.finish("randperm", randperm(n))
-    }
-
-    /// [`tensor`] of these options.
-    #[track_caller]
-    pub fn tensor<T: IntoTensor>(&self, values: T) -> Tensor {
-        self.finish("tensor", tensor(values))
-    }
 }

@@ -42,10 +42,7 @@ struct Term {
 #[track_caller]
 pub fn einsum(equation: &str, operands: &[&Tensor]) -> Tensor {
     let (inputs, output) = parse(equation, operands);
-    let output = match output {
-        Some(o) => o,
-        None => implicit(&inputs),
-    };
+    let output = output.unwrap_or_else(|| implicit(&inputs));
     let mut sizes: BTreeMap<Label, usize> = BTreeMap::new();
     for (labels, t) in inputs.iter().zip(operands) {
         for (l, &n) in labels.iter().zip(t.shape()) {
@@ -135,11 +132,9 @@ fn parse(equation: &str, operands: &[&Tensor]) -> (Vec<Vec<Label>>, Option<Vec<L
         dots = dots.max(if has_dots { n } else { 0 });
         inputs.push(labels(equation, part, n));
     }
-    let output = match right {
-        Some(r) => Some(labels(equation, r, dots)),
-        None => None,
-    };
-    (inputs, output)
+    // No closure: a panic in one would name its line, not the caller's.
+    let Some(right) = right else { return (inputs, None) };
+    (inputs, Some(labels(equation, right, dots)))
 }
 
 /// The labels of one part, in which dots stand for `n` dimensions.

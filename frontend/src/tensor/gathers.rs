@@ -61,8 +61,13 @@ impl Tensor {
     /// A 1-d index along `axis` as one for each element of `shape`.
     #[track_caller]
     fn across(op: &str, index: &Tensor, axis: usize, shape: &[usize]) -> Tensor {
-        if index.rank() > 1 || index.numel() != shape[axis] {
+        let n = shape.get(axis).copied().unwrap_or(1);
+        if index.rank() > 1 || index.numel() != n {
             panic!("{op}: index {:?} does not fit values {shape:?}", index.shape());
+        }
+        let index = index.to_dtype(DType::I64);
+        if shape.is_empty() {
+            return index.reshape(());
         }
         let mut line: Shape = shape.iter().map(|_| 1).collect();
         line[axis] = index.numel();
@@ -119,27 +124,26 @@ impl Tensor {
         let index = &index.to_dtype(DType::I64);
         let values = Tensor::within("scatter_reduce", values, index);
         let dtype = self.dtype();
-        let join = |kind, base: &Tensor, values: &Tensor| {
-            apply(Op::Scatter { axis, kind }, &[base, index, values])
+        // What changes nothing where something goes.
+        let neutral = match reduce {
+            ScatterReduce::Sum | ScatterReduce::Mean => Scalar::Int(0),
+            ScatterReduce::Prod => Scalar::Int(1),
+            ScatterReduce::Amax => lowest(dtype),
+            ScatterReduce::Amin => highest(dtype),
         };
-        // What is there, or what changes nothing where something goes.
-        let set = |value: Scalar| {
-            let fill = super::full_like(&values, value);
-            join(ScatterKind::Set, self, &fill)
+        let base = if include_self {
+            self.clone()
+        } else {
+            let fill = super::full_like(&values.detach(), neutral);
+            apply(Op::Scatter { axis, kind: ScatterKind::Set }, &[self, index, &fill])
         };
-        let base = match (include_self, reduce) {
-            (true, _) => self.clone(),
-            (false, ScatterReduce::Sum | ScatterReduce::Mean) => set(Scalar::Int(0)),
-            (false, ScatterReduce::Prod) => set(Scalar::Int(1)),
-            (false, ScatterReduce::Amax) => set(lowest(dtype)),
-            (false, ScatterReduce::Amin) => set(highest(dtype)),
-        };
-        let joined = join(reduce.kind(), &base, &values);
+        let joined = apply(Op::Scatter { axis, kind: reduce.kind() }, &[&base, index, &values]);
         if reduce != ScatterReduce::Mean {
             return joined;
         }
         let start = super::full_like(&self.detach(), i64::from(include_self));
-        let count = join(ScatterKind::Add, &start, &super::ones_like(&values.detach()));
+        let ones = super::ones_like(&values.detach());
+        let count = apply(Op::Scatter { axis, kind: ScatterKind::Add }, &[&start, index, &ones]);
         let count = count.maximum(1);
         if dtype.is_float() { joined / count } else { joined.floor_divide(&count) }
     }
@@ -191,9 +195,11 @@ impl Tensor {
             return self.reshape([1]).index_fill(dim, index, value).reshape(());
         }
         let axis = self.axis("index_fill", dim);
-        let index = wrapped("index_fill", index, self.shape()[axis]);
+        let index = wrapped("index_fill", index, self.extent(axis));
         let mut shape: Shape = self.shape().into();
-        shape[axis] = index.numel();
+        if let Some(n) = shape.get_mut(axis) {
+            *n = index.numel();
+        }
         let op = Op::Full { value: value.into(), dtype: self.dtype(), shape };
         self.index_copy(dim, &index, &apply(op, &[]))
     }
@@ -227,7 +233,7 @@ impl Tensor {
         let index = wrapped("take_along_dim", index, self.shape()[axis]);
         let (mut own, mut other): (Shape, Shape) = (self.shape().into(), index.shape().into());
         (own[axis], other[axis]) = (1, 1);
-        let mut shape: Shape = super::views::broadcast_shapes(&[&own, &other])[..].into();
+        let mut shape: Shape = super::shape::broadcast_shapes(&[&own, &other])[..].into();
         shape[axis] = self.shape()[axis];
         let x = self.broadcast_to(shape.as_slice());
         shape[axis] = index.shape()[axis];
@@ -259,7 +265,7 @@ impl Tensor {
                 self.dtype()
             );
         }
-        let shape = super::views::broadcast_shapes(&[self.shape(), mask.shape()]);
+        let shape = super::shape::broadcast_shapes(&[self.shape(), mask.shape()]);
         let base = self.broadcast_to(shape.as_slice());
         let places = mask.broadcast_to(shape).reshape([-1]).nonzero().reshape([-1]);
         let n = places.numel();
@@ -368,12 +374,12 @@ fn range(dtype: DType) -> (i64, i64) {
 }
 
 /// The least number of a type.
-pub(super) fn lowest(dtype: DType) -> Scalar {
+pub(crate) fn lowest(dtype: DType) -> Scalar {
     if dtype.is_float() { Scalar::Float(f64::NEG_INFINITY) } else { Scalar::Int(range(dtype).0) }
 }
 
 /// The greatest number of a type.
-pub(super) fn highest(dtype: DType) -> Scalar {
+pub(crate) fn highest(dtype: DType) -> Scalar {
     if dtype.is_float() { Scalar::Float(f64::INFINITY) } else { Scalar::Int(range(dtype).1) }
 }
 

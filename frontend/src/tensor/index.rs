@@ -1,7 +1,7 @@
 //! Indexing that reads like NumPy's: integers, ranges, new axes and dots, and tensors
 //! of indices or truth values among them.
 
-use super::views::broadcast_shapes;
+use super::shape::broadcast_shapes;
 use super::{Operand, Tensor, apply, from_slice};
 use sinter_runtime::op::{Axes, ScatterKind};
 use sinter_runtime::{DType, Op, Shape};

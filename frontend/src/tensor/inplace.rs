@@ -1,52 +1,157 @@
 //! Ops that change a tensor in place.
 //!
 //! Each raises the version of the tensor's memory, so that a backward pass that
-//! needs the old values finds out. What autograd cannot follow is refused.
+//! needs the old values finds out. A recorded change gives the tensor a new history;
+//! one through a view gives it to the tensor that is viewed, too. What autograd
+//! cannot follow is refused, and so is writing where several elements share a place.
 
-use super::{Operand, Tensor, default_dtype, fail};
-use crate::autograd::{self, mode};
+mod composites;
+
+use super::{Operand, ScatterReduce, Tensor, default_dtype, fail_as};
+use crate::autograd::{self, Edge, mode};
 use crate::trace;
-use sinter_runtime::op::{BinaryOp, UnaryOp};
-use sinter_runtime::{Array, Op, Scalar, eager};
+use sinter_runtime::op::{BinaryOp, ScatterKind, UnaryOp};
+use sinter_runtime::{Array, DType, Op, Scalar, eager};
 use smallvec::SmallVec;
 use std::panic::Location;
 
 /// Runs `op` on `inputs`, the first of which may be `target`, into `target`.
 #[track_caller]
-fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&Tensor]) {
+pub(crate) fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&Tensor]) {
     let at = Location::caller();
+    if mode::get() & mode::REPLACE != 0 {
+        let all: SmallVec<[&Tensor; 5]> =
+            std::iter::once(target).chain(inputs.iter().copied()).collect();
+        if let Some(others) = autograd::replaced(&all) {
+            let _off = mode::set(mode::REPLACE, 0);
+            let refs: SmallVec<[&Tensor; 5]> = others.iter().collect();
+            return in_place(name, op, refs[0], &refs[1..]);
+        }
+    }
     if trace::is_active() {
         trace::in_place(name, &op, target, inputs, at);
         return;
     }
-    let recording = mode::grad_enabled()
+    let recording = autograd::grad_enabled()
         && (target.requires_grad() || inputs.iter().any(|t| t.requires_grad()));
-    if recording {
-        if target.requires_grad() && target.is_leaf() {
-            panic!(
-                "{name}: a leaf that requires a gradient cannot change in place while ops are recorded; \
-                 wrap the update in `no_grad`"
-            );
-        }
-        if target.is_view() {
-            panic!(
-                "{name}: a recorded change through a view is not supported: the tensor it views would not \
-                 know; build the new tensor with `slice_assign` or `cat`, or wrap the change in `no_grad`"
-            );
-        }
-        if !target.dtype().is_float() {
-            panic!("{name}: a {} tensor cannot carry a gradient", target.dtype());
-        }
-    }
+    check_target(name, target, recording);
+    check_overlap(name, target, inputs);
     // The node notes what it keeps at the versions of before.
     let node = recording.then(|| autograd::node_in_place(op.clone(), target, inputs, at));
     let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
     if let Err(e) = eager::run_into(&op, &arrays, &[target.array()]) {
-        fail(&e, inputs);
+        fail_as(name, &op, &e, inputs);
     }
-    autograd::note_write(target.array().block(), name, at, recording);
+    if !target.is_inference() {
+        autograd::note_write(target.array().block(), name, at, recording);
+    }
     if let Some(node) = node {
-        target.set_history(node);
+        target.rebase(Edge::Node(node, 0), autograd::line(at));
+    }
+}
+
+/// Refuses to change what must not change.
+#[track_caller]
+fn check_target(name: &str, target: &Tensor, recording: bool) {
+    if target.is_inference() && !autograd::inference_mode_enabled() {
+        panic!(
+            "{name}: the {} {:?} tensor was made in inference mode and cannot change in place \
+             outside of it; change a `copy`",
+            target.dtype(),
+            target.shape()
+        );
+    }
+    if !(recording || target.is_barred() && autograd::grad_enabled()) {
+        return;
+    }
+    let root = target.anchor();
+    if root.requires_grad() && root.is_leaf() {
+        let what = if target.is_same(root) {
+            "a leaf that requires a gradient"
+        } else {
+            "a view of a leaf that requires a gradient"
+        };
+        panic!(
+            "{name}: {what} cannot change in place while ops are recorded (shape {:?}); \
+             wrap the update in `no_grad`",
+            target.shape()
+        );
+    }
+    if target.is_untracked_view() {
+        panic!(
+            "{name}: a recorded change through a view of shape {:?} that was made without \
+             recording, or by a custom function: the history of the tensor it views would not \
+             know; make view and change both where ops are recorded, or wrap the change in `no_grad`",
+            target.shape()
+        );
+    }
+    if !target.dtype().is_float() {
+        panic!("{name}: a {} tensor cannot carry a gradient", target.dtype());
+    }
+    if !autograd::lies_within(root.array(), target.array()) {
+        panic!(
+            "{name}: a recorded change through a view, {:?} with strides {:?}, that leaves the \
+             elements of the {:?} tensor it is taken of cannot be followed",
+            target.shape(),
+            target.strides(),
+            root.shape()
+        );
+    }
+    if root.dtype() != target.dtype() {
+        panic!(
+            "{name}: a recorded change of a {} view of a {} tensor cannot be followed",
+            target.dtype(),
+            root.dtype()
+        );
+    }
+}
+
+/// Whether each place between an array's first and its last holds one element.
+fn is_dense(a: &Array) -> bool {
+    a.byte_range().len() == a.numel() * a.dtype().size() && !a.overlaps_itself()
+}
+
+/// Refuses writes where several elements share a place, and operands that certainly
+/// share some of the places, but not as the same view. (PyTorch's rules. Operands
+/// that may share places are copied first.)
+#[track_caller]
+fn check_overlap(name: &str, target: &Tensor, inputs: &[&Tensor]) {
+    let out = target.array();
+    if out.overlaps_itself() {
+        panic!(
+            "{name}: several elements of the tensor to be changed, {} {:?} with strides {:?}, lie \
+             in one place of memory (is it broadcast?); `copy` it first",
+            out.dtype(),
+            out.shape(),
+            out.strides()
+        );
+    }
+    for (i, t) in inputs.iter().enumerate() {
+        let x = t.array();
+        let shared = x.may_overlap(out) && !x.is_same_view(out) && is_dense(x) && is_dense(out);
+        if shared {
+            panic!(
+                "{name}: the tensor to be changed, {} {:?} with strides {:?}, and operand {i}, {} \
+                 {:?} with strides {:?}, share part of their memory; `copy` the operand first",
+                out.dtype(),
+                out.shape(),
+                out.strides(),
+                x.dtype(),
+                x.shape(),
+                x.strides()
+            );
+        }
+    }
+}
+
+/// Refuses a result that the tensor's type cannot hold.
+#[track_caller]
+fn check_fits(name: &str, target: &Tensor, result: DType) {
+    if result.category() > target.dtype().category() {
+        panic!(
+            "{name}: the result, {result}, cannot be stored in a {} tensor; use the out-of-place op",
+            target.dtype()
+        );
     }
 }
 
@@ -54,20 +159,33 @@ fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&Tensor]) {
 fn binary_in_place(name: &'static str, op: BinaryOp, target: &Tensor, other: &impl Operand) {
     let meet = other.meet(target);
     let result = if op == BinaryOp::Div && !meet.is_float() { default_dtype() } else { meet };
-    if result.category() > target.dtype().category() {
-        panic!(
-            "{name}: the result, {result}, cannot be stored in a {} tensor; use the out-of-place op",
-            target.dtype()
-        );
-    }
+    check_fits(name, target, result);
     let other = other.as_tensor(target.dtype());
     in_place(name, Op::Binary(op), target, &[target, &other]);
+}
+
+/// What a composite reads in place of the tensor that it will change: a copy where
+/// a derivative may need the old values.
+#[track_caller]
+fn original(target: &Tensor, others: &[&Tensor]) -> Tensor {
+    let recording = autograd::grad_enabled()
+        && (target.requires_grad() || others.iter().any(|t| t.requires_grad()));
+    if recording && !target.is_traced() { target.copy() } else { target.clone() }
+}
+
+/// Makes `value` the tensor's value: the last step of a composite.
+#[track_caller]
+pub(crate) fn store<'a>(name: &'static str, target: &'a Tensor, value: &Tensor) -> &'a Tensor {
+    check_fits(name, target, value.dtype());
+    let value = value.to_dtype(target.dtype());
+    in_place(name, Op::Broadcast { shape: target.shape().into() }, target, &[&value]);
+    target
 }
 
 macro_rules! binary_in_place {
     ($($(#[$doc:meta])* $method:ident = $op:ident;)*) => {
         /// Changes in place. Each panics if it would lose part of a gradient's
-        /// history: on a leaf that requires one, or through a recorded view.
+        /// history: on a leaf that requires one, or a view of one.
         impl Tensor {
             $($(#[$doc])*
             #[track_caller]
@@ -80,6 +198,16 @@ macro_rules! binary_in_place {
 }
 binary_in_place! {
     /// `self += other`
+    ///
+    /// ```
+    /// use sinter::tensor;
+    /// let x = tensor([[1.0f32, 2.0], [3.0, 4.0]]).requires_grad_(true);
+    /// let y = &x * 1.0;
+    /// y.select(1, 0).add_(10.0).mul_(&y.select(1, 1)); // through a view
+    /// assert_eq!(y.to_vec::<f32>(), [22.0, 2.0, 52.0, 4.0]);
+    /// y.sum().backward();
+    /// assert_eq!(x.grad().unwrap().to_vec::<f32>(), [2.0, 12.0, 4.0, 14.0]);
+    /// ```
     add_ = Add;
     /// `self -= other`
     sub_ = Sub;
@@ -91,13 +219,45 @@ binary_in_place! {
     maximum_ = Max;
     /// `self = min(self, other)`
     minimum_ = Min;
+    /// `self = self^other`
+    pow_ = Pow;
+    /// `self = self - other floor(self / other)`
+    remainder_ = Rem;
+    /// `self = floor(self / other)`
+    floor_divide_ = FloorDiv;
+    /// `self` = angle of the point `(other, self)`
+    atan2_ = Atan2;
+    /// `self &= other`
+    bitwise_and_ = And;
+    /// `self |= other`
+    bitwise_or_ = Or;
+    /// `self ^= other`
+    bitwise_xor_ = Xor;
+    /// `self <<= other`
+    bitwise_left_shift_ = Shl;
+    /// `self >>= other`
+    bitwise_right_shift_ = Shr;
+    /// `self` = remainder of `self / other` with the sign of `self`
+    fmod_ = Fmod;
+    /// `self = |self|` with the sign of `other`
+    copysign_ = CopySign;
+    /// `self = sqrt(self² + other²)`
+    hypot_ = Hypot;
+    /// `self` = the next number towards `other`
+    nextafter_ = NextAfter;
+    /// `self` = the lower regularised incomplete gamma function of `(self, other)`
+    igamma_ = Igamma;
+    /// `self` = the upper regularised incomplete gamma function of `(self, other)`
+    igammac_ = Igammac;
+    /// `self` = the greatest common divisor
+    gcd_ = Gcd;
 }
 
 macro_rules! unary_in_place {
-    ($($(#[$doc:meta])* $method:ident = $op:ident;)*) => {
+    ($($method:ident = $of:ident $op:ident;)*) => {
         /// Element-wise functions in place.
         impl Tensor {
-            $($(#[$doc])*
+            $(#[doc = concat!("[`", stringify!($of), "`](Tensor::", stringify!($of), ") in place.")]
             #[track_caller]
             pub fn $method(&self) -> &Tensor {
                 in_place(stringify!($method), Op::Unary(UnaryOp::$op), self, &[self]);
@@ -107,22 +267,49 @@ macro_rules! unary_in_place {
     };
 }
 unary_in_place! {
-    /// `self = -self`
-    neg_ = Neg;
-    /// `self = |self|`
-    abs_ = Abs;
-    /// `self = e^self`
-    exp_ = Exp;
-    /// `self = sqrt(self)`
-    sqrt_ = Sqrt;
-    /// `self = max(self, 0)`
-    relu_ = Relu;
-    /// `self = tanh(self)`
-    tanh_ = Tanh;
-    /// `self = 1 / (1 + e^-self)`
-    sigmoid_ = Sigmoid;
+    neg_ = neg Neg;
+    abs_ = abs Abs;
+    sign_ = sign Sign;
+    reciprocal_ = reciprocal Reciprocal;
+    sqrt_ = sqrt Sqrt;
+    rsqrt_ = rsqrt Rsqrt;
+    square_ = square Square;
+    exp_ = exp Exp;
+    exp2_ = exp2 Exp2;
+    expm1_ = expm1 Expm1;
+    log_ = ln Log;
+    log2_ = log2 Log2;
+    log10_ = log10 Log10;
+    log1p_ = log1p Log1p;
+    sin_ = sin Sin;
+    cos_ = cos Cos;
+    tan_ = tan Tan;
+    asin_ = asin Asin;
+    acos_ = acos Acos;
+    atan_ = atan Atan;
+    sinh_ = sinh Sinh;
+    cosh_ = cosh Cosh;
+    tanh_ = tanh Tanh;
+    asinh_ = asinh Asinh;
+    acosh_ = acosh Acosh;
+    atanh_ = atanh Atanh;
+    sigmoid_ = sigmoid Sigmoid;
+    erf_ = erf Erf;
+    floor_ = floor Floor;
+    ceil_ = ceil Ceil;
+    round_ = round Round;
+    trunc_ = trunc Trunc;
+    relu_ = relu Relu;
+    silu_ = silu Silu;
+    bitwise_not_ = bitwise_not BitNot;
+    erfc_ = erfc Erfc;
+    erfinv_ = erfinv Erfinv;
+    lgamma_ = lgamma Lgamma;
+    digamma_ = digamma Digamma;
+    i0_ = i0 I0;
 }
 
+/// Values from elsewhere, in place.
 impl Tensor {
     /// Fills with a number.
     #[track_caller]
@@ -154,30 +341,100 @@ impl Tensor {
         self
     }
 
-    /// `self += other * alpha`
+    /// Writes `value` where `mask`, which broadcasts to this shape, is true.
     #[track_caller]
-    pub fn add_scaled_(&self, other: &Tensor, alpha: f64) -> &Tensor {
-        self.add_(other * alpha)
+    pub fn masked_fill_(&self, mask: &Tensor, value: impl Into<Scalar>) -> &Tensor {
+        let value = value.into().as_tensor(self.dtype()).into_owned();
+        in_place("masked_fill_", Op::Select {}, self, &[mask, &value, self]);
+        self
     }
 
-    /// Limits to `[min, max]`.
+    /// Writes `values` where `index` says along `dim`: the converse of
+    /// [`gather`](Tensor::gather).
     #[track_caller]
-    pub fn clamp_(&self, min: f64, max: f64) -> &Tensor {
-        self.maximum_(min);
-        self.minimum_(max)
+    pub fn scatter_(&self, dim: i64, index: &Tensor, values: &Tensor) -> &Tensor {
+        let axis = self.axis("scatter_", dim);
+        let op = Op::Scatter { axis, kind: ScatterKind::Set };
+        in_place("scatter_", op, self, &[self, index, values]);
+        self
+    }
+
+    /// Adds `values` where `index` says along `dim`.
+    #[track_caller]
+    pub fn scatter_add_(&self, dim: i64, index: &Tensor, values: &Tensor) -> &Tensor {
+        let axis = self.axis("scatter_add_", dim);
+        let op = Op::Scatter { axis, kind: ScatterKind::Add };
+        in_place("scatter_add_", op, self, &[self, index, values]);
+        self
+    }
+
+    /// Adds the slabs of `values` along `dim` to those that a 1-d `index` names.
+    #[track_caller]
+    pub fn index_add_(&self, dim: i64, index: &Tensor, values: &Tensor) -> &Tensor {
+        let axis = self.axis("index_add_", dim);
+        in_place("index_add_", Op::IndexAdd { axis }, self, &[self, index, values]);
+        self
+    }
+
+    /// Writes the slabs of `values` along `dim` over those that a 1-d `index` names.
+    #[track_caller]
+    pub fn index_copy_(&self, dim: i64, index: &Tensor, values: &Tensor) -> &Tensor {
+        store("index_copy_", self, &self.index_copy(dim, index, values))
+    }
+
+    /// Fills the slabs along `dim` that a 1-d `index` names.
+    #[track_caller]
+    pub fn index_fill_(&self, dim: i64, index: &Tensor, value: impl Into<Scalar>) -> &Tensor {
+        store("index_fill_", self, &self.index_fill(dim, index, value))
+    }
+
+    /// Has `values` join the elements that `index` names along `dim`, as
+    /// [`scatter_reduce`](Tensor::scatter_reduce) does.
+    #[track_caller]
+    pub fn scatter_reduce_(
+        &self,
+        dim: i64,
+        index: &Tensor,
+        values: &Tensor,
+        reduce: ScatterReduce,
+        include_self: bool,
+    ) -> &Tensor {
+        let x = original(self, &[values]);
+        let new = x.scatter_reduce(dim, index, values, reduce, include_self);
+        store("scatter_reduce_", self, &new)
+    }
+
+    /// Writes the first elements of `values` where `mask` is true.
+    #[track_caller]
+    pub fn masked_scatter_(&self, mask: &Tensor, values: &Tensor) -> &Tensor {
+        store("masked_scatter_", self, &self.masked_scatter(mask, values))
     }
 
     /// Fills with uniform random numbers on [low, high).
     #[track_caller]
     pub fn uniform_(&self, low: f64, high: f64) -> &Tensor {
-        let u = super::rand_like(self) * (high - low) + low;
-        self.copy_(&u)
+        let u = super::rand_like(&self.detach()) * (high - low) + low;
+        store("uniform_", self, &u)
     }
 
     /// Fills with normal random numbers.
     #[track_caller]
     pub fn normal_(&self, mean: f64, std: f64) -> &Tensor {
-        let z = super::randn_like(self) * std + mean;
-        self.copy_(&z)
+        let z = super::randn_like(&self.detach()) * std + mean;
+        store("normal_", self, &z)
+    }
+
+    /// Fills with ones, with probability `p`, and zeros.
+    #[track_caller]
+    pub fn bernoulli_(&self, p: f64) -> &Tensor {
+        let u = super::rand(self.shape()).lt(p);
+        store("bernoulli_", self, &u)
+    }
+
+    /// Fills with whole random numbers of [low, high).
+    #[track_caller]
+    pub fn random_(&self, low: i64, high: i64) -> &Tensor {
+        let r = super::randint(low, high, self.shape()).to_dtype(self.dtype());
+        store("random_", self, &r)
     }
 }

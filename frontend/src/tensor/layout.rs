@@ -68,7 +68,7 @@ pub(crate) fn sizes(op: &str, dims: impl IntoDims) -> Shape {
 
 /// Methods that take a tensor without dimensions as one of one element, as PyTorch's
 /// do; [`apply`] does the rest.
-const ALONG: [&str; 24] = [
+const ALONG: &[&str] = &[
     "sum",
     "prod",
     "mean",
@@ -93,20 +93,35 @@ const ALONG: [&str; 24] = [
     "scatter_add",
     "index_add",
     "index_select",
+    "std",
+    "var_mean",
+    "std_mean",
+    "aminmax",
+    "logsumexp",
+    "nanmean",
+    "norm",
+    "scatter_reduce",
+    "index_copy",
+    "index_fill",
 ];
+
+/// The axis that `dim` names in `rank` dimensions, if there is one.
+pub(crate) fn find_axis(op: &str, dim: i64, rank: usize) -> Option<usize> {
+    let r = rank as i64;
+    if dim >= -r && dim < r {
+        return Some((if dim < 0 { dim + r } else { dim }) as usize);
+    }
+    // Where an op works along a dimension, a number is a vector of one element.
+    (rank == 0 && (dim == 0 || dim == -1) && ALONG.contains(&op)).then_some(0)
+}
 
 /// The axis that `dim` names in `rank` dimensions.
 #[track_caller]
 pub(crate) fn resolve(op: &str, dim: i64, rank: usize) -> usize {
-    let r = rank as i64;
-    if dim >= -r && dim < r {
-        return (if dim < 0 { dim + r } else { dim }) as usize;
+    match find_axis(op, dim, rank) {
+        Some(axis) => axis,
+        None => panic!("{op}: dimension {dim} does not exist in a tensor of {rank} dimension(s)"),
     }
-    // Where an op works along a dimension, a number is a vector of one element.
-    if rank == 0 && (dim == 0 || dim == -1) && ALONG.contains(&op) {
-        return 0;
-    }
-    panic!("{op}: dimension {dim} does not exist in a tensor of {rank} dimension(s)");
 }
 
 impl Tensor {

@@ -3,49 +3,57 @@
 
 mod apply;
 mod arith;
+mod convert;
 mod create;
 mod einsum;
 mod gathers;
+mod histogram;
 mod index;
 mod inplace;
 mod join;
 mod layout;
+mod options;
 mod order;
 mod pointwise;
 mod print;
 mod product;
 mod reduce;
+mod shape;
 mod statistics;
 mod views;
 
 pub use apply::apply_op;
-pub(crate) use apply::{apply, apply_all, fail};
+pub(crate) use apply::{apply, apply_all, fail, fail_as};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
+pub use convert::{Destination, MemoryFormat, with_default_dtype};
 pub use create::{
-    AsArray, IntoTensor, TensorOptions, arange, asarray, bernoulli, default_dtype, empty,
-    empty_permuted, empty_strided, eye, from_slice, from_vec, frombuffer, full, full_like,
-    linspace, logspace, ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm,
-    scalar, set_default_dtype, tensor, tril_indices, triu_indices, zeros, zeros_like,
+    AsArray, IntoTensor, arange, asarray, bernoulli, default_dtype, empty, empty_permuted,
+    empty_strided, eye, from_slice, frombuffer, full, full_like, linspace, logspace, ones,
+    ones_like, rand, rand_like, randint, randn, randn_like, randperm, scalar, set_default_dtype,
+    tensor, tril_indices, triu_indices, zeros, zeros_like,
 };
 pub use einsum::einsum;
 pub use gathers::ScatterReduce;
+pub(crate) use gathers::{highest, lowest};
+pub use histogram::histogramdd;
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
 };
 pub use layout::{cat, stack};
+pub use options::TensorOptions;
 pub use order::{Interpolation, Unique, searchsorted};
 pub use pointwise::{Rounding, can_cast, promote_types, result_type, where_};
-pub use print::{PrintOptions, set_print_options};
+pub use print::{PrintOptions, print_options, set_print_options};
 pub use product::{chain_matmul, tensordot};
 pub use reduce::IntoAxes;
-pub use views::{broadcast_shapes, broadcast_tensors};
+pub use shape::{broadcast_shapes, broadcast_tensors};
 
-use crate::autograd::{Edge, Meta, Node};
+use crate::autograd::{self, Edge, Meta, Node, grad_enabled, mode};
 use crate::trace::Traced;
 use sinter_runtime::{Array, DType, Device, Number, Scalar};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An n-dimensional array that remembers, when asked, how it was computed.
@@ -69,6 +77,10 @@ pub struct Tensor(Arc<Inner>);
 struct Inner {
     repr: Repr,
     flags: AtomicU8,
+    /// Of views: the version of the memory that the history is about.
+    view_version: AtomicU64,
+    /// Of views that autograd follows: the tensor whose memory it is, itself no view.
+    base: Option<Tensor>,
     /// Touched only where autograd is involved.
     meta: Mutex<Meta>,
 }
@@ -79,6 +91,13 @@ pub(crate) const REQUIRES_GRAD: u8 = 1;
 pub(crate) const VIEW: u8 = 2;
 /// The result of a recorded op: its [`Meta`] has a node.
 const RECORDED: u8 = 4;
+/// A view that autograd does not follow.
+pub(crate) const UNTRACKED: u8 = 8;
+/// Made in inference mode.
+pub(crate) const INFERENCE: u8 = 16;
+
+/// A view that autograd does not follow, of a tensor with a history.
+const BARRED: u8 = 32;
 
 enum Repr {
     Eager(Array),
@@ -87,50 +106,74 @@ enum Repr {
 }
 
 impl Tensor {
-    /// Wraps an array of the runtime.
     #[inline]
-    pub fn from_array(array: Array) -> Tensor {
+    fn make(repr: Repr, flags: u8, version: u64, base: Option<Tensor>, meta: Meta) -> Tensor {
         Tensor(Arc::new(Inner {
-            repr: Repr::Eager(array),
-            flags: AtomicU8::new(0),
-            meta: Mutex::new(Meta::default()),
+            repr,
+            flags: AtomicU8::new(flags),
+            view_version: AtomicU64::new(version),
+            base,
+            meta: Mutex::new(meta),
         }))
     }
 
-    /// A view of another tensor's memory.
+    /// Wraps an array of the runtime.
     #[inline]
-    pub(crate) fn view_from_array(array: Array) -> Tensor {
+    pub fn from_array(array: Array) -> Tensor {
+        let flags = if mode::inference_mode_enabled() { INFERENCE } else { 0 };
+        Tensor::make(Repr::Eager(array), flags, 0, None, Meta::default())
+    }
+
+    /// A view of `of`, without history of its own.
+    #[inline]
+    pub(crate) fn view_from_array(array: Array, of: &Tensor) -> Tensor {
         let version = array.block().version();
-        Tensor(Arc::new(Inner {
-            repr: Repr::Eager(array),
-            flags: AtomicU8::new(VIEW),
-            meta: Mutex::new(Meta { view_version: version, ..Meta::default() }),
-        }))
+        let (base, flags) = of.lend(grad_enabled());
+        // A view of what was made in inference mode is nothing else.
+        let flags = flags | of.0.flags.load(Ordering::Relaxed) & INFERENCE;
+        Tensor::make(Repr::Eager(array), flags, version, base, Meta::default())
     }
 
     /// An eager result recorded on the tape as output `output` of `node`.
     #[inline]
-    pub(crate) fn recorded(array: Array, node: Arc<Node>, output: u8, view: bool) -> Tensor {
-        let view_version = array.block().version();
-        let flags = REQUIRES_GRAD | RECORDED | if view { VIEW } else { 0 };
-        Tensor(Arc::new(Inner {
-            repr: Repr::Eager(array),
-            flags: AtomicU8::new(flags),
-            meta: Mutex::new(Meta {
-                grad_fn: Some((node, output)),
-                view_version,
-                ..Meta::default()
-            }),
-        }))
+    pub(crate) fn recorded(array: Array, node: Arc<Node>, output: u16) -> Tensor {
+        let meta = Meta { grad_fn: Some((node, output)), ..Meta::default() };
+        Tensor::make(Repr::Eager(array), REQUIRES_GRAD | RECORDED, 0, None, meta)
+    }
+
+    /// A recorded view of `of`.
+    #[inline]
+    pub(crate) fn recorded_view(array: Array, node: Arc<Node>, of: &Tensor) -> Tensor {
+        let version = array.block().version();
+        let (base, flags) = of.lend(true);
+        let meta = Meta { grad_fn: Some((node, 0)), ..Meta::default() };
+        Tensor::make(Repr::Eager(array), flags | REQUIRES_GRAD | RECORDED, version, base, meta)
+    }
+
+    /// A recorded result that lies in the memory of another tensor in a way that
+    /// autograd does not follow.
+    pub(crate) fn recorded_untracked(array: Array, node: Arc<Node>, output: u16) -> Tensor {
+        let version = array.block().version();
+        let meta = Meta { grad_fn: Some((node, output)), ..Meta::default() };
+        let flags = REQUIRES_GRAD | RECORDED | VIEW | UNTRACKED;
+        Tensor::make(Repr::Eager(array), flags, version, None, meta)
+    }
+
+    /// The base and flags of a view of this tensor.
+    #[inline]
+    fn lend(&self, tracked: bool) -> (Option<Tensor>, u8) {
+        let flags = self.0.flags.load(Ordering::Relaxed);
+        if !tracked || flags & (UNTRACKED | INFERENCE) != 0 {
+            let barred = flags & (REQUIRES_GRAD | BARRED) != 0;
+            return (None, VIEW | UNTRACKED | if barred { BARRED } else { 0 });
+        }
+        (Some(self.anchor().clone()), VIEW)
     }
 
     /// A value of the graph being traced.
     pub(crate) fn traced(value: Traced, dtype: DType, shape: sinter_runtime::Shape) -> Tensor {
-        Tensor(Arc::new(Inner {
-            repr: Repr::Traced(Mutex::new(value), dtype, shape),
-            flags: AtomicU8::new(0),
-            meta: Mutex::new(Meta::default()),
-        }))
+        let repr = Repr::Traced(Mutex::new(value), dtype, shape);
+        Tensor::make(repr, 0, 0, None, Meta::default())
     }
 
     pub(crate) fn meta(&self) -> MutexGuard<'_, Meta> {
@@ -243,15 +286,29 @@ impl Tensor {
     }
 
     /// How often the memory behind the tensor was changed in place.
+    ///
+    /// # Panics
+    /// If the tensor was made in inference mode, where changes are not counted.
     #[track_caller]
     pub fn version(&self) -> u64 {
+        if self.is_inference() {
+            panic!("version: changes of a tensor made in inference mode are not counted");
+        }
         self.array().block().version()
     }
 
     /// The axis that `dim` names; negative counts from the end.
     #[track_caller]
     pub(crate) fn axis(&self, op: &str, dim: i64) -> usize {
-        crate::tensor::layout::resolve(op, dim, self.rank())
+        match crate::tensor::layout::find_axis(op, dim, self.rank()) {
+            Some(axis) => axis,
+            None => {
+                panic!(
+                    "{op}: dimension {dim} does not exist in a tensor of shape {:?}",
+                    self.shape()
+                )
+            }
+        }
     }
 
     // ------------------------------------------------------------ values out
@@ -303,9 +360,87 @@ impl Tensor {
         self.flags() & REQUIRES_GRAD != 0
     }
 
+    /// The tensor's flags, those of a view as of now: a change of its memory may have
+    /// given it a history.
     #[inline]
     pub(crate) fn flags(&self) -> u8 {
+        let f = self.0.flags.load(Ordering::Relaxed);
+        if f & (VIEW | UNTRACKED) == VIEW && self.array().block().version() != self.view_version() {
+            return self.refresh();
+        }
+        f
+    }
+
+    /// Takes a view's history from its base again, after a change of their memory.
+    #[cold]
+    fn refresh(&self) -> u8 {
+        if let Some(base) = &self.0.base {
+            let version = self.array().block().version();
+            let base_fn = base.meta().grad_fn.clone();
+            let mut old = None;
+            if let Some((node, output)) = base_fn
+                && self.dtype() == base.dtype()
+            {
+                let at = node.location();
+                let edge = Edge::Node(node, output);
+                let history = autograd::view_history(edge, base.array(), self.array(), at);
+                if history.is_none() {
+                    panic!(
+                        "a view, {:?} with strides {:?}, that leaves the elements of the {:?} tensor \
+                         it was taken of was used after a recorded change of that; take it again",
+                        self.shape(),
+                        self.array().strides(),
+                        base.shape()
+                    );
+                }
+                if let Some(Edge::Node(node, output)) = history {
+                    let mut meta = self.meta();
+                    // Another thread may have been here.
+                    if self.view_version() != version {
+                        old = meta.grad_fn.replace((node, output));
+                        self.0.flags.fetch_or(REQUIRES_GRAD | RECORDED, Ordering::Relaxed);
+                        self.0.view_version.store(version, Ordering::Relaxed);
+                    }
+                }
+            }
+            self.0.view_version.store(version, Ordering::Relaxed);
+            // Not under the lock: a history may be long.
+            drop(old);
+        }
         self.0.flags.load(Ordering::Relaxed)
+    }
+
+    /// Of a view: the version of the memory that its history is about.
+    #[inline]
+    pub(crate) fn view_version(&self) -> u64 {
+        self.0.view_version.load(Ordering::Relaxed)
+    }
+
+    /// The tensor whose memory this is a view of, where autograd follows it.
+    pub fn base(&self) -> Option<Tensor> {
+        self.0.base.clone()
+    }
+
+    /// The base of a view, any other tensor itself.
+    #[inline]
+    pub(crate) fn anchor(&self) -> &Tensor {
+        self.0.base.as_ref().unwrap_or(self)
+    }
+
+    /// Whether this is a view that autograd does not follow.
+    pub(crate) fn is_untracked_view(&self) -> bool {
+        self.0.flags.load(Ordering::Relaxed) & UNTRACKED != 0
+    }
+
+    /// Whether this is such a view of a tensor with a history, which a change through
+    /// the view would falsify.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.0.flags.load(Ordering::Relaxed) & BARRED != 0
+    }
+
+    /// Whether the tensor was made in [`inference_mode`](crate::autograd::inference_mode).
+    pub fn is_inference(&self) -> bool {
+        self.0.flags.load(Ordering::Relaxed) & INFERENCE != 0
     }
 
     /// Whether the tensor was made as a view of another's memory.
@@ -336,6 +471,12 @@ impl Tensor {
                 "requires_grad_: the tensor is the result of a recorded op; use `detach` for a constant"
             );
         }
+        if on && self.is_inference() && !mode::inference_mode_enabled() {
+            panic!(
+                "requires_grad_: the tensor was made in inference mode; ask for gradients with \
+                 respect to a `copy` of it"
+            );
+        }
         if on {
             self.0.flags.fetch_or(REQUIRES_GRAD, Ordering::Relaxed);
         } else {
@@ -347,14 +488,34 @@ impl Tensor {
     /// The gradient accumulated by `backward`, for leaves and where
     /// [`retain_grad`](Tensor::retain_grad) asked for it.
     pub fn grad(&self) -> Option<Tensor> {
-        self.meta().grad.clone()
+        let own = self.meta().grad.clone();
+        own.or_else(|| self.kept_grad()?.lock().unwrap_or_else(|e| e.into_inner()).clone())
     }
 
     /// Replaces the gradient; `None` clears it.
     pub fn set_grad(&self, grad: Option<Tensor>) {
         // The old gradient is dropped after the lock is gone: its history may be long.
         let old = std::mem::replace(&mut self.meta().grad, grad);
-        drop(old);
+        let kept =
+            self.kept_grad().and_then(|k| k.lock().unwrap_or_else(|e| e.into_inner()).take());
+        drop((old, kept));
+    }
+
+    /// Takes the gradient out.
+    pub(crate) fn take_grad(&self) -> Option<Tensor> {
+        self.meta().grad.take()
+    }
+
+    /// Puts a gradient where there is none; where there is one, gives both back.
+    pub(crate) fn put_grad(&self, grad: Tensor) -> Option<(Tensor, Tensor)> {
+        let mut meta = self.meta();
+        match meta.grad.take() {
+            None => {
+                meta.grad = Some(grad);
+                None
+            }
+            Some(other) => Some((grad, other)),
+        }
     }
 
     /// Forgets the gradient.
@@ -365,9 +526,30 @@ impl Tensor {
     /// The same memory as a constant: no history, no gradient.
     pub fn detach(&self) -> Tensor {
         match &self.0.repr {
-            Repr::Eager(a) => Tensor::from_array(a.clone()),
+            Repr::Eager(a) => {
+                let t = Tensor::from_array(a.clone());
+                if self.is_inference() {
+                    t.0.flags.fetch_or(INFERENCE, Ordering::Relaxed);
+                }
+                t
+            }
             Repr::Traced(..) => self.clone(),
         }
+    }
+
+    /// Makes the tensor itself a constant: forgets its history.
+    ///
+    /// # Panics
+    /// If it is a view: the tensor that it is a view of would keep the history.
+    #[track_caller]
+    pub fn detach_(&self) -> &Tensor {
+        if self.is_view() {
+            panic!("detach_: the tensor is a view of shape {:?}; use `detach`", self.shape());
+        }
+        let old = self.meta().grad_fn.take();
+        self.0.flags.fetch_and(!(REQUIRES_GRAD | RECORDED), Ordering::Relaxed);
+        drop(old);
+        self
     }
 
     /// The edge along which a gradient for this tensor travels.
@@ -382,17 +564,42 @@ impl Tensor {
         }
     }
 
-    /// Makes `node` the tensor's history, in place of any it had.
-    pub(crate) fn set_history(&self, node: Arc<Node>) {
-        let old = self.meta().grad_fn.replace((node, 0));
+    /// Gives the tensor, which was changed in place, the history `new`; if it is a
+    /// view, the tensor that it is a view of as well.
+    pub(crate) fn rebase(&self, new: Edge, at: &'static std::panic::Location<'static>) {
+        if let Some(base) = &self.0.base {
+            let (b, v) = (base.array(), self.array());
+            let history = autograd::base_history(base.edge(), b, new.clone(), v, at)
+                .expect("a change through a view outside its base is refused");
+            base.set_history(history);
+            self.0.view_version.store(v.block().version(), Ordering::Relaxed);
+        }
+        self.set_history(new);
+    }
+
+    fn set_history(&self, new: Edge) {
+        let Edge::Node(node, output) = new else { return };
+        let new = (node, output);
+        let old = self.meta().grad_fn.replace(new.clone());
         self.0.flags.fetch_or(REQUIRES_GRAD | RECORDED, Ordering::Relaxed);
+        if let Some(old) = &old {
+            autograd::move_keeper(old, &new);
+        }
         // Not under the lock: a history may be long.
         drop(old);
     }
 
+    /// The node that made the tensor, and which of its results it is.
+    pub(crate) fn grad_node(&self) -> Option<(Arc<Node>, u16)> {
+        if self.flags() & RECORDED == 0 {
+            return None;
+        }
+        self.meta().grad_fn.clone()
+    }
+
     /// The op that made the tensor, when it is on the tape.
     pub fn grad_fn_name(&self) -> Option<&'static str> {
-        self.meta().grad_fn.as_ref().map(|(n, _)| n.op_name())
+        self.grad_node().map(|(n, _)| n.op_name())
     }
 
     /// A name for messages: parameters are named by their module.

@@ -86,6 +86,18 @@ impl Tensor {
         if self.dtype().is_float() { self.clone() } else { self.to_dtype(default_dtype()) }
     }
 
+    /// The tensor in the type in which composites are computed: half precision in f32, to
+    /// be rounded once at the end.
+    #[track_caller]
+    pub(crate) fn wide(&self) -> Tensor {
+        if self.dtype().is_half() { self.to_dtype(DType::F32) } else { self.floating() }
+    }
+
+    /// The type of the result of a float function.
+    pub(crate) fn float_dtype(&self) -> DType {
+        if self.dtype().is_float() { self.dtype() } else { default_dtype() }
+    }
+
     /// Both operands in the type they meet in, a float one.
     #[track_caller]
     fn meeting(&self, other: &impl Operand) -> (Tensor, Tensor) {
@@ -106,6 +118,20 @@ impl Tensor {
     pub fn rsub(&self, other: impl Operand) -> Tensor {
         let dtype = other.meet(self);
         &*other.as_tensor(dtype) - self
+    }
+
+    /// `other` to the power of the tensor.
+    #[track_caller]
+    pub fn rpow(&self, other: impl Operand) -> Tensor {
+        let dtype = other.meet(self);
+        other.as_tensor(dtype).pow(self)
+    }
+
+    /// `other / self`.
+    #[track_caller]
+    pub fn rdiv(&self, other: impl Operand) -> Tensor {
+        let dtype = other.meet(self);
+        other.as_tensor(dtype).div(self)
     }
 
     /// The exact quotient: [`div`](Tensor::div) by PyTorch's other name.
@@ -185,8 +211,14 @@ impl Tensor {
         if min.is_none() && max.is_none() {
             panic!("clamp: at least one bound is needed");
         }
-        let low = min.map_or_else(|| self.clone(), |m| self.maximum(m));
-        max.map_or_else(|| low.clone(), |m| low.minimum(m))
+        let low = match min {
+            Some(m) => self.maximum(m),
+            None => self.clone(),
+        };
+        match max {
+            Some(m) => low.minimum(m),
+            None => low,
+        }
     }
 
     /// At least `min`.
@@ -254,20 +286,21 @@ impl Tensor {
     #[track_caller]
     pub fn logit(&self, eps: impl Into<Option<f64>>) -> Tensor {
         let x = match eps.into() {
-            Some(e) => self.floating().clamp(e, 1.0 - e),
-            None => self.floating(),
+            Some(e) => self.wide().clamp(e, 1.0 - e),
+            None => self.wide(),
         };
-        (&x / (1.0 - &x)).ln()
+        (&x / (1.0 - &x)).ln().to_dtype(self.float_dtype())
     }
 
     /// `sin(πx) / πx`, 1 at zero.
     #[track_caller]
     pub fn sinc(&self) -> Tensor {
-        let x = self.floating() * std::f64::consts::PI;
+        let x = self.wide() * std::f64::consts::PI;
         let zero = x.eq(0.0);
         // The derivative at zero is that of 1 - x²/6, of any order that is asked for.
         let safe = zero.where_(&ones_like(&x), &x);
-        zero.where_(&(1.0 - x.square() / 6.0), safe.sin() / &safe)
+        let y = zero.where_(&(1.0 - x.square() / 6.0), safe.sin() / &safe);
+        y.to_dtype(self.float_dtype())
     }
 
     /// NaN replaced by `nan`, infinities by the numbers given, by default by the largest
@@ -347,11 +380,13 @@ impl Tensor {
     #[track_caller]
     pub fn logaddexp(&self, other: impl Operand) -> Tensor {
         let (a, b) = self.meeting(&other);
+        let dtype = a.dtype();
+        let (a, b) = (a.wide(), b.wide());
         // a + ln(1 + e^(b - a)), from the larger of the two.
         let d = &a - &b;
         let smooth = d.gt(0.0).where_(&((-&d).softplus() + &a), &(d.softplus() + &b));
         // Infinities have no difference.
-        d.isfinite().where_(&smooth, a.maximum(&b))
+        d.isfinite().where_(&smooth, a.maximum(&b)).to_dtype(dtype)
     }
 
     /// `log2(2^self + 2^other)`, without overflow.
@@ -359,17 +394,20 @@ impl Tensor {
     pub fn logaddexp2(&self, other: impl Operand) -> Tensor {
         let (a, b) = self.meeting(&other);
         let ln2 = std::f64::consts::LN_2;
-        (a * ln2).logaddexp(&(b * ln2)) * (1.0 / ln2)
+        let y = (a.wide() * ln2).logaddexp(&(b.wide() * ln2)) * (1.0 / ln2);
+        y.to_dtype(a.dtype())
     }
 
     /// `self * ln(other)`, 0 where `self` is 0 and `other` is not NaN.
     #[track_caller]
     pub fn xlogy(&self, other: impl Operand) -> Tensor {
         let (x, y) = self.meeting(&other);
+        let dtype = x.dtype();
+        let (x, y) = (x.wide(), y.wide());
         let zero = x.eq(0.0).logical_and(&y.isnan().logical_not());
         let edge = y.le(0.0).logical_or(&y.isinf());
         let safe = zero.logical_and(&edge).where_(&ones_like(&y), &y);
-        x * safe.ln()
+        (x * safe.ln()).to_dtype(dtype)
     }
 
     /// 0 where negative, 1 where positive, `values` where zero; NaN stays.

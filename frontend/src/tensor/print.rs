@@ -35,6 +35,11 @@ pub fn set_print_options(options: PrintOptions) -> PrintOptions {
     std::mem::replace(&mut *OPTIONS.lock().unwrap_or_else(|e| e.into_inner()), options)
 }
 
+/// How tensors are printed now.
+pub fn print_options() -> PrintOptions {
+    *OPTIONS.lock().unwrap_or_else(|e| e.into_inner())
+}
+
 /// One format for every number shown, so that columns line up.
 struct Style {
     options: PrintOptions,

@@ -49,15 +49,21 @@ impl Tensor {
     /// Mean of all elements.
     #[track_caller]
     pub fn mean(&self) -> Tensor {
-        self.as_float("mean").sum() * (1.0 / self.numel() as f64)
+        self.mean_dim(self.all_axes(), false)
     }
 
     /// Mean over dimensions.
     #[track_caller]
     pub fn mean_dim(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
         let axes = self.axes("mean", dims);
-        let n: usize = axes.iter().filter_map(|&a| self.shape().get(a)).product();
-        self.as_float("mean").sum_dim(axes.as_slice(), keep) * (1.0 / n as f64)
+        let n: usize = axes.iter().map(|&a| self.extent(a)).product();
+        let sum = self.as_float("mean").wide().sum_dim(axes.as_slice(), keep);
+        (sum * (1.0 / n as f64)).to_dtype(self.dtype())
+    }
+
+    /// The extent of an axis; 1 where a number stands for a vector.
+    pub(super) fn extent(&self, axis: usize) -> usize {
+        self.shape().get(axis).copied().unwrap_or(1)
     }
 
     #[track_caller]
@@ -76,15 +82,23 @@ impl Tensor {
     #[track_caller]
     pub fn var_dim(&self, dims: impl IntoAxes, correction: usize, keep: bool) -> Tensor {
         let axes = self.axes("var", dims);
-        let n: usize = axes.iter().filter_map(|&a| self.shape().get(a)).product();
-        let d = self - self.mean_dim(axes.as_slice(), true);
-        d.square().sum_dim(axes.as_slice(), keep) * (1.0 / (n as f64 - correction as f64).max(0.0))
+        self.wide_var("var", &axes, correction, keep).to_dtype(self.dtype())
+    }
+
+    /// The variance before it is rounded to half precision.
+    #[track_caller]
+    fn wide_var(&self, op: &str, axes: &[usize], correction: usize, keep: bool) -> Tensor {
+        let n: usize = axes.iter().map(|&a| self.extent(a)).product();
+        let x = self.as_float(op).wide();
+        let d = &x - x.mean_dim(axes, true);
+        d.square().sum_dim(axes, keep) * (1.0 / (n as f64 - correction as f64).max(0.0))
     }
 
     /// Standard deviation over dimensions, the root of [`var_dim`](Tensor::var_dim).
     #[track_caller]
     pub fn std_dim(&self, dims: impl IntoAxes, correction: usize, keep: bool) -> Tensor {
-        self.var_dim(dims, correction, keep).sqrt()
+        let axes = self.axes("std", dims);
+        self.wide_var("std", &axes, correction, keep).sqrt().to_dtype(self.dtype())
     }
 
     /// Unbiased variance of all elements.
@@ -97,7 +111,7 @@ impl Tensor {
     /// Unbiased standard deviation of all elements.
     #[track_caller]
     pub fn std(&self) -> Tensor {
-        self.var().sqrt()
+        self.std_dim(self.all_axes(), 1, false)
     }
 
     /// Largest element.
@@ -206,15 +220,16 @@ impl Tensor {
     pub fn logsumexp(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
         let axes = self.axes("logsumexp", dims);
         let dims = axes.as_slice();
-        let x = self.floating();
-        if axes.iter().any(|&a| x.shape()[a] == 0) {
-            return x.sum_dim(dims, keep).ln();
+        let x = self.wide();
+        if axes.iter().any(|&a| x.extent(a) == 0) {
+            return x.sum_dim(dims, keep).ln().to_dtype(self.float_dtype());
         }
         // Shifting by an infinite maximum would give NaN.
         let m = x.detach().amax(dims, true);
         let m = m.isfinite().where_(&m, 0.0);
         let s = (&x - &m).exp().sum_dim(dims, true).ln() + m;
-        if keep { s } else { s.squeeze_dims(dims) }
+        let s = s.to_dtype(self.float_dtype());
+        if keep || self.rank() == 0 { s } else { s.squeeze_dims(dims) }
     }
 
     /// Running sum along `dim`.
@@ -360,7 +375,10 @@ impl Tensor {
     /// A copy with the slabs of `values` added to those that a 1-d `index` names.
     #[track_caller]
     pub fn index_add(&self, dim: i64, index: &Tensor, values: &Tensor) -> Tensor {
-        apply(Op::IndexAdd { axis: self.axis("index_add", dim) }, &[self, index, values])
+        apply(
+            Op::IndexAdd { axis: self.axis("index_add", dim) },
+            &[self, &index.to_dtype(DType::I64), values],
+        )
     }
 
     /// `e^x / Σ e^x` along `dim`.

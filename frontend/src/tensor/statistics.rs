@@ -40,8 +40,10 @@ impl Tensor {
     #[track_caller]
     pub fn nanmean_dim(&self, dims: impl IntoAxes, keep: bool) -> Tensor {
         let axes = self.axes("nanmean", dims);
-        let count = self.isnan().logical_not().sum_dim(axes.as_slice(), keep);
-        self.nansum_dim(axes.as_slice(), keep) / count.to_dtype(self.dtype())
+        let x = self.wide();
+        let count = x.isnan().logical_not().sum_dim(axes.as_slice(), keep);
+        let mean = x.nansum_dim(axes.as_slice(), keep) / count.to_dtype(x.dtype());
+        mean.to_dtype(self.float_dtype())
     }
 
     /// How many elements are not zero.
@@ -90,8 +92,9 @@ impl Tensor {
         correction: usize,
         keep: bool,
     ) -> (Tensor, Tensor) {
-        let (var, mean) = self.var_mean_dim(dims, correction, keep);
-        (var.sqrt(), mean)
+        let axes = self.axes("std_mean", dims);
+        let dims = axes.as_slice();
+        (self.std_dim(dims, correction, keep), self.mean_dim(dims, keep))
     }
 
     /// Unbiased variance and mean of all elements.
@@ -132,6 +135,9 @@ impl Tensor {
         }
         let axes = self.axes("norm", dims);
         let dims = axes.as_slice();
+        if self.dtype().is_half() {
+            return self.wide().norm_dim(p, dims, keep).to_dtype(self.dtype());
+        }
         if axes.is_empty() {
             return if p == 0.0 { self.ne(0.0).to_dtype(self.dtype()) } else { self.abs() };
         }
@@ -180,7 +186,7 @@ impl Tensor {
         let others: Vec<i64> = self.all_axes().into_iter().filter(|&d| d != axis).collect();
         let norm = self.norm_dim(p, others, true);
         // The small number is PyTorch's.
-        let factor = norm.gt(max).where_(&(max / (&norm + 1e-7)), &ones_like(&norm));
+        let factor = norm.gt(max).where_(&(max / (&norm + 1e-7)), ones_like(&norm));
         self * factor
     }
 
@@ -462,7 +468,9 @@ impl Tensor {
     pub fn corrcoef(&self) -> Tensor {
         let c = self.cov(1);
         if c.rank() == 0 {
-            return &c / &c;
+            // One; NaN where the variance is zero.
+            let same = c.clone();
+            return c / same;
         }
         let d = c.diagonal(0, 0, 1).sqrt();
         (c / d.unsqueeze(1) / d.unsqueeze(0)).clamp(-1.0, 1.0)

@@ -7,6 +7,7 @@
 mod contract;
 mod index;
 mod layout;
+mod linalg;
 mod normalize;
 mod pointwise;
 mod reduce;
@@ -123,7 +124,8 @@ fn write_into(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result
     if !fits {
         let have: Vec<String> =
             outs.iter().map(|o| crate::error::describe(o.dtype(), o.shape())).collect();
-        let want: Vec<String> = results.iter().map(|t| t.text(&[])).collect();
+        let want: Vec<String> =
+            results.iter().map(|t| crate::error::describe(t.dtype, &t.shape)).collect();
         return Err(OpError::shape(
             op.name(),
             format!("results are {}, not {}", want.join(", "), have.join(", ")),
@@ -243,6 +245,7 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         {
             by_decomposition(op, inputs, outs[0])
         }
+        _ if op.is_linalg() => linalg::exec(op, inputs, outs),
         _ => library(op, inputs, outs),
     }
 }
@@ -280,7 +283,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
         | Op::LayerNorm { .. }
         | Op::LayerNormGrad { .. }
         | Op::Attention { .. } => false,
-        _ => true,
+        _ => op.eager_only().is_none(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shape-and-type rule of every op, over any kind of extent.
 
 mod contract;
+mod linalg;
 mod views;
 
 use super::*;
@@ -171,6 +172,9 @@ fn view_shape<D: Extent>(op: &Op<D>, x: &[D]) -> Dims<D> {
 /// The types of an op's results, or which rule the operands break.
 pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, OpError> {
     let first = infer_first(op, xs)?;
+    if op.is_linalg() {
+        return linalg::factors(op, xs);
+    }
     let mut types = Types::new();
     if op.outputs() == 2 {
         // Of a search: where along the axis each value was.
@@ -472,6 +476,13 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             }
             one(xs[0].dtype, xs[0].shape)
         }
+
+        Op::Cholesky {}
+        | Op::Lu {}
+        | Op::Qr { .. }
+        | Op::Svd { .. }
+        | Op::Eigh {}
+        | Op::TriangularSolve { .. } => Ok(linalg::factors(op, xs)?.swap_remove(0)),
 
         Op::Softmax { axis, .. } => {
             float_only(name, xs[0].dtype)?;

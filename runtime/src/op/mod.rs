@@ -384,6 +384,24 @@ ops! {
     /// `(x, gy)`: the derivative of [`Op::Pool`] by its input.
     PoolGrad = "pool2d_grad" { kind: PoolKind, window: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], ceil: bool };
 
+    // ---------------------------------------------------------- linear algebra
+    // Over the last two dimensions. Compiled programs hold none of these.
+    /// The lower triangular `l` with `x = l lᴴ`, from the lower triangle of `x`; and,
+    /// as i32, 0 or the order of the first leading minor that is not positive.
+    Cholesky = "cholesky" {};
+    /// The factors of `x = p l u` in one matrix, and the rows that were exchanged, in
+    /// order, as i32 that count from 1.
+    Lu = "lu" {};
+    /// `x = q r`; with as many columns of `q` as rows when `full`.
+    Qr = "qr" { full: bool };
+    /// `x = u diag(s) vh`; with all singular vectors when `full`.
+    Svd = "svd" { full: bool };
+    /// `x = v diag(w) vᴴ`, from the lower triangle of `x`: `w` and `v`.
+    Eigh = "eigh" {};
+    /// `(a, b)`: the solution of `a x = b`, from one triangle of `a`; with ones on its
+    /// diagonal when `unit`. The batch dimensions are equal.
+    TriangularSolve = "triangular_solve" { upper: bool, unit: bool };
+
     // ---------------------------------------------------------- composites
     /// `e^x / sum(e^x)` along `axis`, or its logarithm when `log`.
     Softmax = "softmax" { axis: usize, log: bool };
@@ -409,6 +427,8 @@ impl<D> Op<D> {
             Op::Sort { .. }
             | Op::TopK { .. }
             | Op::Scan { kind: ScanKind::Max | ScanKind::Min, .. } => 2,
+            Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Eigh {} => 2,
+            Op::Svd { .. } => 3,
             _ => 1,
         }
     }
@@ -426,6 +446,7 @@ impl<D> Op<D> {
             | Op::ConvInputGrad { .. }
             | Op::ConvWeightGrad { .. }
             | Op::PoolGrad { .. }
+            | Op::TriangularSolve { .. }
             | Op::SoftmaxGrad { .. } => (2, 2),
             Op::MatMul { .. } | Op::Conv { .. } | Op::LayerNormGrad { .. } => (2, 3),
             Op::LayerNorm { .. } => (1, 3),
@@ -442,6 +463,27 @@ impl<D> Op<D> {
             self,
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. }
         )
+    }
+
+    /// Whether it works on stacks of matrices and may have several results.
+    pub fn is_linalg(&self) -> bool {
+        matches!(
+            self,
+            Op::Cholesky {}
+                | Op::Lu {}
+                | Op::Qr { .. }
+                | Op::Svd { .. }
+                | Op::Eigh {}
+                | Op::TriangularSolve { .. }
+        )
+    }
+
+    /// Why the op cannot be part of a compiled program; `None` for those that can.
+    pub fn eager_only(&self) -> Option<&'static str> {
+        if self.is_linalg() {
+            return Some("the kernels of factorisations are not linked into compiled programs");
+        }
+        None
     }
 
     /// Whether the result can be a view of the first operand.

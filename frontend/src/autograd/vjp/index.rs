@@ -95,7 +95,7 @@ pub(super) fn scatter(axis: usize, kind: ScatterKind, c: &Context, g: &Tensor) -
             let rest = |product: &Tensor, zeros: &Tensor, is_zero: &Tensor, x: &Tensor| {
                 let others = zeros - is_zero.to_dtype(g.dtype());
                 let alone = others.eq(full_like(&others, 0.0));
-                alone.where_(&(product / x), &zeros_like(x))
+                alone.where_(&(product / x), zeros_like(x))
             };
             (rest(&product, &zeros, &zb, &b1), rest(&gather(&product), &gather(&zeros), &zv, &v1))
         }

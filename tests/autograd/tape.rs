@@ -1,47 +1,11 @@
-//! How the tape behaves.
+//! Recording, running backward, and being freed.
 
+use crate::{grad_of, leaf, panic_of};
 use sinter::autograd::{enable_grad, grad_enabled};
 use sinter::{
     Backward, DType, NewAxis, Op, Tensor, apply_op, cat, grad, no_grad, ones, randn, tensor, zeros,
 };
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, Once};
-
-thread_local! {
-    static EXPECTING: Cell<bool> = const { Cell::new(false) };
-    static LAST: RefCell<Option<(String, String, u32)>> = const { RefCell::new(None) };
-}
-
-/// The message, file and line of the panic that `f` ends in.
-fn panic_of(f: impl FnOnce()) -> (String, String, u32) {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !EXPECTING.get() {
-                return usual(info);
-            }
-            let text = info.payload_as_str().unwrap_or("").to_string();
-            let at = info.location().expect("panics have a place");
-            LAST.set(Some((text, at.file().to_string(), at.line())));
-        }));
-    });
-    EXPECTING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(f));
-    EXPECTING.set(false);
-    let last = LAST.take();
-    assert!(result.is_err(), "expected a panic");
-    last.expect("the hook ran")
-}
-
-fn leaf(values: &[f64]) -> Tensor {
-    tensor(values).requires_grad_(true)
-}
-
-fn grad_of(t: &Tensor) -> Vec<f64> {
-    t.grad().expect("a gradient").to_vec()
-}
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn a_million_ops_deep() {
@@ -82,7 +46,7 @@ fn mistakes_point_at_the_caller() {
                 let _ = $e;
             });
             assert!(text.contains($needle), "`{text}` lacks `{}`", $needle);
-            assert!(file.ends_with("autograd.rs"), "{text}: blamed on {file}:{at}");
+            assert!(file.ends_with("tape.rs"), "{text}: blamed on {file}:{at}");
             assert!((line..line + 3).contains(&at), "{text}: blamed on line {at}, is {line}");
         }};
     }
@@ -144,9 +108,9 @@ fn a_second_pass_names_both_lines() {
     let (text, file, line) = panic_of(|| {
         y.backward();
     });
-    assert!(text.contains(&format!("autograd.rs:{recorded}:")) && text.contains("exp"), "{text}");
+    assert!(text.contains(&format!("tape.rs:{recorded}:")) && text.contains("exp"), "{text}");
     assert!(text.contains("retain_graph"), "{text}");
-    assert!(file.ends_with("autograd.rs") && line > recorded, "{file}:{line}");
+    assert!(file.ends_with("tape.rs") && line > recorded, "{file}:{line}");
     // Nothing saved, nothing freed.
     let z = &x + 1.0;
     z.backward();
@@ -174,8 +138,8 @@ fn changing_a_saved_value_names_both_lines() {
     y.add_(1.0);
     let (text, ..) = panic_of(|| z.backward());
     for part in [
-        format!("autograd.rs:{recorded}:"),
-        format!("autograd.rs:{written}:"),
+        format!("tape.rs:{recorded}:"),
+        format!("tape.rs:{written}:"),
         "square".into(),
         "add_".into(),
     ] {
@@ -217,13 +181,12 @@ fn in_place_ops_are_recorded() {
     w.zero_grad();
     y.sum().backward();
     assert!(grad_of(&w) == [10.0, 10.0] && x.grad().is_none());
-    // An operand of itself.
+    // An operand of itself: the old value is kept.
+    x.zero_grad();
     let y = &x * 1.0;
-    let (text, ..) = panic_of(|| {
-        y.mul_(&y);
-        y.sum().backward();
-    });
-    assert!(text.contains("modified in place"), "{text}");
+    y.mul_(&y);
+    y.sum().backward();
+    assert_eq!(grad_of(&x), [1.0, -3.0]);
 }
 
 #[test]
@@ -252,24 +215,6 @@ fn views_carry_gradients() {
     x.zero_grad();
     x.unsqueeze(0).broadcast_to([4, 2, 3]).narrow(2, 0, 1).sum().backward();
     assert_eq!(grad_of(&x), [4.0, 0.0, 0.0, 4.0, 0.0, 0.0]);
-    // A change through a view that autograd could not follow is refused…
-    let y = &x * 1.0;
-    let row = y.select(0, 0);
-    let (text, ..) = panic_of(|| {
-        row.mul_(2.0);
-    });
-    assert!(text.contains("mul_") && text.contains("view"), "{text}");
-    // … and so is a view older than its memory.
-    let y = &x * 1.0;
-    let row = y.select(0, 0);
-    let line = line!() + 1;
-    y.mul_(3.0);
-    let (text, ..) = panic_of(|| drop(&row + 1.0));
-    assert!(text.contains(&format!("autograd.rs:{line}:")), "{text}");
-    // Taken again, it is right.
-    x.zero_grad();
-    y.select(0, 0).sum().backward();
-    assert_eq!(grad_of(&x), [3.0, 3.0, 3.0, 0.0, 0.0, 0.0]);
 }
 
 #[test]
@@ -323,12 +268,12 @@ fn hooks_see_and_change_gradients() {
         log.lock().unwrap().push(g.to_vec::<f64>());
         Some(g * 2.0)
     });
-    x.register_hook(|g| Some(g + 1.0));
+    let _on_x = x.register_hook(|g| Some(g + 1.0));
     y.retain_grad();
     // Two uses: the hook sees their sum, once.
     Backward::new().retain_graph(true).run(&(&y * 5.0 + &y).sum());
     assert_eq!(*seen.lock().unwrap(), [vec![6.0, 6.0]]);
-    assert_eq!(y.retained_grad().unwrap().to_vec::<f64>(), [12.0, 12.0]);
+    assert_eq!(y.grad().unwrap().to_vec::<f64>(), [12.0, 12.0]);
     assert_eq!(grad_of(&x), [37.0, 37.0]);
     h.remove();
     x.zero_grad();
@@ -336,7 +281,7 @@ fn hooks_see_and_change_gradients() {
     assert_eq!(grad_of(&x), [4.0, 4.0]);
     // After accumulation: an optimizer in the backward pass.
     let w = leaf(&[1.0]);
-    w.register_post_accumulate_grad_hook(|w| {
+    let _on_w = w.register_post_accumulate_grad_hook(|w| {
         let g = w.grad().expect("it was accumulated");
         no_grad(|| w.sub_(&(g * 0.5)).version());
         w.zero_grad();
@@ -345,7 +290,7 @@ fn hooks_see_and_change_gradients() {
     assert_eq!((w.item::<f64>(), w.grad().is_none()), (-1.0, true));
     let (text, ..) = panic_of(|| {
         let x = leaf(&[1.0]);
-        x.register_hook(|_| Some(ones([3])));
+        let _handle = x.register_hook(|_| Some(ones([3])));
         (&x * 1.0).backward();
     });
     assert!(text.contains("hook"), "{text}");
@@ -440,21 +385,4 @@ fn graphs_are_freed() {
     z.backward();
     drop((y, z));
     assert_eq!(saved.handles(), 1);
-}
-
-#[test]
-fn threads_have_tapes_of_their_own() {
-    let w = leaf(&[2.0]);
-    let threads: Vec<_> = (1..5)
-        .map(|k| {
-            let w = w.clone();
-            std::thread::spawn(move || {
-                for _ in 0..100 {
-                    let g = grad(&[&(&w * &w * k as f64)], &[&w], false);
-                    assert_eq!(g[0].as_ref().unwrap().item::<f64>(), 4.0 * k as f64);
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|t| t.join().unwrap());
 }

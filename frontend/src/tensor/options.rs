@@ -1,0 +1,145 @@
+//! Tensors made with type, device and gradient said.
+
+use super::Tensor;
+use super::create::{
+    IntoTensor, arange, default_dtype, empty, eye, full, powers, randint, random, randperm, spaced,
+    tensor,
+};
+use super::layout::{IntoDims, sizes};
+use sinter_runtime::op::RandomKind;
+use sinter_runtime::{DType, Device, Scalar};
+
+/// What a tensor is to be like: its type, its place, and whether gradients are wanted.
+/// Tensors are made by it as by the functions of the same names.
+///
+/// ```
+/// use sinter::{DType, TensorOptions};
+/// let x = TensorOptions::new().dtype(DType::F64).requires_grad(true).ones([2, 3]);
+/// assert!(x.dtype() == DType::F64 && x.requires_grad());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TensorOptions {
+    dtype: Option<DType>,
+    device: Device,
+    requires_grad: bool,
+}
+
+impl TensorOptions {
+    /// The default float type, on the processor, without gradients.
+    pub fn new() -> TensorOptions {
+        TensorOptions::default()
+    }
+
+    /// Of this element type.
+    pub fn dtype(mut self, dtype: DType) -> TensorOptions {
+        self.dtype = Some(dtype);
+        self
+    }
+
+    /// On this device.
+    pub fn device(mut self, device: Device) -> TensorOptions {
+        self.device = device;
+        self
+    }
+
+    /// With gradients.
+    pub fn requires_grad(mut self, on: bool) -> TensorOptions {
+        self.requires_grad = on;
+        self
+    }
+
+    fn element(&self) -> DType {
+        self.dtype.unwrap_or_else(default_dtype)
+    }
+
+    /// The tensor in the type asked for, on the device, as a leaf.
+    #[track_caller]
+    fn finish(&self, op: &str, x: Tensor) -> Tensor {
+        if self.device != Device::Cpu {
+            panic!("{op}: tensors cannot be made on {} yet; eager ops run on cpu", self.device);
+        }
+        let x = match self.dtype {
+            Some(dtype) => x.to_dtype(dtype),
+            None => x,
+        };
+        if self.requires_grad { x.requires_grad_(true) } else { x }
+    }
+
+    /// [`zeros`](crate::zeros) of these options.
+    #[track_caller]
+    pub fn zeros(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("zeros", full(shape, 0.0, self.element()))
+    }
+
+    /// [`ones`](crate::ones) of these options.
+    #[track_caller]
+    pub fn ones(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("ones", full(shape, 1.0, self.element()))
+    }
+
+    /// [`full`](crate::full) of these options.
+    #[track_caller]
+    pub fn full(&self, shape: impl IntoDims, value: impl Into<Scalar>) -> Tensor {
+        self.finish("full", full(shape, value, self.element()))
+    }
+
+    /// [`empty`](crate::empty) of these options.
+    #[track_caller]
+    pub fn empty(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("empty", empty(shape, self.element()))
+    }
+
+    /// [`eye`](crate::eye) of these options.
+    #[track_caller]
+    pub fn eye(&self, n: usize) -> Tensor {
+        self.finish("eye", eye(n))
+    }
+
+    /// [`arange`](crate::arange) of these options.
+    #[track_caller]
+    pub fn arange<T: Into<Scalar>>(&self, start: T, end: T, step: T) -> Tensor {
+        self.finish("arange", arange(start, end, step))
+    }
+
+    /// [`linspace`](crate::linspace) of these options.
+    #[track_caller]
+    pub fn linspace(&self, start: f64, end: f64, n: usize) -> Tensor {
+        self.finish("linspace", spaced(start, end, n).to_dtype(self.element()))
+    }
+
+    /// [`logspace`](crate::logspace) of these options.
+    #[track_caller]
+    pub fn logspace(&self, start: f64, end: f64, n: usize, base: f64) -> Tensor {
+        self.finish("logspace", powers(start, end, n, base).to_dtype(self.element()))
+    }
+
+    /// [`rand`](crate::rand) of these options.
+    #[track_caller]
+    pub fn rand(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("rand", random(RandomKind::Uniform, sizes("rand", shape), self.element()))
+    }
+
+    /// [`randn`](crate::randn) of these options.
+    #[track_caller]
+    pub fn randn(&self, shape: impl IntoDims) -> Tensor {
+        self.finish("randn", random(RandomKind::Normal, sizes("randn", shape), self.element()))
+    }
+
+    /// [`randint`](crate::randint) of these options.
+    #[track_caller]
+    pub fn randint(&self, low: i64, high: i64, shape: impl IntoDims) -> Tensor {
+        self.finish("randint", randint(low, high, shape))
+    }
+
+    /// [`randperm`](crate::randperm) of these options.
+    #[track_caller]
+    pub fn randperm(&self, n: usize) -> Tensor {
+        self.finish("randperm", randperm(n))
+    }
+
+    /// [`tensor`](crate::tensor) of these options.
+    #[track_caller]
+    pub fn tensor<T: IntoTensor>(&self, values: T) -> Tensor {
+        self.finish("tensor", tensor(values))
+    }
+}
