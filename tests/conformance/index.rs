@@ -2,7 +2,7 @@
 
 use crate::args::{Args, Either, Value, skip};
 use crate::registry::Registry;
-use sinter::{DType, Ellipsis, IndexItem, NewAxis, ScatterReduce};
+use sinter::{DType, Ellipsis, IndexItem, NewAxis, ScatterReduce, Tensor};
 
 const TRUTH: &str = "truth values are no numbers";
 
@@ -133,4 +133,22 @@ pub fn register(r: &mut Registry) {
     r.op("nonzero_static", |a| a.t(0).nonzero_static(a.usize("size"), a.i64_or("fill_value", -1)));
     r.op("unravel_index", |a| a.t(0).unravel_index(a.ints(1)))
         .without(&[DType::I32, DType::U8], "the indices have the type of what they come from");
+    // Where the mask is false an index may be anything.
+    let masked = |a: &Args| -> Vec<IndexItem> {
+        let hidden = a.t(1).logical_not();
+        let one = |t: Tensor| {
+            let all = sinter::broadcast_tensors(&[&t, &hidden]);
+            (&all[0].masked_fill(&all[1], 0)).into()
+        };
+        a.ts(2).into_iter().map(one).collect()
+    };
+    r.composite("_unsafe_masked_index", "an index and where", move |a| {
+        let found = a.t(0).i(masked(a).as_slice());
+        found.masked_fill(&a.t(1).logical_not(), a.scalar(3))
+    });
+    r.composite("_unsafe_masked_index_put_accumulate", "where and index_put", move |a| {
+        let values = a.t(3).masked_fill(&a.t(1).logical_not(), 0);
+        a.t(0).index_put(masked(a).as_slice(), values, true)
+    })
+    .without(&[DType::Bool], TRUTH);
 }

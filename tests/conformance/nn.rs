@@ -3,8 +3,8 @@
 use crate::args::{Args, Value, skip};
 use crate::registry::Registry;
 use sinter::nn::functional::{
-    self as F, BagMode, ClassLoss, InterpolationMode, Outside, PadMode, PoolOptions, Reduction, Resize,
-    RunningStats, TransposeOptions,
+    self as F, BagMode, ClassLoss, InterpolationMode, Outside, PadMode, PoolOptions, Reduction,
+    Resize, RunningStats, TransposeOptions,
 };
 use sinter::{DType, Tensor, stack};
 use sinter_tests::Tolerance;
@@ -769,7 +769,73 @@ fn attention(r: &mut Registry) {
     }
 }
 
+/// PyTorch's inner functions, which give statistics beside the result.
+fn inner(r: &mut Registry) {
+    let near = Tolerance { own: 16.0, largest: 16.0, one: 0.0 };
+    /// Mean and `1 / sqrt(var + eps)` over `dims`, which stay as ones.
+    fn moments(x: &Tensor, dims: &[i64], eps: f64) -> (Tensor, Tensor) {
+        (x.mean_dim(dims, true), (x.var_dim(dims, 0, true) + eps).rsqrt())
+    }
+    r.composite("native_layer_norm", "layer_norm, mean_dim and var_dim", |a| {
+        let (x, n) = (a.t(0), a.sizes(1).len());
+        let (w, b) = (a.opt_t(2), a.opt_t(3));
+        let dims: Vec<i64> = (1..=n as i64).map(|d| -d).collect();
+        let (mean, rstd) = moments(&x, &dims, a.f64(4));
+        (F::layer_norm(&x, n, w.as_ref(), b.as_ref(), a.f64(4)), mean, rstd)
+    })
+    .within(near)
+    .half(16.0);
+    r.composite("native_group_norm", "group_norm, mean_dim and var_dim", |a| {
+        let (x, groups) = (a.t(0), a.usize(6));
+        for i in 3..6 {
+            a.ignore(i);
+        }
+        let (w, b) = (a.opt_t(1), a.opt_t(2));
+        let n = x.size(0);
+        let flat = x.reshape([n, groups, x.numel() / (n * groups).max(1)]);
+        let (mean, rstd) = moments(&flat, &[2], a.f64(7));
+        let y = F::group_norm(&x, groups, w.as_ref(), b.as_ref(), a.f64(7));
+        (y, mean.squeeze(2), rstd.squeeze(2))
+    })
+    .within(near)
+    .half(16.0);
+    for (name, stats_at) in [("native_batch_norm", 3), ("_native_batch_norm_legit", 3)] {
+        r.composite(name, "batch_norm, mean_dim and var_dim", move |a| {
+            let (x, w, b) = (a.t(0), a.opt_t(1), a.opt_t(2));
+            // One form of the second has no running statistics.
+            let without = matches!(a.get(stats_at), Value::Bool(_));
+            let at = if without { stats_at } else { stats_at + 2 };
+            let (mean, var) =
+                if without { (None, None) } else { (a.opt_t(stats_at), a.opt_t(stats_at + 1)) };
+            let (mean, var) = (mean.map(|t| t.copy()), var.map(|t| t.copy()));
+            let (training, momentum, eps) = (a.bool_or(at, false), a.f64(at + 1), a.f64(at + 2));
+            if !training {
+                skip("statistics of no batch, which are empty");
+            }
+            let dims: Vec<i64> = (0..x.rank() as i64).filter(|&d| d != 1).collect();
+            let (m, s) = moments(&x, &dims, eps);
+            let running = stats(&mean, &var);
+            let y = F::batch_norm(&x, running, w.as_ref(), b.as_ref(), true, momentum, eps);
+            (y, m.reshape([-1]), s.reshape([-1]))
+        })
+        .within(near)
+        .half(16.0);
+    }
+    r.composite("native_dropout_backward", "`g mask scale`", |a| {
+        a.t(0) * a.t(1).to_dtype(a.t(0).dtype()) * a.f64(2)
+    });
+    r.composite("max_pool2d_with_indices_backward", "the gradient of max_pool2d", |a| {
+        let x = a.t(0).detach().requires_grad_(true);
+        a.ignore("return_indices");
+        let window = a.extents((1, "kernel_size"), 1);
+        let y = F::max_pool2d_with(&x, window, &pool_options::<2>(a, true)).sum();
+        sinter::grad(&[&y], &[&x], false)[0].clone().expect("it plays a part")
+    })
+    .no_gradient("it is one itself");
+}
+
 pub fn register(r: &mut Registry) {
+    inner(r);
     activations(r);
     losses(r);
     distances(r);

@@ -27,6 +27,18 @@ macro_rules! binary {
 
 const TRUTH: &str = "truth values are no numbers";
 
+const INFINITE: &str = "infinity, where PyTorch gives NaN and the limit is infinite";
+const HUGE: &str = "numbers from 1e15 on";
+
+/// Whether an operand is infinite.
+pub fn infinite(a: &Args) -> bool {
+    a.tensors.iter().any(|t| t.dtype().is_float() && t.isinf().any().item_scalar().as_bool())
+}
+
+fn huge(a: &Args) -> bool {
+    a.tensors.iter().any(|t| t.dtype().is_float() && t.abs().ge(1e15).any().item_scalar().as_bool())
+}
+
 /// The first operand, which may be a number.
 fn left(a: &Args) -> Tensor {
     a.operand(0).tensor()
@@ -50,20 +62,54 @@ pub fn register(r: &mut Registry) {
         "reciprocal" reciprocal; "round" round; "rsqrt" rsqrt; "sigmoid" sigmoid;
         "sin" sin; "sinh" sinh; "sqrt" sqrt; "tan" tan;
         "tanh" tanh; "trunc" trunc; "erfc" erfc; "erfinv" erfinv; "lgamma" lgamma;
-        "digamma" digamma; "i0" i0; "frac" frac; "sgn" sgn; "signbit" signbit; "sinc" sinc;
+        "digamma" digamma; "frac" frac; "signbit" signbit; "sinc" sinc;
         "deg2rad" deg2rad; "rad2deg" rad2deg; "isposinf" isposinf; "isneginf" isneginf;
         "isreal" isreal; "frexp" frexp; "positive" positive;
     }
     binary! { r:
         "atan2" atan2; "bitwise_and" bitwise_and; "bitwise_or" bitwise_or;
         "bitwise_xor" bitwise_xor; "fmod" fmod; "copysign" copysign; "hypot" hypot;
-        "nextafter" nextafter; "igamma" igamma; "igammac" igammac; "gcd" gcd; "lcm" lcm;
+        "gcd" gcd; "lcm" lcm;
         "clamp_min" clamp_min; "clamp_max" clamp_max; "fmax" fmax; "fmin" fmin; "ldexp" ldexp;
         "float_power" float_power; "logaddexp" logaddexp; "logaddexp2" logaddexp2;
         "xlogy" xlogy; "true_divide" true_divide; "bitwise_left_shift" bitwise_left_shift;
         "eq" eq; "ne" ne; "lt" lt; "le" le;
         "gt" gt; "ge" ge; "maximum" maximum; "minimum" minimum; "remainder" remainder;
         "floor_divide" floor_divide;
+    }
+    r.op("sgn", |a| a.t(0).sgn()).without(&[DType::Bool], TRUTH);
+    r.op("nextafter", |a| a.t(0).nextafter(a.operand(1)))
+        .without(&[DType::BF16, DType::F16], "neighbours of numbers of 16 bits");
+    r.op("i0", |a| a.t(0).i0()).skip(INFINITE, infinite);
+    r.op("igamma", |a| a.t(0).igamma(a.operand(1))).skip(HUGE, huge);
+    r.op("igammac", |a| a.t(0).igammac(a.operand(1))).skip(HUGE, huge);
+    r.op("item", |a| {
+        let x = a.t(0);
+        // A Python number.
+        let d = if x.dtype().is_float() { DType::F64 } else { x.dtype() };
+        sinter::scalar(
+            x.item_scalar(),
+            if d.is_float() || d == DType::Bool { d } else { DType::I64 },
+        )
+    });
+    r.op("to", |a| {
+        a.ignore(3);
+        a.ignore(4);
+        match (a.get(1), a.get(2)) {
+            (Value::DType(_), _) => {
+                a.ignore(2);
+                a.t(0).to_dtype(a.opt_dtype(1).expect("a type"))
+            }
+            (_, Value::DType(_)) => a.t(0).to_dtype(a.opt_dtype(2).expect("a type")),
+            (Value::Tensor(_), _) => {
+                a.ignore(2);
+                a.t(0).type_as(&a.t(1))
+            }
+            _ => a.t(0).to_dtype(a.opt_dtype("dtype").unwrap_or(a.t(0).dtype())),
+        }
+    });
+    for name in ["resolve_conj", "resolve_neg"] {
+        r.composite(name, "the tensor itself: nothing is put off", |a| a.t(0));
     }
     r.op("sign", |a| a.t(0).sign()).without(&[DType::Bool], TRUTH);
     r.op("square", |a| a.t(0).square()).without(&[DType::Bool], TRUTH);
@@ -107,7 +153,8 @@ pub fn register(r: &mut Registry) {
         }
         _ => a.t(0).clamp(a.opt_f64((1, "min")), a.opt_f64((2, "max"))),
     });
-    r.op("logit", |a| a.t(0).logit(a.opt_f64((1, "eps"))));
+    r.op("logit", |a| a.t(0).logit(a.opt_f64((1, "eps"))))
+        .skip("bounds that are upside down", |a| a.f64_or((1, "eps"), 0.0) > 0.5);
     r.op("nan_to_num", |a| {
         let nan = a.f64_or((1, "nan"), 0.0);
         a.t(0).nan_to_num(nan, a.opt_f64((2, "posinf")), a.opt_f64((3, "neginf")))

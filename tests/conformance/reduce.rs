@@ -3,12 +3,15 @@
 use crate::args::{Args, Either, Value, skip};
 use crate::registry::Registry;
 use sinter::{DType, Interpolation, Tensor};
+use sinter_tests::Tolerance;
 
 /// The dimensions that a reduction is over: those named, else all.
 pub fn dims(a: &Args, x: &Tensor) -> Vec<i64> {
     let named = a.opt_ints((1, "dim"));
     named.filter(|d| !d.is_empty()).unwrap_or_else(|| (0..x.rank() as i64).collect())
 }
+
+const WRAPS: &str = "numbers of 8 bits, which PyTorch lets wrap around";
 
 fn keep(a: &Args) -> bool {
     a.bool_or((2, "keepdim"), false)
@@ -68,6 +71,13 @@ pub fn register(r: &mut Registry) {
     r.op("softmax.with_dtype", |a| typed(a).softmax(a.i64(1)));
     r.op("log_softmax", |a| typed(a).log_softmax(a.i64(1)));
     r.op("log_softmax.with_dtype", |a| typed(a).log_softmax(a.i64(1)));
+    r.composite("_softmax_backward_data", "`(g - Σ g y) y`", |a| {
+        let (g, y, d) = (a.t(0), a.t(1), a.i64(2));
+        a.ignore(3);
+        if y.rank() == 0 { (&g - &g * &y) * &y } else { (&g - (&g * &y).sum_dim(d, true)) * &y }
+    })
+    .within(Tolerance { one: 16.0, ..Tolerance::units(8.0) }) // a difference
+    .half(8.0);
     r.op("sort", |a| {
         a.ignore("stable");
         a.t(0).sort(a.i64_or((1, "dim"), -1), a.bool_or((2, "descending"), false))
@@ -165,12 +175,14 @@ fn statistics(r: &mut Registry) {
             None => a.t(0).trapezoid(a.f64_or("dx", 1.0), a.i64_or("dim", -1)),
             Some(x) => a.t(0).trapezoid_at(&x, a.i64_or("dim", -1)),
         })
+        .without(&[DType::U8], WRAPS)
         .half(4.0);
     }
     r.op("cumulative_trapezoid", |a| match a.opt_t((1, "x")) {
         None => a.t(0).cumulative_trapezoid(a.f64_or("dx", 1.0), a.i64_or("dim", -1)),
         Some(x) => a.t(0).cumulative_trapezoid_at(&x, a.i64_or("dim", -1)),
     })
+    .without(&[DType::U8], WRAPS)
     .half(4.0);
     r.op("gradient", |a| {
         let x = a.t(0);
@@ -196,10 +208,19 @@ fn statistics(r: &mut Registry) {
     .half(4.0);
     r.op("cov", |a| {
         let (f, w) = (a.opt_t("fweights"), a.opt_t("aweights"));
-        a.t(0).cov_weighted(a.i64_or("correction", 1), f.as_ref(), w.as_ref())
+        let c = a.t(0).cov_weighted(a.i64_or("correction", 1), f.as_ref(), w.as_ref());
+        // PyTorch drops the dimensions of a single variable.
+        if c.numel() == 1 { c.reshape(()) } else { c }
+    })
+    .skip("weights in f32 beside another type, which PyTorch takes as they are", |a| {
+        a.dtype() != DType::F32 && a.tensors.iter().any(|t| t.dtype() == DType::F32)
     })
     .half(8.0);
-    r.op("corrcoef", |a| a.t(0).corrcoef()).half(8.0);
+    r.op("corrcoef", |a| {
+        let c = a.t(0).corrcoef();
+        if c.numel() == 1 { c.reshape(()) } else { c }
+    })
+    .half(8.0);
 }
 
 /// Operand, dimensions and correction of a variance.
@@ -213,8 +234,8 @@ fn spread(a: &Args) -> (Tensor, Vec<i64>, usize) {
             _ => a.f64_or("correction", 1.0),
         },
     };
-    if c.fract() != 0.0 {
-        skip("corrections that are no integers");
+    if c.fract() != 0.0 || c < 0.0 {
+        skip("corrections that are fractions or negative");
     }
     let named = match a.get((1, "dim")) {
         Value::Bool(_) => None,
@@ -324,7 +345,8 @@ fn order(r: &mut Registry) {
     r.op("histc", |a| {
         let (low, high) = (a.f64_or((2, "min"), 0.0), a.f64_or((3, "max"), 0.0));
         a.t(0).histc(a.i64_or((1, "bins"), 100) as usize, low, high)
-    });
+    })
+    .without(&[DType::BF16], "bins that are finer than the type");
     r.op("histogram", |a| {
         let (w, density) = (a.opt_t("weight"), a.bool_or("density", false));
         match a.get((1, "bins")) {
@@ -337,7 +359,31 @@ fn order(r: &mut Registry) {
                 a.t(0).histogram_bins(a.usize((1, "bins")), range, w.as_ref(), density)
             }
         }
-    });
+    })
+    // Sums of weights of either sign.
+    .within(Tolerance { own: 64.0, largest: 64.0, one: 0.0 });
+    r.op("histogramdd", |a| {
+        let (x, w) = (a.t(0), a.opt_t("weight"));
+        let edges: Vec<Tensor> = match a.get((1, "bins")) {
+            Value::List(l) if l.iter().all(|v| matches!(v, Value::Tensor(_))) => a.ts((1, "bins")),
+            _ => {
+                let (bins, range) = (a.ints((1, "bins")), a.opt_floats("range"));
+                let d = x.size(-1);
+                let bins = if bins.len() == 1 { vec![bins[0]; d] } else { bins };
+                (0..d)
+                    .map(|i| {
+                        let column = x.select(-1, i as i64).reshape([-1]);
+                        let range = range.as_ref().map(|r| (r[2 * i], r[2 * i + 1]));
+                        column.histogram_bins(bins[i] as usize, range, None, false).1
+                    })
+                    .collect()
+            }
+        };
+        let refs: Vec<&Tensor> = edges.iter().collect();
+        let n = sinter::histogramdd(&x, &refs, w.as_ref(), a.bool_or("density", false));
+        [vec![n], edges].concat()
+    })
+    .within(Tolerance { own: 64.0, largest: 64.0, one: 0.0 });
     let placed = |a: &Args, at: Tensor| {
         if a.bool_or("out_int32", false) { at.to_dtype(DType::I32) } else { at }
     };

@@ -2,7 +2,10 @@
 
 use crate::args::{Args, Value, skip};
 use crate::registry::Registry;
-use sinter::{DType, Indexing, Tensor, TensorOptions, cat, full, full_like, ones_like, stack, zeros_like};
+use sinter::{
+    DType, Indexing, Tensor, TensorOptions, cat, full, full_like, ones_like, stack, zeros_like,
+};
+use sinter_runtime::Category;
 
 pub fn register(r: &mut Registry) {
     r.op("reshape", |a| a.t(0).reshape(a.rest_ints(1)));
@@ -163,15 +166,21 @@ fn sources(r: &mut Registry) {
             _ => (a.f64(0), a.f64((1, "end")), a.f64_or((2, "step"), 1.0)),
         };
         let d = a.opt_dtype("dtype").unwrap_or(DType::I64);
+        if d.category() == Category::Int && step.fract() != 0.0 {
+            skip("integers by steps that are none");
+        }
+        if d == DType::U8 && start < 0.0 {
+            skip("numbers that the type cannot hold");
+        }
         TensorOptions::new().dtype(d).arange(start, end, step)
     });
     r.op("tril_indices", |a| {
-        a.opt_dtype("dtype");
-        sinter::tril_indices(a.usize(0), a.usize(1), a.i64_or((2, "offset"), 0))
+        let at = sinter::tril_indices(a.usize(0), a.usize(1), a.i64_or((2, "offset"), 0));
+        at.to_dtype(a.opt_dtype("dtype").unwrap_or(DType::I64))
     });
     r.op("triu_indices", |a| {
-        a.opt_dtype("dtype");
-        sinter::triu_indices(a.usize(0), a.usize(1), a.i64_or((2, "offset"), 0))
+        let at = sinter::triu_indices(a.usize(0), a.usize(1), a.i64_or((2, "offset"), 0));
+        at.to_dtype(a.opt_dtype("dtype").unwrap_or(DType::I64))
     });
 }
 
@@ -250,6 +259,8 @@ fn views(r: &mut Registry) {
     r.composite("squeeze_copy", "squeeze and copy", move |a| squeeze(a).copy());
     r.op("movedim", |a| a.t(0).movedims(a.ints(1), a.ints(2)));
     r.op("mT", |a| a.t(0).mt());
+    r.composite("mH", "mt", |a| a.t(0).mt());
+    r.composite("H", "mt", |a| if a.t(0).rank() < 2 { a.t(0) } else { a.t(0).mt() });
     r.composite("T", "permute", |a| {
         let x = a.t(0);
         x.permute((0..x.rank() as i64).rev().collect::<Vec<_>>())

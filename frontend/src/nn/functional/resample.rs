@@ -140,7 +140,12 @@ fn resample(x: &Tensor, dim: usize, taps: &Taps) -> Tensor {
 /// # Panics
 /// If the extents are not those of the inner dimensions, one to three, or one is 0.
 #[track_caller]
-pub fn interpolate(x: &Tensor, size: Resize, mode: InterpolationMode, align_corners: bool) -> Tensor {
+pub fn interpolate(
+    x: &Tensor,
+    size: Resize,
+    mode: InterpolationMode,
+    align_corners: bool,
+) -> Tensor {
     let inner = x.rank().saturating_sub(2);
     let (output, factors): (Vec<usize>, Option<&[f64]>) = match size {
         Resize::To(s) => (s.to_vec(), None),
