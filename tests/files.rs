@@ -134,11 +134,16 @@ fn every_type_survives() {
     let path = dir.path().join("all.safetensors");
     let all: BTreeMap<String, Tensor> = DType::ALL
         .into_iter()
+        // The format has no complex numbers of f64.
+        .filter(|d| *d != DType::C128)
         .map(|d| (d.to_string(), (rand([2, 3]) * 9.0).to_dtype(d).t()))
         .chain([("empty".to_string(), ones([0, 3])), ("single".to_string(), tensor(2.5f64))])
         .collect();
     let notes = BTreeMap::from([("k".to_string(), "“v”\n".to_string())]);
     safetensors::save(&path, &all, &notes).unwrap();
+    let wide = BTreeMap::from([("z".to_string(), ones([2]).to_dtype(DType::C128))]);
+    let refused = safetensors::save(&path, &wide, &notes).unwrap_err().to_string();
+    assert!(refused.contains("`z` is c128") && refused.contains("view_as_real"), "{refused}");
     let (back, meta) = safetensors::load_with_metadata(&path).unwrap();
     assert_eq!(meta, notes);
     assert_eq!(back.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>());

@@ -187,7 +187,7 @@ fn types_promote_as_in_pytorch() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(table.lines().count(), 16 * 19);
+    assert_eq!(table.lines().count(), 24 * 27);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::math;
 use crate::par;
 use crate::strided::Walk;
 use crate::view::{Dst, Element, Src};
-use half::{bf16, f16};
 
 /// An inner loop of one operand: count, operand, its stride, output, its stride.
 pub type Fn1<T, U> = unsafe fn(usize, *const T, isize, *mut U, isize);
@@ -475,12 +474,13 @@ pub fn map2_with<A: Element, B: Element, U: Element>(
         }
     });
 }
-crate::instances::instances!(ChoiceKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
+crate::instances::instances!(ChoiceKernels for u8, u16, u32, u64, [u64; 2] => {
     fn select_kernel(cond: Src<u8>, a: Src<Self>, b: Src<Self>, out: Dst<Self>) = select_of;
 });
 
-/// `out = cond ? a : b`; any non-zero condition is true.
-pub fn select<T: Element>(cond: Src<u8>, a: Src<T>, b: Src<T>, out: Dst<T>) {
+/// `out = cond ? a : b`; any non-zero condition is true. Elements are only moved: they
+/// go by the unsigned integer of their size.
+pub fn select<T: Element + ChoiceKernels>(cond: Src<u8>, a: Src<T>, b: Src<T>, out: Dst<T>) {
     T::select_kernel(cond, a, b, out)
 }
 

@@ -1,6 +1,7 @@
 //! Bounds-checked strided views of blocks: how safe code hands memory to kernels.
 
 use crate::mem::Block;
+use num_complex::Complex;
 use std::marker::PhantomData;
 
 /// A plain number a kernel can work on. Every bit pattern of such a type is a
@@ -9,14 +10,7 @@ use std::marker::PhantomData;
 /// # Safety
 /// Implement only for types without padding or invalid bit patterns.
 pub unsafe trait Element:
-    Copy
-    + Send
-    + Sync
-    + PartialEq
-    + std::fmt::Debug
-    + crate::copy::CastKernels
-    + crate::pointwise::ChoiceKernels
-    + 'static
+    Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static
 {
     /// The number zero.
     const ZERO: Self;
@@ -30,7 +24,19 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32 = 0.0, f64 = 0.0, i64 = 0, i32 = 0, u32 = 0, u64 = 0, u8 = 0);
+element!(
+    f32 = 0.0,
+    f64 = 0.0,
+    i64 = 0,
+    i32 = 0,
+    i16 = 0,
+    i8 = 0,
+    u64 = 0,
+    u32 = 0,
+    u16 = 0,
+    u8 = 0
+);
+element!(Complex<f32> = Complex::ZERO, Complex<f64> = Complex::ZERO, [u64; 2] = [0; 2]);
 element!(half::f16 = half::f16::ZERO, half::bf16 = half::bf16::ZERO);
 
 /// A strided view that is read. Strides count elements and may be zero or
@@ -79,7 +85,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// `with_size!(size, T => …)`: `T` is the unsigned integer of so many bytes.
+/// `with_size!(size, T => …)`: `T` is the unsigned integer (or the pair) of so many bytes.
 macro_rules! with_size {
     ($size:expr, $t:ident => $body:expr) => {
         match $size {
@@ -97,6 +103,10 @@ macro_rules! with_size {
             }
             8 => {
                 type $t = u64;
+                $body
+            }
+            16 => {
+                type $t = [u64; 2];
                 $body
             }
             size => unreachable!("no element has {size} bytes"),

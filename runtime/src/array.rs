@@ -3,7 +3,7 @@
 use crate::dim::Shape;
 use crate::dtype::{DType, Number, Scalar};
 use crate::layout::Layout;
-use crate::{Device, OpError, with_number};
+use crate::{Device, OpError, with_number, with_storage};
 use sinter_kernels::mem::Block;
 use sinter_kernels::view::{Dst, Element, Src, reach};
 use smallvec::SmallVec;
@@ -118,13 +118,21 @@ impl Array {
         let out = Array::empty(&[], dtype)?;
         match dtype {
             DType::Bool => out.block.write(&[u8::from(value.as_bool())]),
-            DType::U8 => out.block.write(&[value.cast(dtype).as_i64() as u8]),
-            DType::I32 => out.block.write(&[value.cast(dtype).as_i64() as i32]),
+            // The low bits are those of every integer type.
+            DType::U8 | DType::I8 => out.block.write(&[value.cast(dtype).as_i64() as u8]),
+            DType::U16 | DType::I16 => out.block.write(&[value.cast(dtype).as_i64() as u16]),
+            DType::U32 | DType::I32 => out.block.write(&[value.cast(dtype).as_i64() as u32]),
+            DType::U64 => out.block.write(&[match value {
+                Scalar::Float(f) | Scalar::Complex(f, _) => f as u64,
+                v => v.as_i64() as u64,
+            }]),
             DType::I64 => out.block.write(&[value.as_i64()]),
             DType::F16 => out.block.write(&[half::f16::from_f64(value.as_f64())]),
             DType::BF16 => out.block.write(&[half::bf16::from_f64(value.as_f64())]),
             DType::F32 => out.block.write(&[value.as_f64() as f32]),
             DType::F64 => out.block.write(&[value.as_f64()]),
+            DType::C64 => out.block.write(&[value.as_f64() as f32, value.imag() as f32]),
+            DType::C128 => out.block.write(&[value.as_f64(), value.imag()]),
         }
         Ok(out)
     }
@@ -192,7 +200,8 @@ impl Array {
             && self.strides() == o.strides()
     }
 
-    /// The elements as kernels read them (bool as `u8`).
+    /// The elements as kernels read them (bool as `u8`), or as the unsigned integers of
+    /// their size.
     ///
     /// # Panics
     /// If `T` does not store this element type.
@@ -202,7 +211,8 @@ impl Array {
         self.block.src(self.offset, self.shape(), self.strides())
     }
 
-    /// The elements as kernels write them (bool as `u8`).
+    /// The elements as kernels write them (bool as `u8`), or as the unsigned integers of
+    /// their size.
     ///
     /// # Panics
     /// If `T` does not store this element type, or the memory is read-only.
@@ -214,9 +224,11 @@ impl Array {
 
     #[inline]
     fn check_type<T: Element>(&self) {
-        let stored = with_number!(self.dtype, N => std::any::TypeId::of::<N>());
+        use std::any::TypeId;
+        let fits = with_number!(self.dtype, N => TypeId::of::<N>() == TypeId::of::<T>())
+            || with_storage!(self.dtype, N => TypeId::of::<N>() == TypeId::of::<T>());
         assert!(
-            stored == std::any::TypeId::of::<T>(),
+            fits,
             "elements of type {} are not stored as {}",
             self.dtype,
             std::any::type_name::<T>()
@@ -236,14 +248,14 @@ impl Array {
         fn bytes<T: Element, const N: usize>(a: &Array, f: impl Fn(T) -> [u8; N]) -> Vec<u8> {
             a.to_vec::<T>().into_iter().flat_map(f).collect()
         }
-        match self.dtype {
-            DType::Bool | DType::U8 => self.to_vec::<u8>(),
-            DType::I32 => bytes(self, i32::to_le_bytes),
-            DType::I64 => bytes(self, i64::to_le_bytes),
-            DType::F16 => bytes(self, half::f16::to_le_bytes),
-            DType::BF16 => bytes(self, half::bf16::to_le_bytes),
-            DType::F32 => bytes(self, f32::to_le_bytes),
-            DType::F64 => bytes(self, f64::to_le_bytes),
+        if self.dtype.is_complex() {
+            return self.view_as_real().to_bytes();
+        }
+        match self.dtype.size() {
+            1 => self.to_vec::<u8>(),
+            2 => bytes(self, u16::to_le_bytes),
+            4 => bytes(self, u32::to_le_bytes),
+            _ => bytes(self, u64::to_le_bytes),
         }
     }
 
@@ -264,17 +276,15 @@ impl Array {
             ));
         }
         let out = Array::empty(shape, dtype)?;
-        match dtype {
-            DType::Bool => {
-                out.block.write(&bytes.iter().map(|&b| u8::from(b != 0)).collect::<Vec<_>>());
-            }
-            DType::U8 => out.block.write(bytes),
-            DType::I32 => put(&out, bytes, i32::from_le_bytes),
-            DType::I64 => put(&out, bytes, i64::from_le_bytes),
-            DType::F16 => put(&out, bytes, half::f16::from_le_bytes),
-            DType::BF16 => put(&out, bytes, half::bf16::from_le_bytes),
-            DType::F32 => put(&out, bytes, f32::from_le_bytes),
-            DType::F64 => put(&out, bytes, f64::from_le_bytes),
+        if dtype == DType::Bool {
+            out.block.write(&bytes.iter().map(|&b| u8::from(b != 0)).collect::<Vec<_>>());
+            return Ok(out);
+        }
+        match dtype.real().size() {
+            1 => out.block.write(bytes),
+            2 => put(&out, bytes, u16::from_le_bytes),
+            4 => put(&out, bytes, u32::from_le_bytes),
+            _ => put(&out, bytes, u64::from_le_bytes),
         }
         Ok(out)
     }
@@ -332,6 +342,43 @@ impl Array {
             (shape[d], if repeated(d) { 0 } else { self.strides()[d - lead] })
         });
         Some(self.with_layout(self.offset, layout))
+    }
+
+    /// The parts of complex numbers along a further last dimension of extent 2.
+    ///
+    /// # Panics
+    /// If the type is not complex.
+    pub fn view_as_real(&self) -> Array {
+        assert!(self.dtype.is_complex(), "{} has no real and imaginary part", self.dtype);
+        let (shape, strides, rank) = (self.shape(), self.strides(), self.rank());
+        let layout =
+            Layout::build(rank + 1, |d| if d < rank { (shape[d], 2 * strides[d]) } else { (2, 1) });
+        Array {
+            block: self.block.clone(),
+            layout,
+            offset: 2 * self.offset,
+            dtype: self.dtype.real(),
+            device: self.device,
+        }
+    }
+
+    /// Pairs along a last dimension of extent 2 as complex numbers; `None` where the
+    /// parts of a number are not neighbours in memory.
+    ///
+    /// # Panics
+    /// If the type is not f32 or f64.
+    pub fn view_as_complex(&self) -> Option<Array> {
+        let dtype = self.dtype.complex();
+        assert!(dtype.real() == self.dtype, "{} is not a part of a complex number", self.dtype);
+        let ([shape @ .., 2], [strides @ .., 1]) = (self.shape(), self.strides()) else {
+            return None;
+        };
+        if !self.offset.is_multiple_of(2) || strides.iter().any(|s| s % 2 != 0) {
+            return None;
+        }
+        let layout = Layout::build(shape.len(), |d| (shape[d], strides[d] / 2));
+        let (block, offset) = (self.block.clone(), self.offset / 2);
+        Some(Array { block, layout, offset, dtype, device: self.device })
     }
 
     /// `len` elements of dimension `axis` from `start` on, `step` apart.

@@ -87,7 +87,8 @@ impl OpError {
     pub(crate) fn value(op: impl ToString, reason: impl Into<String>) -> OpError {
         OpError::Value { op: op.to_string(), reason: reason.into() }
     }
-    pub(crate) fn unsupported(op: impl ToString, reason: impl Into<String>) -> OpError {
+    /// An op without an implementation for its operands, and why.
+    pub fn unsupported(op: impl ToString, reason: impl Into<String>) -> OpError {
         OpError::Unsupported { op: op.to_string(), reason: reason.into() }
     }
     pub(crate) fn memory(op: impl ToString, source: OutOfMemory) -> OpError {

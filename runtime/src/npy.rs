@@ -11,6 +11,13 @@ fn descr(d: DType) -> Option<&'static str> {
     Some(match d {
         DType::Bool => "|b1",
         DType::U8 => "|u1",
+        DType::I8 => "|i1",
+        DType::U16 => "<u2",
+        DType::I16 => "<i2",
+        DType::U32 => "<u4",
+        DType::U64 => "<u8",
+        DType::C64 => "<c8",
+        DType::C128 => "<c16",
         DType::I32 => "<i4",
         DType::I64 => "<i8",
         DType::F16 => "<f2",
@@ -74,7 +81,7 @@ pub fn decode(bytes: &[u8]) -> Result<Array, String> {
     let mut swapped;
     let data = if layout.swap {
         swapped = data.to_vec();
-        for e in swapped.chunks_exact_mut(dtype.size()) {
+        for e in swapped.chunks_exact_mut(dtype.real().size()) {
             e.reverse();
         }
         &swapped
@@ -187,6 +194,13 @@ fn element_type(descr: &str) -> Result<(DType, bool), String> {
     let dtype = match kind {
         "b1" => DType::Bool,
         "u1" => DType::U8,
+        "i1" => DType::I8,
+        "u2" => DType::U16,
+        "i2" => DType::I16,
+        "u4" => DType::U32,
+        "u8" => DType::U64,
+        "c8" => DType::C64,
+        "c16" => DType::C128,
         "i4" => DType::I32,
         "i8" => DType::I64,
         "f2" => DType::F16,

@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from table import ALL, HERE, NAMES, Table
+from table import ALL, COMPLEX, HERE, NAMES, Table
 
 f32 = torch.float32
 
@@ -183,12 +183,15 @@ def promotion():
     """One line a pair: the types of `a + b` and of `a / b`, for tensors with
     dimensions, tensors without, and plain numbers."""
     lines = []
-    shaped = [(f"{NAMES[d]}[2]", torch.ones(2, dtype=d)) for d in ALL]
-    single = [(f"{NAMES[d]}[]", torch.ones((), dtype=d)) for d in ALL]
+    shaped = [(f"{NAMES[d]}[2]", torch.ones(2, dtype=d)) for d in ALL + COMPLEX]
+    single = [(f"{NAMES[d]}[]", torch.ones((), dtype=d)) for d in ALL + COMPLEX]
     plain = [("bool", True), ("int", 2), ("float", 2.5)]
     for a, x in shaped + single:
         for b, y in shaped + single + plain:
-            lines.append(f"{a} {b} {NAMES[(x + y).dtype]} {NAMES[(x / y).dtype]}")
+            # There is no complex32 here: complex64 takes its place.
+            total = torch.result_type(x, y)
+            quotient = total if total.is_floating_point or total.is_complex else torch.float32
+            lines.append(f"{a} {b} {NAMES.get(total, 'c64')} {NAMES.get(quotient, 'c64')}")
     (HERE / "promotion.txt").write_text("\n".join(lines) + "\n")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from table import ALL, DTYPES, FLOATS, INTS, NAMES, Table
+from table import ALL, COMPLEX, DTYPES, FLOATS, INTS, NAMES, Table
 
 f64 = torch.float64
 INF, NAN = math.inf, math.nan
@@ -349,6 +349,16 @@ def layout():
             v = random((2, 3, 4), d)
             t.case("index_add[axis=2]", [x, s, v], [w.index_add(2, s, wide(v)).to(d)])
             t.case("index_add[axis=2]", [x, s[:0], v[:, :, :0]], [x])
+    for d in COMPLEX[:1]:  # the format has no complex128
+        z = torch.randn(2, 3, dtype=d)
+        t.case("view_as_real", [z], [torch.view_as_real(z)])
+        t.case("view_as_complex", [torch.view_as_real(z)], [z])
+        t.case("view_as_real", [z[:0]], [torch.view_as_real(z[:0])])
+        t.case("flip[axes=(1)]", [z], [z.flip(1)])
+        t.case("concat[axis=1]", [z, z], [torch.cat([z, z], 1)])
+        t.case("permute[perm=(1, 0)]", [z], [z.t()])
+        for name, f in [("add", torch.add), ("mul", torch.mul), ("div", torch.div), ("pow", torch.pow)]:
+            t.case(name, [z, z[:1].flip(1)], [f(z, z[:1].flip(1))])
     t.save()
 
 

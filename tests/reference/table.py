@@ -14,11 +14,14 @@ from safetensors.torch import save
 HERE = pathlib.Path(__file__).parent
 NAMES = {
     torch.bool: "bool", torch.uint8: "u8", torch.int32: "i32", torch.int64: "i64",
+    torch.int8: "i8", torch.int16: "i16", torch.uint16: "u16", torch.uint32: "u32", torch.uint64: "u64",
     torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32", torch.float64: "f64",
+    torch.complex64: "c64", torch.complex128: "c128",
 }
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-INTS = [torch.int64, torch.int32, torch.uint8]
+INTS = [torch.int64, torch.int32, torch.uint8, torch.int8, torch.int16]
+COMPLEX = [torch.complex64, torch.complex128]
 ALL = FLOATS + INTS + [torch.bool]
 
 

@@ -1,7 +1,8 @@
 //! Ops in types for which neither generated code nor the library has a form, as ops
 //! in types for which one of them has.
 //!
-//! Half precision is computed in f32 and rounded once an op, as the eager kernels do.
+//! Half precision is computed in f32 and rounded once an op, narrow integers in wider
+//! ones of which the low bits are kept, as the eager kernels do.
 
 use crate::graph::{Graph, NodeId, Value};
 use sinter_runtime::{DType, Dim, Op, OpError, eager};
@@ -10,17 +11,32 @@ use smallvec::SmallVec;
 /// Rewrites every op that needs it.
 ///
 /// # Errors
-/// When a rewritten op breaks a rule: a mistake in the vocabulary.
+/// When an op has no form in compiled programs for its types.
 pub(super) fn legalize(g: &mut Graph) -> Result<(), OpError> {
     for n in g.topological() {
-        let Some(op) = g.op(n).filter(|op| !op.is_view()) else { continue };
-        let half = |d: &DType| d.is_half();
+        let Some(op) = g.op(n) else { continue };
         let types: SmallVec<[DType; 4]> =
             g.operands(n).iter().map(|v| g.type_of(*v).dtype).collect();
         let result = g.node(n).types[0].dtype;
-        let halves = result.is_half() || types.iter().any(half);
-        if halves && !eager::is_library(op, &types, result) {
-            let wide = in_f32(g, n)?;
+        let all = || types.iter().copied().chain([result]);
+        if all().any(DType::is_complex) {
+            return Err(OpError::unsupported(
+                op.name(),
+                "compiled programs hold no complex numbers",
+            ));
+        }
+        if op.is_view() {
+            continue;
+        }
+        if types.contains(&DType::U64) && eager::orders_u64(op)? {
+            return Err(OpError::unsupported(op.name(), "compiled programs do not compare u64"));
+        }
+        let indirect = match op {
+            Op::Cast { .. } => all().any(DType::is_half),
+            _ => all().any(|d| d.computed_in() != d),
+        };
+        if indirect && !eager::is_library(op, &types, result) {
+            let wide = widened(g, n)?;
             convert_operand(g, wide)?;
         } else {
             convert_operand(g, n)?;
@@ -51,14 +67,15 @@ fn add(g: &mut Graph, n: NodeId, op: Op<Dim>, operands: &[Value]) -> Result<Valu
     Ok(Value { node: g.add_op(op, operands, origin)?, output: 0 })
 }
 
-/// Computes an op in f32 and rounds its results; returns the op in f32.
-fn in_f32(g: &mut Graph, n: NodeId) -> Result<NodeId, OpError> {
-    let dtype = DType::F32;
+/// Computes an op in the types that its own are computed in, and converts its results;
+/// returns the op in those types.
+fn widened(g: &mut Graph, n: NodeId) -> Result<NodeId, OpError> {
     let mut wide: SmallVec<[Value; 4]> = SmallVec::new();
     for v in g.operands(n) {
         let is = g.type_of(v).dtype;
+        let dtype = is.computed_in();
         wide.push(match g.op(v.node).cloned() {
-            _ if !is.is_half() => v,
+            _ if is == dtype => v,
             // Kernels hold such numbers as immediates, if they are of their type.
             Some(Op::Full { value, shape, .. }) => {
                 add(g, n, Op::Full { value: value.cast(is), dtype, shape }, &[])?
@@ -68,9 +85,10 @@ fn in_f32(g: &mut Graph, n: NodeId) -> Result<NodeId, OpError> {
     }
     let mut op = g.op(n).cloned().expect("called on ops");
     match &mut op {
-        Op::Full { value, dtype: d, .. } => (*value, *d) = (value.cast(*d), dtype),
-        Op::Iota { dtype: d, .. } | Op::Random { dtype: d, .. } => *d = dtype,
-        Op::Cast { dtype: d } if d.is_half() => *d = dtype,
+        Op::Full { value, dtype: d, .. } => (*value, *d) = (value.cast(*d), d.computed_in()),
+        Op::Iota { dtype: d, .. } | Op::Random { dtype: d, .. } | Op::Cast { dtype: d } => {
+            *d = d.computed_in();
+        }
         _ => {}
     }
     let y = match op {
@@ -79,7 +97,7 @@ fn in_f32(g: &mut Graph, n: NodeId) -> Result<NodeId, OpError> {
     };
     for (k, ty) in g.node(n).types.clone().into_iter().enumerate() {
         let mut r = Value { output: k as u8, ..y };
-        if ty.dtype.is_half() {
+        if ty.dtype != g.type_of(r).dtype {
             r = add(g, n, Op::Cast { dtype: ty.dtype }, &[r])?;
         }
         g.replace_uses(Value { node: n, output: k as u8 }, r);

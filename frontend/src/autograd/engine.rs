@@ -441,5 +441,6 @@ fn check_nan(node: &Node, grads: &[Option<Tensor>], results: &[Option<Tensor>]) 
 
 /// Whether a value is NaN.
 pub(crate) fn has_nan(t: &Tensor) -> bool {
-    t.dtype().is_float() && super::no_grad(|| t.detach().isnan().any().item_scalar().as_bool())
+    t.dtype().is_differentiable()
+        && super::no_grad(|| t.detach().isnan().any().item_scalar().as_bool())
 }

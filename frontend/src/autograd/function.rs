@@ -201,7 +201,7 @@ fn apply(
     let rule = Rule::Function(Box::new(applied));
     let node = Arc::new(Node::new(rule, operands, outs.len() as u16, saved, line(at)));
     let wrap = |(i, out): (usize, Tensor)| {
-        if holds(&ctx.constant, &out) || !out.dtype().is_float() {
+        if holds(&ctx.constant, &out) || !out.dtype().is_differentiable() {
             return if out.requires_grad() { out.detach() } else { out };
         }
         if holds(&ctx.dirty, &out) {
@@ -247,7 +247,7 @@ impl Applied {
             .iter()
             .zip(&self.results)
             .map(|(g, t)| match g {
-                None if !self.bare && t.dtype.is_float() => {
+                None if !self.bare && t.dtype.is_differentiable() => {
                     Some(zeros(t.shape.as_slice()).to_dtype(t.dtype))
                 }
                 g => g.clone(),

@@ -128,7 +128,7 @@ pub(crate) fn record_all(
         .enumerate()
         .map(|(i, a)| {
             // Indices and truth values have no gradient.
-            if a.dtype().is_float() {
+            if a.dtype().is_differentiable() {
                 Tensor::recorded(a, node.clone(), i as u16)
             } else {
                 Tensor::from_array(a)
@@ -371,7 +371,7 @@ impl Node {
         }
         let restore = |k: &Kept| match &k.value {
             KeptValue::Input(t) => Restored::Ready(t.clone()),
-            KeptValue::Output(a) if graph && a.0.dtype().is_float() => {
+            KeptValue::Output(a) if graph && a.0.dtype().is_differentiable() => {
                 Restored::Ready(Tensor::recorded(a.0.clone(), self.clone(), a.1))
             }
             KeptValue::Output(a) => Restored::Ready(Tensor::from_array(a.0.clone())),

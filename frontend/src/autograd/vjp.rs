@@ -132,7 +132,7 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         | Op::SliceAssign { .. }
         | Op::Pad { .. }
         | Op::Concat { .. } => types,
-        Op::Permute { .. } | Op::Flip { .. } => none,
+        Op::Permute { .. } | Op::Flip { .. } | Op::ViewAsReal {} | Op::ViewAsComplex {} => none,
         Op::Gather { .. } | Op::IndexSelect { .. } => Saves { types: true, ..inputs(2) },
         Op::Scatter { kind: ScatterKind::Max | ScatterKind::Min, .. } => {
             Saves { output: true, ..inputs(7) }
@@ -212,6 +212,8 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
             ]
         }
         Op::Flip { .. } => smallvec![Some(apply(op.clone(), &[g]))],
+        Op::ViewAsReal {} => smallvec![Some(g.view_as_complex())],
+        Op::ViewAsComplex {} => smallvec![Some(g.view_as_real())],
         Op::Diagonal { .. } | Op::Unfold { .. } | Op::AsStrided { .. } => {
             smallvec![Some(index::view(op, c.shape(0), g))]
         }

@@ -12,7 +12,13 @@ fn from_dtype(d: Dtype) -> Option<DType> {
     Some(match d {
         Dtype::BOOL => DType::Bool,
         Dtype::U8 => DType::U8,
+        Dtype::I8 => DType::I8,
+        Dtype::U16 => DType::U16,
+        Dtype::I16 => DType::I16,
+        Dtype::U32 => DType::U32,
         Dtype::I32 => DType::I32,
+        Dtype::U64 => DType::U64,
+        Dtype::C64 => DType::C64,
         Dtype::I64 => DType::I64,
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,
@@ -22,17 +28,24 @@ fn from_dtype(d: Dtype) -> Option<DType> {
     })
 }
 
-fn to_dtype(d: DType) -> Dtype {
-    match d {
+fn to_dtype(d: DType) -> Option<Dtype> {
+    Some(match d {
         DType::Bool => Dtype::BOOL,
         DType::U8 => Dtype::U8,
+        DType::I8 => Dtype::I8,
+        DType::U16 => Dtype::U16,
+        DType::I16 => Dtype::I16,
+        DType::U32 => Dtype::U32,
         DType::I32 => Dtype::I32,
+        DType::U64 => Dtype::U64,
         DType::I64 => Dtype::I64,
         DType::F16 => Dtype::F16,
         DType::BF16 => Dtype::BF16,
         DType::F32 => Dtype::F32,
         DType::F64 => Dtype::F64,
-    }
+        DType::C64 => Dtype::C64,
+        DType::C128 => return None,
+    })
 }
 
 /// The tensors of a file, by name.
@@ -116,11 +129,17 @@ pub fn save<'a>(
         .into_iter()
         .map(|(name, t)| {
             let a = t.array();
-            let out =
-                Out { dtype: to_dtype(a.dtype()), shape: a.shape().to_vec(), bytes: a.to_bytes() };
-            (name.clone(), out)
+            let dtype = to_dtype(a.dtype()).ok_or_else(|| {
+                let reason = format!(
+                    "tensor `{name}` is {}, which the format does not have; save its `view_as_real`",
+                    a.dtype()
+                );
+                IoError::format(path, reason)
+            })?;
+            let out = Out { dtype, shape: a.shape().to_vec(), bytes: a.to_bytes() };
+            Ok((name.clone(), out))
         })
-        .collect();
+        .collect::<Result<_, IoError>>()?;
     let metadata: HashMap<String, String> =
         metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let metadata = (!metadata.is_empty()).then_some(metadata);

@@ -3,7 +3,7 @@
 use super::{INFERENCE, REQUIRES_GRAD, Tensor, UNTRACKED};
 use crate::autograd::{self, mode};
 use crate::trace;
-use sinter_runtime::op::{Build, TensorType, decompose, infer};
+use sinter_runtime::op::{Build, TensorType, complex, decompose, infer};
 use sinter_runtime::{Array, Op, OpError, eager};
 use smallvec::SmallVec;
 use std::panic::Location;
@@ -59,6 +59,9 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
     // Filled tensors made while tracing belong to the graph: their shape may
     // depend on a symbolic size.
     if trace::is_active() && (inputs.is_empty() || inputs.iter().any(|t| t.is_traced())) {
+        if complex::concerns(&op, inputs.iter().map(|t| t.dtype())) {
+            return decomposed(&op, inputs);
+        }
         if is_number_along_axis(&op, inputs) {
             return lifted(op, inputs).swap_remove(0);
         }
@@ -70,7 +73,9 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         if flags & (UNTRACKED | INFERENCE) != 0 {
             check(&op, inputs, flags);
         }
-        if flags & REQUIRES_GRAD != 0 && op.is_composite(inputs.len()) && !autograd::has_rule(&op) {
+        let composite = || op.is_composite(inputs.len()) && !autograd::has_rule(&op);
+        let in_parts = || complex::concerns(&op, inputs.iter().map(|t| t.dtype()));
+        if flags & REQUIRES_GRAD != 0 && (composite() || in_parts()) {
             return decomposed(&op, inputs);
         }
     }
@@ -91,7 +96,7 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
     }
     // A reshape that strides cannot express is a copy.
     let view = op.is_view() && out.block().same(inputs[0].array().block());
-    if grad && flags & REQUIRES_GRAD != 0 && out.dtype().is_float() {
+    if grad && flags & REQUIRES_GRAD != 0 && out.dtype().is_differentiable() {
         let node = autograd::node_for(op, inputs, &out, Location::caller());
         if view {
             Tensor::recorded_view(out, node, inputs[0])
@@ -229,7 +234,7 @@ fn lifted(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     outs
 }
 
-/// Records a composite as the ops it is made of.
+/// Records a composite, or an op on complex numbers, as the ops it is made of.
 #[track_caller]
 fn decomposed(op: &Op, inputs: &[&Tensor]) -> Tensor {
     /// Applies ops as the user's own line would.

@@ -1,6 +1,7 @@
 //! Arithmetic, comparisons and element-wise functions, with PyTorch's type promotion.
 
 use super::{Tensor, apply, default_dtype};
+use num_complex::Complex;
 use sinter_runtime::op::{BinaryDomain, BinaryOp, CompareOp, UnaryOp};
 use sinter_runtime::{Category, DType, Dims, Op, Scalar};
 use std::borrow::Cow;
@@ -23,6 +24,9 @@ fn meet(a: &Tensor, b: &Tensor) -> DType {
         return da;
     }
     match (a.rank() == 0, b.rank() == 0) {
+        // A complex number makes complex, but not wide.
+        (true, false) if da.is_complex() && db.is_float() => db.complex(),
+        (false, true) if db.is_complex() && da.is_float() => da.complex(),
         (true, false) if da.category() <= db.category() => db,
         (false, true) if db.category() <= da.category() => da,
         _ => da.promote(db),
@@ -75,13 +79,13 @@ macro_rules! operand_number {
         }
     )*};
 }
-operand_number!(f32, f64, i32, i64, bool);
+operand_number!(f32, f64, i32, i64, bool, Complex<f32>, Complex<f64>);
 
 #[track_caller]
 #[inline]
 pub(crate) fn binary(op: BinaryOp, a: &Tensor, b: &impl Operand) -> Tensor {
     let mut dtype = b.meet(a);
-    if op.domain() == BinaryDomain::Float && !dtype.is_float() {
+    if op.domain() == BinaryDomain::Float && !dtype.is_differentiable() {
         dtype = default_dtype();
     }
     apply(Op::Binary(op), &[&a.as_tensor(dtype), &b.as_tensor(dtype)])
@@ -90,7 +94,7 @@ pub(crate) fn binary(op: BinaryOp, a: &Tensor, b: &impl Operand) -> Tensor {
 #[track_caller]
 fn reversed(op: BinaryOp, a: &impl Operand, b: &Tensor) -> Tensor {
     let mut dtype = a.meet(b);
-    if op.domain() == BinaryDomain::Float && !dtype.is_float() {
+    if op.domain() == BinaryDomain::Float && !dtype.is_differentiable() {
         dtype = default_dtype();
     }
     apply(Op::Binary(op), &[&a.as_tensor(dtype), &b.as_tensor(dtype)])
@@ -105,7 +109,7 @@ fn compare(op: CompareOp, a: &Tensor, b: &impl Operand) -> Tensor {
 #[track_caller]
 pub(crate) fn unary(op: UnaryOp, x: &Tensor) -> Tensor {
     use sinter_runtime::op::Domain;
-    if op.domain() == Domain::Float && !x.dtype().is_float() {
+    if op.domain() == Domain::Float && !x.dtype().is_differentiable() {
         let rounds = matches!(op, UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc);
         if rounds && x.dtype().category() == Category::Int {
             return x.clone();

@@ -3,6 +3,7 @@
 use super::layout::{IntoDims, sizes};
 use super::{Tensor, apply, fail};
 use crate::random;
+use num_complex::Complex;
 use sinter_runtime::op::RandomKind;
 use sinter_runtime::{Array, DType, Number, Op, Scalar, Shape};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -55,7 +56,8 @@ macro_rules! elem {
         }
     )*};
 }
-elem!(f32, f64, half::f16, half::bf16, i64, i32, u8);
+elem!(f32, f64, half::f16, half::bf16, i64, i32, i16, i8, u64, u32, u16, u8);
+elem!(Complex<f32>, Complex<f64>);
 
 impl Elem for bool {
     const DTYPE: DType = DType::Bool;
@@ -433,6 +435,17 @@ impl<T: IntoTensor> AsArray for T {
 
 #[track_caller]
 pub(super) fn random(kind: RandomKind, shape: Shape, dtype: DType) -> Tensor {
+    if dtype.is_complex() {
+        // The parts of standard normal numbers have the variance 1/2.
+        let shape = shape.iter().copied().chain([2]).collect();
+        let parts = random(kind, shape, dtype.real());
+        let parts = if kind == RandomKind::Normal {
+            parts * std::f64::consts::FRAC_1_SQRT_2
+        } else {
+            parts
+        };
+        return parts.view_as_complex();
+    }
     let (seed, offset) = random::reserve(shape.iter().product());
     apply(Op::Random { kind, dtype, seed, offset, shape }, &[])
 }

@@ -85,7 +85,7 @@ fn check_target(name: &str, target: &Tensor, recording: bool) {
             target.shape()
         );
     }
-    if !target.dtype().is_float() {
+    if !target.dtype().is_differentiable() {
         panic!("{name}: a {} tensor cannot carry a gradient", target.dtype());
     }
     if !autograd::lies_within(root.array(), target.array()) {
@@ -158,7 +158,8 @@ fn check_fits(name: &str, target: &Tensor, result: DType) {
 #[track_caller]
 fn binary_in_place(name: &'static str, op: BinaryOp, target: &Tensor, other: &impl Operand) {
     let meet = other.meet(target);
-    let result = if op == BinaryOp::Div && !meet.is_float() { default_dtype() } else { meet };
+    let result =
+        if op == BinaryOp::Div && !meet.is_differentiable() { default_dtype() } else { meet };
     check_fits(name, target, result);
     let other = other.as_tensor(target.dtype());
     in_place(name, Op::Binary(op), target, &[target, &other]);

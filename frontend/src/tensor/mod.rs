@@ -3,6 +3,7 @@
 
 mod apply;
 mod arith;
+mod complex;
 mod convert;
 mod create;
 mod einsum;
@@ -26,6 +27,7 @@ pub use apply::apply_op;
 pub(crate) use apply::{apply, apply_all, fail, fail_as};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
+pub use complex::{complex, polar};
 pub use convert::{Destination, MemoryFormat, with_default_dtype};
 pub use create::{
     AsArray, IntoTensor, arange, asarray, bernoulli, default_dtype, empty, empty_permuted,
@@ -457,12 +459,12 @@ impl Tensor {
     /// returns it.
     ///
     /// # Panics
-    /// If it is not floating point, or is the result of a recorded op.
+    /// If it is neither floating point nor complex, or is the result of a recorded op.
     #[track_caller]
     pub fn requires_grad_(self, on: bool) -> Tensor {
-        if on && !self.dtype().is_float() {
+        if on && !self.dtype().is_differentiable() {
             panic!(
-                "requires_grad_: only floating-point tensors have gradients, this is {}",
+                "requires_grad_: only floating-point and complex tensors have gradients, this is {}",
                 self.dtype()
             );
         }

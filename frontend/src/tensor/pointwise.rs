@@ -263,12 +263,6 @@ impl Tensor {
         self - self.trunc()
     }
 
-    /// -1, 0 or 1 by sign: [`sign`](Tensor::sign) of real numbers.
-    #[track_caller]
-    pub fn sgn(&self) -> Tensor {
-        self.sign()
-    }
-
     /// Whether the sign is negative, also of -0 and NaN.
     #[track_caller]
     pub fn signbit(&self) -> Tensor {

@@ -52,8 +52,9 @@ struct Style {
 impl Style {
     fn new(values: &[Scalar], dtype: DType, options: PrintOptions) -> Style {
         let mut style = Style { options, sci: false, whole: true, width: 0 };
-        let finite = || values.iter().map(|v| v.as_f64()).filter(|v| v.is_finite());
-        if dtype.category() == Category::Float {
+        let parts = || values.iter().flat_map(|v| [v.as_f64(), v.imag()]);
+        let finite = || parts().filter(|v| v.is_finite());
+        if dtype.category() >= Category::Float {
             style.whole = finite().all(|v| v == v.trunc());
             let magnitude = finite().filter(|v| *v != 0.0).map(f64::abs);
             let (low, high) = magnitude.fold((f64::MAX, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
@@ -73,6 +74,11 @@ impl Style {
             Scalar::Bool(b) => return b.to_string(),
             Scalar::Int(i) => return i.to_string(),
             Scalar::Float(v) => v,
+            Scalar::Complex(re, im) => {
+                let sign = if im.is_sign_negative() && !im.is_nan() { '-' } else { '+' };
+                let part = |v| self.format(Scalar::Float(v));
+                return format!("{}{sign}{}j", part(re), part(im.abs()));
+            }
         };
         if v.is_nan() {
             "nan".to_string()
@@ -218,6 +224,8 @@ mod tests {
         );
         assert_eq!(tensor([true, false]).to_string(), "tensor([ true, false])");
         assert_eq!(tensor([1i64, -20]).to_string(), "tensor([  1, -20])");
+        let z = num_complex::Complex::new(1.5f32, -2.0);
+        assert_eq!(tensor([z]).to_string(), "tensor([1.5000-2.0000j], dtype=c64)");
         assert_eq!(tensor([1.5f64]).to_string(), "tensor([1.5000], dtype=f64)");
         assert_eq!(tensor([1e-6f32, 1.0]).to_string(), "tensor([1.0000e-06, 1.0000e+00])");
         assert_eq!(tensor([f32::NAN, f32::INFINITY]).to_string(), "tensor([nan, inf])");

@@ -68,7 +68,7 @@ impl Tensor {
 
     #[track_caller]
     fn as_float(&self, op: &str) -> Tensor {
-        if !self.dtype().is_float() {
+        if !self.dtype().is_differentiable() {
             panic!(
                 "{op}: needs a floating-point tensor, this is {}; convert it with `to_dtype`",
                 self.dtype()

@@ -13,6 +13,9 @@ use half::{bf16, f16};
 /// * From a floating-point type to an integer: towards zero; what the integer
 ///   cannot hold becomes the nearest it can, and NaN becomes 0.
 /// * Between integers: the low bits.
+///
+/// Types that are only stored (`i8`, `u16`, `i16`, `u32`, `u64`) convert directly from
+/// floats and to and from `i32` or `i64`.
 pub trait Cast<U>: Element {
     /// The number as a `U`.
     fn cast(self) -> U;
@@ -41,6 +44,14 @@ casts! {
     i64 => f32, f64, i64, i32, u8;
     i32 => f32, f64, i64, i32, u8;
     u8 => f32, f64, i64, i32, u8;
+    // Types that are only stored, from and to the types that are computed in.
+    i8 => i64, i32;
+    i16 => i64, i32;
+    u16 => i64, i32;
+    u32 => i64;
+    u64 => i64, f64;
+    i32 => i8, i16, u16;
+    i64 => i8, i16, u16, u32, u64;
 }
 
 /// What `as` does, in operations that the compiler turns into vectors.
@@ -66,7 +77,13 @@ macro_rules! float_to_int {
 float_to_int! {
     f32 => i64: -TWO_63 as f32, TWO_63 as f32, i32: -TWO_31 as f32, TWO_31 as f32, u8: 0.0, 256.0;
     f64 => i64: -TWO_63, TWO_63, i32: -TWO_31, TWO_31, u8: 0.0, 256.0;
+    f32 => i8: -128.0, 128.0, i16: -32768.0, 32768.0, u16: 0.0, 65536.0;
+    f32 => u32: 0.0, TWO_32 as f32, u64: 0.0, TWO_64 as f32;
+    f64 => i8: -128.0, 128.0, i16: -32768.0, 32768.0, u16: 0.0, 65536.0;
+    f64 => u32: 0.0, TWO_32, u64: 0.0, TWO_64;
 }
+const TWO_32: f64 = (1u64 << 32) as f64;
+const TWO_64: f64 = TWO_32 * TWO_32;
 const TWO_31: f64 = (1u64 << 31) as f64;
 const TWO_63: f64 = (1u64 << 63) as f64;
 
@@ -202,15 +219,16 @@ pub fn cast<T: Cast<U>, U: Element>(x: Src<T>, out: Dst<U>) {
     T::cast_all(x, out);
 }
 
-/// `out = 1` where `x` is not zero (NaN is not), else 0.
+/// `out = 1` where `x` is not zero (NaN is not), else 0. Integers go by the unsigned
+/// integer of their size.
 ///
 /// # Panics
 /// If the shapes differ.
-pub fn to_bool<T: Element>(x: Src<T>, out: Dst<u8>) {
+pub fn to_bool<T: Element + CastKernels>(x: Src<T>, out: Dst<u8>) {
     T::to_bool_kernel(x, out)
 }
 
-crate::instances::instances!(CastKernels for f32, f64, f16, bf16, i64, i32, u32, u64, u8 => {
+crate::instances::instances!(CastKernels for f32, f64, f16, bf16, u8, u16, u32, u64 => {
     fn to_bool_kernel(x: Src<Self>, out: Dst<u8>) = to_bool_of;
 });
 

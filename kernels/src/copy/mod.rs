@@ -33,6 +33,16 @@ impl Layout {
         Layout::new(x.shape, x.strides, out.strides)
     }
 
+    /// The halves of elements as elements of their own, along a further last axis.
+    fn of_pairs<T, U>(x: &Src<T>, out: &Dst<U>) -> Layout {
+        assert_eq!(x.shape, out.shape, "a copy keeps the shape");
+        let halves = |strides: &[isize]| -> SmallVec<[isize; 6]> {
+            strides.iter().map(|s| 2 * s).chain([1]).collect()
+        };
+        let shape: SmallVec<[usize; 6]> = x.shape.iter().copied().chain([2]).collect();
+        Layout::new(&shape, &halves(x.strides), &halves(out.strides))
+    }
+
     fn new(shape: &[usize], x: &[isize], out: &[isize]) -> Layout {
         let (mut x_first, mut out_first) = (0, 0);
         let mut axes: SmallVec<[(usize, isize, isize); 6]> = SmallVec::new();
@@ -145,7 +155,11 @@ pub fn copy<T: Element>(x: Src<T>, out: Dst<T>) {
     if numel(out.shape) == 0 || (x.ptr() == out.ptr().cast_const() && x.strides == out.strides) {
         return;
     }
-    let (l, ends) = (Layout::of(&x, &out), Ends::of(&x, &out));
+    let ends = Ends::of(&x, &out);
+    let l = match size_of::<T>() {
+        16 => Layout::of_pairs(&x, &out),
+        _ => Layout::of(&x, &out),
+    };
     // SAFETY: both views are whole. Their elements are moved as integers, of which
     // every bit pattern is one.
     unsafe {
@@ -153,7 +167,7 @@ pub fn copy<T: Element>(x: Src<T>, out: Dst<T>) {
             1 => l.copy::<u8>(ends),
             2 => l.copy::<u16>(ends),
             4 => l.copy::<u32>(ends),
-            8 => l.copy::<u64>(ends),
+            8 | 16 => l.copy::<u64>(ends),
             _ => unreachable!("there are no such numbers"),
         }
     }

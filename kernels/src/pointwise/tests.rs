@@ -60,7 +60,7 @@ fn strides_and_in_place() {
         Dst::of(&mut bits, &[3], &[1]),
     );
     assert_eq!(bits, [1, 0, 0]);
-    let mut picked = vec![0i64; 3];
+    let mut picked = vec![0u64; 3];
     select(
         Src::of(&bits, &[3], &[1]),
         Src::of(&[7], &[3], &[0]),

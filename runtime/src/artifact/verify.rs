@@ -103,6 +103,9 @@ impl Artifact {
 /// largest finite magnitude of `want`. Integers and booleans, and whatever is not
 /// finite, must be equal: otherwise the error is infinite.
 pub fn relative_error(got: &Array, want: &Array) -> f64 {
+    if want.dtype().is_complex() {
+        return relative_error(&got.view_as_real(), &want.view_as_real());
+    }
     if !want.dtype().is_float() {
         return if got.to_bytes() == want.to_bytes() { 0.0 } else { f64::INFINITY };
     }

@@ -2,7 +2,7 @@
 
 use super::layout;
 use crate::op::ScatterKind;
-use crate::{Array, DType, Op, OpError, with_number};
+use crate::{Array, DType, Op, OpError, with_storage};
 use sinter_kernels::index::{
     Combine, IndexError, Negative, gather, index_combine, index_select, scatter, scatter_combine,
 };
@@ -11,14 +11,14 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
     let (result, axis) = match op {
         Op::Gather { axis } => {
             let (x, i) = (inputs[0], inputs[1]);
-            let r = with_number!(out.dtype(), T => {
+            let r = with_storage!(out.dtype(), T => {
                 gather::<T>(x.src(), *axis, i.src(), Negative::Refused, out.dst())
             });
             (r, *axis)
         }
         Op::IndexSelect { axis } => {
             let (x, i) = (inputs[0], inputs[1]);
-            let r = with_number!(out.dtype(), T => {
+            let r = with_storage!(out.dtype(), T => {
                 index_select::<T>(x.src(), *axis, i.src(), Negative::Refused, out.dst())
             });
             (r, *axis)
@@ -27,7 +27,7 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
             layout::copy(inputs[0], out);
             let (i, v) = (inputs[1], inputs[2]);
             let r = match kind {
-                ScatterKind::Set => with_number!(out.dtype(), T => {
+                ScatterKind::Set => with_storage!(out.dtype(), T => {
                     scatter::<T>(out.dst(), *axis, i.src(), Negative::Refused, v.src())
                 }),
                 _ => join(op, *kind, out, |out, how| {

@@ -1,12 +1,12 @@
 //! Views, and ops that move elements without computing.
 
 use crate::array::Strides;
-use crate::{Array, Op, OpError, with_number};
+use crate::{Array, Op, OpError, with_storage};
 use sinter_kernels::copy as copies;
 
 /// Copies elements; both have one type and shape.
 pub(super) fn copy(x: &Array, out: &Array) {
-    with_number!(x.dtype(), T => copies::copy(x.src::<T>(), out.dst::<T>()));
+    with_storage!(x.dtype(), T => copies::copy(x.src::<T>(), out.dst::<T>()));
 }
 
 /// A dense copy.
@@ -32,6 +32,11 @@ pub(super) fn view(op: &Op, x: &Array) -> Result<Array, OpError> {
             .ok_or_else(|| OpError::shape(op.name(), format!("{:?} to {shape:?}", x.shape())))?,
         Op::Slice { axis, start, len, step } => x.slice(*axis, *start, *len, *step),
         Op::Flip { axes } => x.flip(axes),
+        Op::ViewAsReal {} => x.view_as_real(),
+        Op::ViewAsComplex {} => match x.view_as_complex() {
+            Some(v) => v,
+            None => copy_of(x)?.view_as_complex().expect("dense pairs are neighbours"),
+        },
         Op::Diagonal { axis1, axis2, row, col, len } => {
             x.diagonal([*axis1, *axis2], [*row, *col], *len)
         }
@@ -54,7 +59,7 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
         }
         Op::Pad { low, value, .. } => {
             let fill = Array::scalar(*value, out.dtype())?;
-            with_number!(out.dtype(), T => copies::fill(out.dst::<T>(), fill.src::<T>().at(&[])));
+            with_storage!(out.dtype(), T => copies::fill(out.dst::<T>(), fill.src::<T>().at(&[])));
             let mut inner = out.clone();
             for (axis, &l) in low.iter().enumerate() {
                 inner = inner.slice(axis, l, inputs[0].shape()[axis], 1);

@@ -15,7 +15,8 @@ mod source;
 
 use crate::dim::Dims;
 use crate::op::{
-    Build, ReduceKind, ScatterKind, TensorType, TypeRef, check_view, decompose, infer, infer_first,
+    BinaryOp, Build, ReduceKind, ScanKind, ScatterKind, TensorType, TypeRef, UnaryOp, check_view,
+    complex, decompose, infer, infer_first, view_dtype,
 };
 use crate::{Array, DType, Device, Extent, Op, OpError};
 use smallvec::SmallVec;
@@ -63,6 +64,7 @@ fn run1_checked(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
     check_devices(op, inputs)?;
     if let ([x], true) = (inputs, op.is_view()) {
         check_view(op, x.shape())?;
+        view_dtype(op, x.dtype())?;
         return layout::view(op, x);
     }
     let result = match inputs {
@@ -193,29 +195,16 @@ fn check_devices(op: &Op, inputs: &[&Array]) -> Result<(), OpError> {
     Ok(())
 }
 
-/// Whether half-precision operands are widened to f32 for this op. Moving,
-/// choosing and converting elements needs no arithmetic.
-fn computes(op: &Op) -> bool {
-    !matches!(
-        op,
-        Op::Full { .. }
-            | Op::Iota { .. }
-            | Op::Select {}
-            | Op::Cast { .. }
-            | Op::SliceAssign { .. }
-            | Op::Pad { .. }
-            | Op::Concat { .. }
-            | Op::Gather { .. }
-            | Op::IndexSelect { .. }
-            | Op::Scatter { kind: ScatterKind::Set, .. }
-    )
-}
-
 /// Dispatches to the kernels. Types and shapes are checked already.
 fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
-    let half = inputs.iter().chain(outs).any(|a| a.dtype().is_half());
-    if half && computes(op) {
-        return in_f32(op, inputs, outs);
+    let indirect = |a: &&Array| a.dtype().computed_in() != a.dtype() || a.dtype().is_complex();
+    if inputs.iter().chain(outs).any(indirect) {
+        if complex::concerns(op, inputs.iter().map(|a| a.dtype())) {
+            return by_decomposition(op, inputs, outs[0]);
+        }
+        if !op.moves() && !matches!(op, Op::Cast { .. }) {
+            return widened(op, inputs, outs);
+        }
     }
     match op {
         Op::Full { .. } | Op::Iota { .. } => source::count(op, outs[0]),
@@ -255,19 +244,22 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
 /// generated code calls. Everything else is generated, and not even linked into a
 /// program that does nothing but run artifacts.
 pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> bool {
-    let half = operands.iter().any(|d| d.is_half()) || result.is_half();
-    let Some(&x) = operands.first() else { return matches!(op, Op::Random { .. }) && !half };
+    let indirect = |d: &DType| d.computed_in() != *d;
+    let indirect = operands.iter().any(indirect) || indirect(&result);
+    let Some(&x) = operands.first() else { return matches!(op, Op::Random { .. }) && !indirect };
     match op {
         Op::Binary(b) if b.eval32().is_some() => x == DType::F32,
         Op::Binary(b) => b.divides_integers() && !x.is_float() && x != DType::Bool,
-        Op::Cast { .. } => half && (x == DType::F32 || result == DType::F32),
+        Op::Cast { .. } => {
+            (x.is_half() && result == DType::F32) || (x == DType::F32 && result.is_half())
+        }
         Op::SliceAssign { .. }
         | Op::Pad { .. }
         | Op::Concat { .. }
         | Op::Gather { .. }
         | Op::IndexSelect { .. }
         | Op::Scatter { kind: ScatterKind::Set, .. } => true,
-        _ if half => op.is_view(),
+        _ if indirect => op.is_view(),
         Op::Reduce { kind: ReduceKind::Any | ReduceKind::All, .. } => x == DType::Bool,
         Op::Reduce { .. } | Op::Scan { .. } => x == result,
         Op::Softmax { .. } => x == DType::F32,
@@ -328,34 +320,60 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
     }
 }
 
-/// Runs a half-precision op in f32 and rounds the results once.
-fn in_f32(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+/// Runs an op in the types that its own are computed in, and converts the results: of
+/// half precision they are rounded once, of integers the low bits are kept.
+fn widened(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    let unsigned = inputs.iter().any(|a| a.dtype() == DType::U64);
+    let order = unsigned && orders_u64(op)?;
     let wide = inputs
         .iter()
         .map(|a| {
-            if a.dtype().is_half() {
-                run1(&Op::Cast { dtype: DType::F32 }, &[a])
-            } else {
-                Ok((*a).clone())
-            }
+            let wide = pointwise::in_type(a, a.dtype().computed_in())?;
+            if order && a.dtype() == DType::U64 { shifted(&wide) } else { Ok(wide) }
         })
         .collect::<Result<SmallVec<[Array; 4]>, _>>()?;
     let refs: SmallVec<[&Array; 4]> = wide.iter().collect();
-    let op = match op {
-        // The only op without a float operand to widen.
-        Op::Random { kind, seed, offset, shape, .. } => Op::Random {
-            kind: *kind,
-            dtype: DType::F32,
-            seed: *seed,
-            offset: *offset,
-            shape: shape.clone(),
-        },
-        op => op.clone(),
-    };
+    let mut op = op.clone();
+    // Ops without an operand to convert.
+    if let Op::Random { dtype, .. } | Op::Iota { dtype, .. } = &mut op {
+        *dtype = dtype.computed_in();
+    }
     for (r, o) in run(&op, &refs)?.iter().zip(outs) {
+        let r = if order && o.dtype() == DType::U64 { &shifted(r)? } else { r };
         pointwise::exec(&Op::Cast { dtype: o.dtype() }, &[r], o)?;
     }
     Ok(())
+}
+
+/// Of an op on u64, which is computed in i64: whether its result depends on the order
+/// of the numbers. Sums and products have the same bits either way.
+///
+/// # Errors
+/// Where the bits depend on the sign otherwise.
+pub fn orders_u64<D>(op: &Op<D>) -> Result<bool, OpError> {
+    use BinaryOp::{FloorDiv, Gate, Max, Min, Pow, Rem, Shr};
+    use UnaryOp::{Abs, Relu, Sign};
+    match op {
+        Op::Binary(FloorDiv | Rem | Shr | Pow | Gate) | Op::Unary(Abs | Sign | Relu) => {
+            Err(OpError::unsupported(op.name(), "no kernel for u64; convert it with `to_dtype`"))
+        }
+        Op::Binary(Max | Min)
+        | Op::Compare(_)
+        | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. }
+        | Op::Scan { kind: ScanKind::Max | ScanKind::Min, .. }
+        | Op::Scatter { kind: ScatterKind::Max | ScatterKind::Min, .. }
+        | Op::SearchSorted { .. }
+        | Op::ArgReduce { .. }
+        | Op::Sort { .. }
+        | Op::TopK { .. } => Ok(true),
+        _ => Ok(false),
+    }
+}
+
+/// The order of u64 as that of i64, and back: with the highest bit inverted.
+fn shifted(x: &Array) -> Result<Array, OpError> {
+    let high = Array::scalar(crate::Scalar::Int(i64::MIN), DType::I64)?;
+    run1(&Op::Binary(BinaryOp::Xor), &[x, &high])
 }
 
 /// A dense copy of a view; the array itself where it is dense.

@@ -2,7 +2,7 @@
 
 use crate::array::Strides;
 use crate::op::{BinaryOp, CompareOp, Kernel32, UnaryOp};
-use crate::{Array, DType, Device, Op, OpError, with_number};
+use crate::{Array, DType, Device, Op, OpError, with_storage};
 use sinter_kernels::copy as copies;
 use sinter_kernels::pointwise::{
     self as k, Loop2, compare_f32, compare_f64, compare_i32, compare_i64, compare_u8, f32s, f64s,
@@ -120,13 +120,13 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpErro
         Op::Select {} => {
             let (mut sc, mut sa, mut sb) = (Strides::new(), Strides::new(), Strides::new());
             let cond = spread::<u8>(inputs[0], out.shape(), &mut sc);
-            with_number!(out.dtype(), T => {
+            with_storage!(out.dtype(), T => {
                 let a = spread::<T>(inputs[1], out.shape(), &mut sa);
                 let b = spread::<T>(inputs[2], out.shape(), &mut sb);
                 k::select(cond, a, b, out.dst());
             });
         }
-        Op::Cast { .. } => cast(inputs[0], out),
+        Op::Cast { .. } => return cast(inputs[0], out),
         _ => unreachable!("{} is not element-wise", op.name()),
     }
     Ok(())
@@ -143,7 +143,11 @@ fn unary(op: UnaryOp, x: &Array, out: &Array) {
         (IsNan | IsInf | IsFinite, _) => {
             k::map1_with(5, x.src::<f64>(), out.dst(), |v| op.eval64(v) as u8);
         }
-        (LogicalNot, d) => with_number!(d, T => {
+        (LogicalNot, d) if !d.is_float() => with_storage!(d, T => {
+            let zero = <T as Element>::ZERO;
+            k::map1_with(3, x.src::<T>(), out.dst(), |v| u8::from(v == zero));
+        }),
+        (LogicalNot, d) => with_core!(d, T => {
             let zero = <T as Element>::ZERO;
             k::map1_with(3, x.src::<T>(), out.dst(), |v| u8::from(v == zero));
         }),
@@ -225,7 +229,7 @@ fn binary(op: BinaryOp, a: &Array, b: &Array, out: &Array) -> Result<(), OpError
             Some(f) => run2(f, a, b, out),
             None => return Err(OpError::unsupported(op.name(), "no kernel for bool")),
         },
-        DType::F16 | DType::BF16 => unreachable!("half precision is widened before"),
+        d => unreachable!("{d} is computed in another type"),
     }
     Ok(())
 }
@@ -278,20 +282,93 @@ fn compare(op: CompareOp, a: &Array, b: &Array, out: &Array) {
         DType::I64 => pick!(compare_i64),
         DType::I32 => pick!(compare_i32),
         DType::U8 | DType::Bool => pick!(compare_u8),
-        DType::F16 | DType::BF16 => unreachable!("half precision is widened before"),
+        d => unreachable!("{d} is computed in another type"),
     }
 }
 
-/// Converts elements; the rules are those of [`crate::Scalar::cast`].
-fn cast(x: &Array, out: &Array) {
-    let to_bool = out.dtype() == DType::Bool;
-    with_number!(x.dtype(), T => {
-        if to_bool {
-            copies::to_bool(x.src::<T>(), out.dst());
-        } else {
-            with_number!(out.dtype(), U => copies::cast(x.src::<T>(), out.dst::<U>()));
+/// Runs `$body` with `$t` standing for a type of number that has kernels, or half
+/// precision (`u8` for bool).
+macro_rules! with_core {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        with_core!(@ $dtype, $t, $body;
+            U8 u8, I32 i32, I64 i64, F16 half::f16, BF16 half::bf16, F32 f32, F64 f64)
+    };
+    (@ $dtype:expr, $t:ident, $body:expr; $($name:ident $rust:ty),*) => {
+        match $dtype {
+            $(DType::$name => {
+                type $t = $rust;
+                $body
+            })*
+            DType::Bool => {
+                type $t = u8;
+                $body
+            }
+            d => unreachable!("{d} is computed in another type"),
         }
-    });
+    };
+}
+pub(super) use with_core;
+
+/// Converts elements; the rules are those of [`crate::Scalar::cast`].
+fn cast(x: &Array, out: &Array) -> Result<(), OpError> {
+    let (from, to) = (x.dtype(), out.dtype());
+    if to == DType::Bool {
+        match (from, from.size()) {
+            (DType::F16, _) => copies::to_bool(x.src::<half::f16>(), out.dst()),
+            (DType::BF16, _) => copies::to_bool(x.src::<half::bf16>(), out.dst()),
+            (DType::F32, _) => copies::to_bool(x.src::<f32>(), out.dst()),
+            (DType::F64, _) => copies::to_bool(x.src::<f64>(), out.dst()),
+            (_, 1) => copies::to_bool(x.src::<u8>(), out.dst()),
+            (_, 2) => copies::to_bool(x.src::<u16>(), out.dst()),
+            (_, 4) => copies::to_bool(x.src::<u32>(), out.dst()),
+            _ => copies::to_bool(x.src::<u64>(), out.dst()),
+        }
+        return Ok(());
+    }
+    if stored_only(from) || stored_only(to) {
+        return cast_stored(x, out);
+    }
+    with_core!(from, T => with_core!(to, U => copies::cast(x.src::<T>(), out.dst::<U>())));
+    Ok(())
+}
+
+/// Integer types without kernels.
+fn stored_only(d: DType) -> bool {
+    d.computed_in() != d && !d.is_half()
+}
+
+/// Converts from or to integer types without kernels: directly where there is a
+/// kernel, else by way of i64, or of f32 and f64.
+fn cast_stored(x: &Array, out: &Array) -> Result<(), OpError> {
+    let (from, to) = (x.dtype(), out.dtype());
+    macro_rules! direct {
+        ($($a:ident $from:ty => $($b:ident $to:ty),*;)*) => {
+            match (from, to) {
+                $($((DType::$a, DType::$b) => {
+                    copies::cast(x.src::<$from>(), out.dst::<$to>());
+                    return Ok(());
+                })*)*
+                _ => {}
+            }
+        };
+    }
+    direct! {
+        I8 i8 => I64 i64, I32 i32;
+        I16 i16 => I64 i64, I32 i32;
+        U16 u16 => I64 i64, I32 i32;
+        U32 u32 => I64 i64;
+        U64 u64 => I64 i64, F64 f64;
+        I32 i32 => I8 i8, I16 i16, U16 u16;
+        I64 i64 => I8 i8, I16 i16, U16 u16, U32 u32, U64 u64;
+        F32 f32 => I8 i8, I16 i16, U16 u16, U32 u32, U64 u64;
+        F64 f64 => I8 i8, I16 i16, U16 u16, U32 u32, U64 u64;
+    }
+    let by = match (from, to) {
+        (DType::U64, t) if t.is_float() => DType::F64,
+        (f, _) if f.is_half() => DType::F32,
+        _ => DType::I64,
+    };
+    cast(&in_type(x, by)?, out)
 }
 
 /// Converts between f32 and half precision; nothing else.
@@ -313,6 +390,6 @@ pub(super) fn in_type(x: &Array, dtype: DType) -> Result<Array, OpError> {
         return Ok(x.clone());
     }
     let out = Array::empty(x.shape(), dtype)?;
-    cast(x, &out);
+    cast(x, &out)?;
     Ok(out)
 }

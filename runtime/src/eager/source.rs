@@ -3,8 +3,9 @@
 //! [`count`] fills with numbers that are known, [`draw`] with random ones.
 
 use super::layout;
+use super::pointwise::with_core;
 use crate::op::RandomKind;
-use crate::{Array, DType, Op, OpError, with_number};
+use crate::{Array, DType, Op, OpError, with_storage};
 use sinter_kernels::copy as copies;
 use sinter_kernels::rng::Philox;
 
@@ -12,7 +13,7 @@ pub(super) fn count(op: &Op, out: &Array) -> Result<(), OpError> {
     match op {
         Op::Full { value, dtype, .. } => {
             let one = Array::scalar(*value, *dtype)?;
-            with_number!(*dtype, T => {
+            with_storage!(*dtype, T => {
                 copies::fill(out.dst::<T>(), one.src::<T>().at(&[]));
             });
         }
@@ -20,7 +21,7 @@ pub(super) fn count(op: &Op, out: &Array) -> Result<(), OpError> {
             // One line of indices, repeated along the other axes.
             let n = out.shape()[*axis];
             let line = Array::empty(&[n], *dtype)?;
-            with_number!(*dtype, T => copies::iota(line.dst::<T>(), 0, 1));
+            with_core!(*dtype, T => copies::iota(line.dst::<T>(), 0, 1));
             if *dtype == DType::Bool {
                 copies::to_bool(line.src::<u8>(), line.dst::<u8>());
             }

@@ -57,6 +57,9 @@ pub fn decompose<B: Build>(
     op: &Op<B::Dim>,
     xs: &[B::Value],
 ) -> Option<Result<B::Value, OpError>> {
+    if complex::concerns(op, xs.iter().map(|x| b.type_of(x).dtype)) {
+        return Some(complex::expand(b, op, xs));
+    }
     Some(match op {
         Op::MatMul { act } if *act != Act::None || xs.len() == 3 => matmul(b, *act, xs),
         Op::Conv { act, .. } if *act != Act::None || xs.len() == 3 => conv(b, op, *act, xs),

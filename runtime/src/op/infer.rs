@@ -107,7 +107,8 @@ fn same_dtype<D: Extent>(op: &str, xs: &[TypeRef<'_, D>]) -> Result<DType, OpErr
 }
 
 fn float_only(op: &str, d: DType) -> Result<(), OpError> {
-    if d.is_float() {
+    // Ops that do not take complex numbers have refused them before.
+    if d.is_differentiable() {
         return Ok(());
     }
     Err(OpError::dtype(op, format!("needs a floating-point operand, got {d}")))
@@ -150,7 +151,25 @@ pub fn check_view<D: Extent>(op: &Op<D>, x: &[D]) -> Result<(), OpError> {
             check_slice(name, &x[*axis], *axis, start, len, *step)
         }
         Op::Flip { axes } => axes_in(name, axes, x.len()),
+        Op::ViewAsComplex {} if x.last().is_none_or(|n| !n.is(2)) => {
+            fail(format!("the last dimension of {x:?} is not 2: real and imaginary part"))
+        }
         _ => views::check(op, x),
+    }
+}
+
+/// The element type of a view op's result.
+pub fn view_dtype<D: Extent>(op: &Op<D>, x: DType) -> Result<DType, OpError> {
+    match op {
+        Op::ViewAsReal {} if !x.is_complex() => {
+            Err(OpError::dtype(op.name(), format!("needs complex numbers, got {x}")))
+        }
+        Op::ViewAsReal {} => Ok(x.real()),
+        Op::ViewAsComplex {} if x.complex().real() != x => {
+            Err(OpError::dtype(op.name(), format!("needs parts of type f32 or f64, got {x}")))
+        }
+        Op::ViewAsComplex {} => Ok(x.complex()),
+        _ => Ok(x),
     }
 }
 
@@ -164,6 +183,8 @@ fn view_shape<D: Extent>(op: &Op<D>, x: &[D]) -> Dims<D> {
             shape[*axis] = len.clone();
             shape
         }
+        Op::ViewAsReal {} => x.iter().cloned().chain([D::of(2)]).collect(),
+        Op::ViewAsComplex {} => x[..x.len() - 1].into(),
         Op::Diagonal { .. } | Op::Unfold { .. } | Op::AsStrided { .. } => views::shape(op, x),
         _ => x.into(),
     }
@@ -192,6 +213,9 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
         return Err(OpError::shape(name, format!("takes {least} operand(s), got {}", xs.len())));
     }
     let shape_err = |reason: String| Err(OpError::shape(name, reason));
+    if complex::concerns(op, xs.iter().map(|x| x.dtype)) && !complex::takes(op) {
+        return Err(OpError::dtype(name, "does not take complex numbers"));
+    }
     match op {
         Op::Full { dtype, shape, .. } => one(*dtype, shape.clone()),
         Op::Iota { dtype, shape, axis } => {
@@ -204,27 +228,34 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
         }
         Op::Unary(u) => {
             let d = xs[0].dtype;
-            let ok = match u.domain() {
-                Domain::Float => d.is_float(),
-                Domain::Number => d != DType::Bool,
-                Domain::ToBool => true,
-                Domain::Bits => !d.is_float(),
-            };
+            let ok = d.is_complex()
+                || match u.domain() {
+                    Domain::Float => d.is_float(),
+                    Domain::Number => d != DType::Bool,
+                    Domain::ToBool => true,
+                    Domain::Bits => !d.is_float(),
+                };
             if !ok {
                 return Err(OpError::dtype(name, format!("does not take {d}")));
             }
-            one(if u.domain() == Domain::ToBool { DType::Bool } else { d }, xs[0].shape)
+            let result = match u.domain() {
+                Domain::ToBool => DType::Bool,
+                _ if *u == UnaryOp::Abs => d.real(),
+                _ => d,
+            };
+            one(result, xs[0].shape)
         }
         Op::Binary(b) => {
             let d = same_dtype(name, xs)?;
-            let ok = match b.domain() {
-                BinaryDomain::Any => true,
-                BinaryDomain::Number => d != DType::Bool,
-                BinaryDomain::Float => d.is_float(),
-                BinaryDomain::Bits => !d.is_float(),
-                BinaryDomain::Int => d.category() == Category::Int,
-                BinaryDomain::Full => matches!(d, DType::F32 | DType::F64),
-            };
+            let ok = d.is_complex()
+                || match b.domain() {
+                    BinaryDomain::Any => true,
+                    BinaryDomain::Number => d != DType::Bool,
+                    BinaryDomain::Float => d.is_float(),
+                    BinaryDomain::Bits => !d.is_float(),
+                    BinaryDomain::Int => d.category() == Category::Int,
+                    BinaryDomain::Full => matches!(d, DType::F32 | DType::F64),
+                };
             if !ok {
                 return Err(OpError::dtype(name, format!("does not take {d}")));
             }
@@ -251,7 +282,9 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             axes_in(name, axes, xs[0].shape.len())?;
             let d = match kind {
                 ReduceKind::Any | ReduceKind::All => DType::Bool,
-                ReduceKind::Sum | ReduceKind::Prod if !xs[0].dtype.is_float() => DType::I64,
+                ReduceKind::Sum | ReduceKind::Prod if !xs[0].dtype.is_differentiable() => {
+                    DType::I64
+                }
                 _ => xs[0].dtype,
             };
             if matches!(kind, ReduceKind::Max | ReduceKind::Min) {
@@ -290,7 +323,7 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
                     float_only(name, x)?;
                     x
                 }
-                ScanKind::Sum | ScanKind::Prod if x.is_float() => x,
+                ScanKind::Sum | ScanKind::Prod if x.is_differentiable() => x,
                 ScanKind::Sum | ScanKind::Prod => DType::I64,
             };
             one(d, xs[0].shape)
@@ -331,9 +364,11 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
         | Op::Diagonal { .. }
         | Op::Unfold { .. }
         | Op::AsStrided { .. }
-        | Op::Flip { .. } => {
+        | Op::Flip { .. }
+        | Op::ViewAsReal {}
+        | Op::ViewAsComplex {} => {
             check_view(op, xs[0].shape)?;
-            one(xs[0].dtype, view_shape(op, xs[0].shape))
+            one(view_dtype(op, xs[0].dtype)?, view_shape(op, xs[0].shape))
         }
         Op::SliceAssign { axis, start, step } => {
             let d = same_dtype(name, xs)?;

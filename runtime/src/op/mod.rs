@@ -8,6 +8,7 @@
 //! sizes alike.
 
 mod attr;
+pub mod complex;
 mod decompose;
 mod infer;
 mod pointwise;
@@ -15,7 +16,9 @@ mod special;
 
 pub use attr::{Attr, AttrReader};
 pub use decompose::{Build, decompose};
-pub use infer::{TensorType, TypeRef, broadcast_shapes, check_view, infer, infer_first};
+pub use infer::{
+    TensorType, TypeRef, broadcast_shapes, check_view, infer, infer_first, view_dtype,
+};
 pub use pointwise::{BinaryDomain, BinaryOp, CompareOp, Domain, Kernel32, UnaryOp};
 
 use crate::dim::{Dim, Dims, Extent};
@@ -341,6 +344,10 @@ ops! {
     /// `(base, values)`: `base` with the slice of `axis` that starts at `start`,
     /// `step` apart, replaced by `values`.
     SliceAssign = "slice_assign" { axis: usize, step: usize } dim { start };
+    /// The parts of complex numbers along a further last dimension of extent 2.
+    ViewAsReal = "view_as_real" {};
+    /// Pairs along the last dimension, of extent 2, as complex numbers.
+    ViewAsComplex = "view_as_complex" {};
     /// The elements of `axis1` and `axis2` that begin at `row` and `col` and go on by
     /// one in both, `len` of them, as a new last dimension.
     Diagonal = "diagonal" { axis1: usize, axis2: usize, row: usize, col: usize } dim { len };
@@ -465,6 +472,24 @@ impl<D> Op<D> {
         )
     }
 
+    /// Whether the op only moves elements, or makes them from nothing: it takes every
+    /// type as it is. All others compute, some types in another one
+    /// ([`DType::computed_in`]), complex numbers in their parts ([`complex`]).
+    pub fn moves(&self) -> bool {
+        self.is_view()
+            || matches!(
+                self,
+                Op::Full { .. }
+                    | Op::Select {}
+                    | Op::SliceAssign { .. }
+                    | Op::Pad { .. }
+                    | Op::Concat { .. }
+                    | Op::Gather { .. }
+                    | Op::IndexSelect { .. }
+                    | Op::Scatter { kind: ScatterKind::Set, .. }
+            )
+    }
+
     /// Whether it works on stacks of matrices and may have several results.
     pub fn is_linalg(&self) -> bool {
         matches!(
@@ -498,6 +523,8 @@ impl<D> Op<D> {
                 | Op::Unfold { .. }
                 | Op::AsStrided { .. }
                 | Op::Flip { .. }
+                | Op::ViewAsReal {}
+                | Op::ViewAsComplex {}
         )
     }
 }

@@ -138,11 +138,13 @@ impl<'a> Func<'a> {
 /// How an element is held in a register.
 pub(super) fn held(d: DType) -> Type {
     match d {
-        DType::Bool | DType::U8 => types::I8,
-        DType::I32 => types::I32,
-        DType::I64 => types::I64,
-        DType::F16 | DType::BF16 => types::I16,
+        DType::Bool | DType::U8 | DType::I8 => types::I8,
+        // Half precision is only moved.
+        DType::U16 | DType::I16 | DType::F16 | DType::BF16 => types::I16,
+        DType::U32 | DType::I32 => types::I32,
+        DType::U64 | DType::I64 => types::I64,
         DType::F32 => types::F32,
         DType::F64 => types::F64,
+        DType::C64 | DType::C128 => unreachable!("refused when the program is planned"),
     }
 }

@@ -465,36 +465,48 @@ fn compare(f: &mut Func<'_>, op: CompareOp, dtype: DType, a: Value, b: Value) ->
 
 /// The rules of [`Scalar::cast`].
 fn convert(f: &mut Func<'_>, x: Value, from: DType, to: DType) -> Value {
-    if from == to || (from == DType::Bool && to == DType::U8) {
+    if from == to {
         return x;
     }
     if to == DType::Bool {
         let zero = constant(f, Scalar::Int(0), from);
         return compare(f, CompareOp::Ne, from, x, zero);
     }
-    let unsigned = matches!(from, DType::Bool | DType::U8);
+    let unsigned = from == DType::Bool || from.is_unsigned();
     match (from.is_float(), to.is_float()) {
         (true, true) if to == DType::F64 => f.b.ins().fpromote(types::F64, x),
         (true, true) => f.b.ins().fdemote(types::F32, x),
-        (true, false) if to == DType::I64 => f.b.ins().fcvt_to_sint_sat(types::I64, x),
-        (true, false) => {
-            let v = f.b.ins().fcvt_to_sint_sat(types::I32, x);
-            if to == DType::I32 {
-                return v;
+        (true, false) => match to {
+            DType::I32 | DType::I64 => f.b.ins().fcvt_to_sint_sat(held(to), x),
+            DType::U32 | DType::U64 => f.b.ins().fcvt_to_uint_sat(held(to), x),
+            _ => {
+                let bits = 8 * to.size() as u32;
+                let (low, high) = match to.is_unsigned() {
+                    true => (0, (1 << bits) - 1),
+                    false => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
+                };
+                let v = f.b.ins().fcvt_to_sint_sat(types::I32, x);
+                let (low, high) = (
+                    constant(f, Scalar::Int(low), DType::I32),
+                    constant(f, Scalar::Int(high), DType::I32),
+                );
+                let v = f.b.ins().smax(v, low);
+                let v = f.b.ins().smin(v, high);
+                f.b.ins().ireduce(held(to), v)
             }
-            let (low, high) = (f.b.ins().iconst(types::I32, 0), f.b.ins().iconst(types::I32, 255));
-            let v = f.b.ins().smax(v, low);
-            let v = f.b.ins().smin(v, high);
-            f.b.ins().ireduce(types::I8, v)
-        }
+        },
         (false, true) => {
-            let wide = match from {
-                DType::I64 => x,
+            let wide = match from.size() {
+                8 => x,
                 _ if unsigned => f.b.ins().uextend(types::I64, x),
                 _ => f.b.ins().sextend(types::I64, x),
             };
+            if from == DType::U64 {
+                return f.b.ins().fcvt_from_uint(held(to), wide);
+            }
             f.b.ins().fcvt_from_sint(held(to), wide)
         }
+        (false, false) if held(from) == held(to) => x,
         (false, false) if from.size() > to.size() => f.b.ins().ireduce(held(to), x),
         (false, false) if unsigned => f.b.ins().uextend(held(to), x),
         (false, false) => f.b.ins().sextend(held(to), x),

@@ -8,7 +8,7 @@ use super::super::micro::{self, Cmp, Micro};
 use super::CudaError;
 use super::writer::{Value, Writer, held, op};
 use sinter_runtime::op::{BinaryOp, CompareOp, ReduceKind, UnaryOp};
-use sinter_runtime::{DType, Scalar};
+use sinter_runtime::{Category, DType, Scalar};
 
 type Result<T = Value> = std::result::Result<T, CudaError>;
 
@@ -23,7 +23,7 @@ fn refused(op: &'static str, dtype: DType, reason: &'static str) -> CudaError {
 }
 
 fn signed(d: DType) -> bool {
-    matches!(d, DType::I32 | DType::I64)
+    d.category() == Category::Int && !d.is_unsigned()
 }
 
 impl Writer {
@@ -407,6 +407,7 @@ impl Writer {
             (true, true) => "truncf",
             (false, true) if signed(from) => "sitofp",
             (false, true) => "uitofp",
+            (false, false) if f == t => return x,
             (false, false) if from != DType::Bool && from.size() > to.size() => "trunci",
             (false, false) if signed(from) => "extsi",
             (false, false) => "extui",

@@ -34,13 +34,15 @@ impl Display for Value {
 pub(super) fn held(d: DType) -> &'static str {
     match d {
         DType::Bool => "i1",
-        DType::U8 => "i8",
-        DType::I32 => "i32",
-        DType::I64 => "i64",
+        DType::U8 | DType::I8 => "i8",
+        DType::U16 | DType::I16 => "i16",
+        DType::U32 | DType::I32 => "i32",
+        DType::U64 | DType::I64 => "i64",
         DType::F16 => "f16",
         DType::BF16 => "bf16",
         DType::F32 => "f32",
         DType::F64 => "f64",
+        DType::C64 | DType::C128 => unreachable!("refused when the program is planned"),
     }
 }
 
@@ -157,6 +159,8 @@ impl Writer {
             }
             // MLIR's integers have no sign: the same bits, written as a signed number.
             (s, DType::U8) => self.literal(format!("{} : i8", s.as_i64() as u8 as i8)),
+            (s, DType::U16) => self.literal(format!("{} : i16", s.as_i64() as u16 as i16)),
+            (s, DType::U32) => self.literal(format!("{} : i32", s.as_i64() as u32 as i32)),
             (s, _) => self.literal(format!("{} : {}", s.as_i64(), held(d))),
         }
     }

@@ -173,8 +173,10 @@ fn reduction(kind: ReduceKind, from: DType, to: DType, width: usize, across: boo
 fn reductions_of_every_kind_and_type() {
     const ROWS: usize = 9;
     use ReduceKind::{All, Any, Max, Min, Prod, Sum};
-    for (kind, dtype) in
-        [Sum, Prod, Max, Min, Any, All].into_iter().flat_map(|k| DType::ALL.map(|d| (k, d)))
+    for (kind, dtype) in [Sum, Prod, Max, Min, Any, All]
+        .into_iter()
+        .flat_map(|k| DType::ALL.map(|d| (k, d)))
+        .filter(|(_, d)| d.computed_in() == *d && !d.is_complex() || d.is_half())
     {
         for (width, across) in [(37, false), (37, true), (1500, false), (1500, true)] {
             let x = sample(&[ROWS, width], dtype, None, 5);

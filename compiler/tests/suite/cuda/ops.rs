@@ -163,7 +163,16 @@ impl Outcome {
 #[test]
 fn every_op_on_every_type() {
     let mut o = Outcome::default();
-    for d in DType::ALL {
+    // Complex numbers are refused before there are kernels, and the other types are
+    // converted before anything is computed.
+    let real = || DType::ALL.into_iter().filter(|d| !d.is_complex());
+    for d in real() {
+        for dtype in real() {
+            o.check(&Op::Cast { dtype }, Inst::Cast(0), &[d]);
+        }
+        if d.computed_in() != d && !d.is_half() {
+            continue;
+        }
         for &op in UnaryOp::ALL {
             o.check(&Op::Unary(op), Inst::Unary(op, 0), &[d]);
         }
@@ -174,9 +183,6 @@ fn every_op_on_every_type() {
             o.check(&Op::Compare(op), Inst::Compare(op, 0, 1), &[d, d]);
         }
         o.check(&Op::Select {}, Inst::Select(0, 1, 2), &[DType::Bool, d, d]);
-        for dtype in DType::ALL {
-            o.check(&Op::Cast { dtype }, Inst::Cast(0), &[d]);
-        }
     }
     assert!(o.wrong.is_empty(), "{} wrong:\n{}", o.wrong.len(), o.wrong.join("\n"));
     assert!(o.ran > 500, "{}", o.ran);
