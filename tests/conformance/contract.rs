@@ -34,6 +34,10 @@ pub fn register(r: &mut Registry) {
         .skip("fractions of integers", |a| {
             let whole = |k: &'static str| a.f64_or(k, 1.0).fract() == 0.0;
             !a.dtype().is_float() && !(whole("alpha") && whole("beta"))
+        })
+        .skip("complex factors", |a| {
+            let complex = |k: &'static str| matches!(a.get(k), Value::Complex(..));
+            complex("alpha") || complex("beta")
         });
     }
     r.op("kron", |a| a.t(0).kron(&a.t(1)));
@@ -73,5 +77,5 @@ pub fn register(r: &mut Registry) {
         let ts = a.ts(0);
         sinter::einsum(a.str_or(1, ""), &ts.iter().collect::<Vec<_>>())
     })
-    .without(&[DType::I32, DType::U8], "PyTorch widens integers where there is one operand");
+    .without(&[DType::I32, DType::U8, DType::I8], "PyTorch widens integers where there is one operand");
 }

@@ -4,6 +4,8 @@ use crate::args::{Args, skip};
 use crate::registry::Registry;
 use sinter::{DType, Tensor, masked};
 
+const NUMBER: &str = "complex numbers without dimensions, along one";
+
 /// The operand and its mask; without one everything counts.
 fn operands(a: &Args) -> (Tensor, Tensor) {
     let x = a.t(0);
@@ -78,6 +80,8 @@ pub fn register(r: &mut Registry) {
             let y = f(&x, &mask, a.i64((1, "dim")));
             if name.contains("cum") { y.to_dtype(x.dtype()) } else { y }
         })
+        .skip("complex products", move |a| name == "masked.cumprod" && a.t(0).is_complex())
+        .skip(NUMBER, |a| a.t(0).is_complex() && a.t(0).rank() == 0)
         .half(8.0);
     }
     r.op("masked.median", |a| {
@@ -93,7 +97,7 @@ pub fn register(r: &mut Registry) {
         let (x, mask) = operands(a);
         let eps = a.f64_or("eps", 1e-12);
         masked::normalize(&x, &mask, a.f64((1, "ord")), a.i64((2, "dim")), eps)
-    })
+    }).real()
     .half(8.0);
     for name in ["masked.var", "masked.std"] {
         r.op(name, move |a| {
@@ -112,6 +116,7 @@ pub fn register(r: &mut Registry) {
                 masked::std(&x, &mask, d, c as usize, keep(a))
             }
         })
+        .real()
         .half(8.0);
     }
     r.op("masked.logaddexp", |a| {

@@ -9,7 +9,7 @@ use sinter::nn::functional::{
 use sinter::{DType, Tensor, stack};
 use sinter_tests::Tolerance;
 
-const INTS: &[DType] = &[DType::I64, DType::I32, DType::U8];
+const INTS: &[DType] = &[DType::I64, DType::I32, DType::U8, DType::I8];
 const INTEGERS: &str = "integers: it is for floating-point numbers";
 const TRUTH: &str = "truth values are no numbers";
 
@@ -74,7 +74,7 @@ fn activations(r: &mut Registry) {
     });
     r.op("nn.functional.normalize", |a| {
         F::normalize(&a.t(0), a.f64_or("p", 2.0), a.i64_or("dim", 1), a.f64_or("eps", 1e-12))
-    })
+    }).real()
     .half(6.0);
 }
 
@@ -144,7 +144,7 @@ fn losses(r: &mut Registry) {
         let (margin, p) = (a.f64_or("margin", 1.0), a.f64_or("p", 2.0));
         let (eps, swap) = (a.f64_or("eps", 1e-6), a.bool_or("swap", false));
         F::triplet_margin_loss(&a.t(0), &a.t(1), &a.t(2), margin, p, eps, swap, reduction(a))
-    })
+    }).real()
     .half(16.0);
     r.op("nn.functional.triplet_margin_with_distance_loss", |a| {
         let (margin, swap) = (a.f64_or("margin", 1.0), a.bool_or("swap", false));
@@ -170,7 +170,7 @@ fn losses(r: &mut Registry) {
             swap,
             reduction(a),
         )
-    })
+    }).real()
     .half(16.0);
     r.op("nn.functional.multilabel_soft_margin_loss", |a| {
         let w = a.opt_t("weight");
@@ -252,7 +252,7 @@ fn distances(r: &mut Registry) {
     r.op("nn.functional.pairwise_distance", |a| {
         let (p, eps) = (a.f64_or("p", 2.0), a.f64_or("eps", 1e-6));
         F::pairwise_distance(&a.t(0), &a.t(1), p, eps, a.bool_or("keepdim", false))
-    })
+    }).real()
     .half(8.0);
     r.op("nn.functional.cosine_similarity", |a| {
         F::cosine_similarity(&a.t(0), &a.t(1), a.i64_or("dim", 1), a.f64_or("eps", 1e-8))
@@ -282,7 +282,7 @@ fn normalisations(r: &mut Registry) {
         };
         let w = a.opt_t((2, "weight"));
         F::rms_norm(&x, a.sizes(1).len(), w.as_ref(), a.f64_or("eps", own))
-    })
+    }).real()
     .within(near)
     .half(8.0);
     r.op("nn.functional.group_norm", |a| {
@@ -753,7 +753,8 @@ fn attention(r: &mut Registry) {
             } else {
                 F::dropout(&a.t(0), p, training)
             }
-        });
+        })
+        .real();
     }
     let of_channels: [(&'static str, fn(&Tensor, f64, bool) -> Tensor); 4] = [
         ("nn.functional.dropout2d", F::dropout2d),

@@ -52,6 +52,24 @@ fn right(a: &Args) -> Tensor {
     }
 }
 
+/// Complex numbers and their parts.
+fn complex(r: &mut Registry) {
+    r.op("complex", |a| sinter::complex(&a.t(0), &a.t(1)));
+    r.op("polar", |a| sinter::polar(&a.t(0), &a.t(1)));
+    r.op("real", |a| a.t(0).real());
+    r.op("imag", |a| a.t(0).imag());
+    r.op("conj", |a| a.t(0).conj());
+    r.composite("conj_physical", "conj", |a| a.t(0).conj());
+    r.op("angle", |a| a.t(0).angle());
+    r.op("view_as_real", |a| a.t(0).view_as_real());
+    r.op("view_as_complex", |a| a.t(0).view_as_complex());
+    r.composite("nn.functional.silu.complex", "silu", |a| a.t(0).silu());
+    r.composite("cfloat", "to_dtype", |a| a.t(0).to_dtype(DType::C64));
+    r.composite("cdouble", "to_dtype", |a| a.t(0).to_dtype(DType::C128));
+    r.composite("char", "to_dtype", |a| a.t(0).to_dtype(DType::I8));
+    r.composite("short", "to_dtype", |a| a.t(0).to_dtype(DType::I16));
+}
+
 pub fn register(r: &mut Registry) {
     unary! { r:
         "abs" abs; "acos" acos; "acosh" acosh; "asin" asin; "asinh" asinh; "atan" atan;
@@ -59,7 +77,7 @@ pub fn register(r: &mut Registry) {
         "erf" erf; "exp" exp; "exp2" exp2; "expm1" expm1; "floor" floor;
         "isfinite" isfinite; "isinf" isinf; "isnan" isnan; "log" ln; "log10" log10;
         "log1p" log1p; "log2" log2; "logical_not" logical_not; "neg" neg;
-        "reciprocal" reciprocal; "round" round; "rsqrt" rsqrt; "sigmoid" sigmoid;
+        "round" round; "sigmoid" sigmoid;
         "sin" sin; "sinh" sinh; "sqrt" sqrt; "tan" tan;
         "tanh" tanh; "trunc" trunc; "erfc" erfc; "erfinv" erfinv; "lgamma" lgamma;
         "digamma" digamma; "frac" frac; "signbit" signbit; "sinc" sinc;
@@ -69,14 +87,24 @@ pub fn register(r: &mut Registry) {
     binary! { r:
         "atan2" atan2; "bitwise_and" bitwise_and; "bitwise_or" bitwise_or;
         "bitwise_xor" bitwise_xor; "fmod" fmod; "copysign" copysign; "hypot" hypot;
-        "gcd" gcd; "lcm" lcm;
-        "clamp_min" clamp_min; "clamp_max" clamp_max; "fmax" fmax; "fmin" fmin; "ldexp" ldexp;
-        "float_power" float_power; "logaddexp" logaddexp; "logaddexp2" logaddexp2;
+        "gcd" gcd; 
+        "clamp_min" clamp_min; "clamp_max" clamp_max; "fmax" fmax; "fmin" fmin; 
+        "float_power" float_power; "logaddexp2" logaddexp2;
         "xlogy" xlogy; "true_divide" true_divide; "bitwise_left_shift" bitwise_left_shift;
         "eq" eq; "ne" ne; "lt" lt; "le" le;
         "gt" gt; "ge" ge; "maximum" maximum; "minimum" minimum; "remainder" remainder;
         "floor_divide" floor_divide;
     }
+    r.op("sinc", |a| a.t(0).sinc()).real();
+    r.op("lcm", |a| a.t(0).lcm(a.operand(1))).without(&[DType::I8], "multiples that do not fit");
+    r.op("ldexp", |a| a.t(0).ldexp(a.operand(1))).real();
+    r.op("logaddexp", |a| a.t(0).logaddexp(a.operand(1))).real();
+    let zero = "complex zero, whose inverse PyTorch takes as infinite";
+    let complex_zero = |a: &Args| {
+        a.t(0).is_complex() && a.t(0).abs().eq(0.0).any().item_scalar().as_bool()
+    };
+    r.op("reciprocal", |a| a.t(0).reciprocal()).skip(zero, complex_zero);
+    r.op("rsqrt", |a| a.t(0).rsqrt()).skip(zero, complex_zero);
     r.op("sgn", |a| a.t(0).sgn()).without(&[DType::Bool], TRUTH);
     r.op("nextafter", |a| a.t(0).nextafter(a.operand(1)))
         .without(&[DType::BF16, DType::F16], "neighbours of numbers of 16 bits");
@@ -117,6 +145,7 @@ pub fn register(r: &mut Registry) {
         "negative shifts: PyTorch leaves the sign alone, Sinter the number",
         |a| matches!(a.operand(1), Either::Tensor(t) if t.lt(0).any().item::<f64>() != 0.0),
     );
+    complex(r);
     r.op("add", |a| a.t(0) + scaled(a, a.operand(1)));
     r.op("sub", |a| a.t(0) - scaled(a, a.operand(1)));
     r.op("mul", |a| a.t(0) * a.operand(1));

@@ -66,7 +66,7 @@ pub fn register(r: &mut Registry) {
     r.op("max.reduction_with_dim", |a| a.t(0).max_dim(a.i64(1), keep(a)));
     r.op("min.reduction_with_dim", |a| a.t(0).min_dim(a.i64(1), keep(a)));
     r.op("cumsum", |a| typed(a).cumsum(a.i64(1)));
-    r.op("cumprod", |a| typed(a).cumprod(a.i64(1)));
+    r.op("cumprod", |a| typed(a).cumprod(a.i64(1))).real();
     r.op("softmax", |a| typed(a).softmax(a.i64(1)));
     r.op("softmax.with_dtype", |a| typed(a).softmax(a.i64(1)));
     r.op("log_softmax", |a| typed(a).log_softmax(a.i64(1)));
@@ -130,6 +130,7 @@ fn statistics(r: &mut Registry) {
                 x.std_dim(dims, c, keep(a))
             }
         })
+        .real()
         .half(4.0);
     }
     for name in ["var_mean", "std_mean", "var_mean.unbiased", "std_mean.unbiased"] {
@@ -141,30 +142,31 @@ fn statistics(r: &mut Registry) {
                 x.std_mean_dim(dims, c, keep(a))
             }
         })
+        .real()
         .half(4.0);
     }
     r.op("logsumexp", |a| {
         let x = a.t(0);
         x.logsumexp(dims(a, &x), keep(a))
-    });
+    }).real();
     r.op("norm", |a| {
         let x = a.t(0);
         x.norm_dim(a.f64_or((1, "p"), 2.0), axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    });
+    }).real();
     r.op("norm.inf", |a| {
         let x = a.t(0);
         x.norm_dim(a.f64_or((1, "p"), 2.0), axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    });
+    }).real();
     r.composite("norm.fro", "norm", |a| {
         let x = a.t(0);
         assert_eq!(a.str_or((1, "p"), "fro"), "fro");
         x.norm_dim(2.0, axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
     });
-    r.op("dist", |a| a.t(0).dist(&a.t(1), a.f64_or((2, "p"), 2.0)));
-    r.op("renorm", |a| a.t(0).renorm(a.f64(1), a.i64(2), a.f64(3)));
+    r.op("dist", |a| a.t(0).dist(&a.t(1), a.f64_or((2, "p"), 2.0))).real();
+    r.op("renorm", |a| a.t(0).renorm(a.f64(1), a.i64(2), a.f64(3))).real();
     r.op("cummax", |a| a.t(0).cummax(a.i64(1)));
     r.op("cummin", |a| a.t(0).cummin(a.i64(1)));
-    r.op("logcumsumexp", |a| a.t(0).logcumsumexp(a.i64(1)));
+    r.op("logcumsumexp", |a| a.t(0).logcumsumexp(a.i64(1))).real();
     r.op("diff", |a| {
         let (before, after) = (a.opt_t((3, "prepend")), a.opt_t((4, "append")));
         let (n, d) = (a.i64_or((1, "n"), 1) as usize, a.i64_or((2, "dim"), -1));
@@ -175,14 +177,14 @@ fn statistics(r: &mut Registry) {
             None => a.t(0).trapezoid(a.f64_or("dx", 1.0), a.i64_or("dim", -1)),
             Some(x) => a.t(0).trapezoid_at(&x, a.i64_or("dim", -1)),
         })
-        .without(&[DType::U8], WRAPS)
+        .without(&[DType::U8, DType::I8], WRAPS)
         .half(4.0);
     }
     r.op("cumulative_trapezoid", |a| match a.opt_t((1, "x")) {
         None => a.t(0).cumulative_trapezoid(a.f64_or("dx", 1.0), a.i64_or("dim", -1)),
         Some(x) => a.t(0).cumulative_trapezoid_at(&x, a.i64_or("dim", -1)),
     })
-    .without(&[DType::U8], WRAPS)
+    .without(&[DType::U8, DType::I8], WRAPS)
     .half(4.0);
     r.op("gradient", |a| {
         let x = a.t(0);
@@ -211,7 +213,7 @@ fn statistics(r: &mut Registry) {
         let c = a.t(0).cov_weighted(a.i64_or("correction", 1), f.as_ref(), w.as_ref());
         // PyTorch drops the dimensions of a single variable.
         if c.numel() == 1 { c.reshape(()) } else { c }
-    })
+    }).real()
     .skip("weights in f32 beside another type, which PyTorch takes as they are", |a| {
         a.dtype() != DType::F32 && a.tensors.iter().any(|t| t.dtype() == DType::F32)
     })
@@ -219,7 +221,7 @@ fn statistics(r: &mut Registry) {
     r.op("corrcoef", |a| {
         let c = a.t(0).corrcoef();
         if c.numel() == 1 { c.reshape(()) } else { c }
-    })
+    }).real()
     .half(8.0);
 }
 

@@ -62,6 +62,11 @@ impl Entry {
         self.skip(reason, move |a| a.dtype.is_some_and(|d| types.contains(&d)))
     }
 
+    /// Does not run the cases of complex numbers.
+    pub fn real(&mut self) -> &mut Entry {
+        self.without(&[DType::C64, DType::C128], "complex numbers")
+    }
+
     /// The op means the memory's layout.
     pub fn dense(&mut self) -> &mut Entry {
         self.dense = true;

@@ -259,8 +259,11 @@ fn views(r: &mut Registry) {
     r.composite("squeeze_copy", "squeeze and copy", move |a| squeeze(a).copy());
     r.op("movedim", |a| a.t(0).movedims(a.ints(1), a.ints(2)));
     r.op("mT", |a| a.t(0).mt());
-    r.composite("mH", "mt", |a| a.t(0).mt());
-    r.composite("H", "mt", |a| if a.t(0).rank() < 2 { a.t(0) } else { a.t(0).mt() });
+    r.composite("mH", "mt and conj", |a| a.t(0).mt().conj());
+    r.composite("H", "mt and conj", |a| {
+        let x = a.t(0).conj();
+        if x.rank() < 2 { x } else { x.mt() }
+    });
     r.composite("T", "permute", |a| {
         let x = a.t(0);
         x.permute((0..x.rank() as i64).rev().collect::<Vec<_>>())
@@ -276,7 +279,7 @@ fn views(r: &mut Registry) {
         Some(dims) => a.t(0).roll(a.ints((1, "shifts")), dims),
     });
     r.op("sum_to_size", |a| a.t(0).sum_to_size(a.rest_ints(1)))
-        .without(&[DType::I32, DType::U8, DType::Bool], "PyTorch widens integers here");
+        .without(&[DType::I32, DType::U8, DType::I8, DType::Bool], "PyTorch widens integers here");
     r.op("broadcast_tensors", |a| {
         let ts = a.all_ts();
         sinter::broadcast_tensors(&ts.iter().collect::<Vec<_>>())

@@ -80,10 +80,11 @@ binary_methods! {
 }
 
 impl Tensor {
-    /// The tensor in a float type: integers in the default one.
+    /// The tensor in a float (or complex) type: integers in the default one.
     #[track_caller]
     pub(crate) fn floating(&self) -> Tensor {
-        if self.dtype().is_float() { self.clone() } else { self.to_dtype(default_dtype()) }
+        let has = self.dtype().is_differentiable();
+        if has { self.clone() } else { self.to_dtype(default_dtype()) }
     }
 
     /// The tensor in the type in which composites are computed: half precision in f32, to
@@ -95,7 +96,7 @@ impl Tensor {
 
     /// The type of the result of a float function.
     pub(crate) fn float_dtype(&self) -> DType {
-        if self.dtype().is_float() { self.dtype() } else { default_dtype() }
+        if self.dtype().is_differentiable() { self.dtype() } else { default_dtype() }
     }
 
     /// Both operands in the type they meet in, a float one.
@@ -367,7 +368,8 @@ impl Tensor {
     /// Raised to a power in f64.
     #[track_caller]
     pub fn float_power(&self, exponent: impl Operand) -> Tensor {
-        self.to_dtype(DType::F64).pow(&*exponent.as_tensor(DType::F64))
+        let wide = if exponent.meet(self).is_complex() { DType::C128 } else { DType::F64 };
+        self.to_dtype(wide).pow(&*exponent.as_tensor(wide))
     }
 
     /// `ln(e^self + e^other)`, without overflow.
@@ -449,6 +451,9 @@ impl Tensor {
     /// Where a real number: everywhere but where a complex one has an imaginary part.
     #[track_caller]
     pub fn isreal(&self) -> Tensor {
+        if self.is_complex() {
+            return self.imag().eq(0.0);
+        }
         self.eq(self).logical_or(&self.ne(self))
     }
 

@@ -52,7 +52,7 @@ impl Tensor {
     /// [`dot`](Tensor::dot) of two real vectors.
     #[track_caller]
     pub fn vdot(&self, other: &Tensor) -> Tensor {
-        self.dot(other)
+        self.conj().dot(other)
     }
 
     /// Sums of products along the last dimensions: of vectors their dot product.
@@ -140,7 +140,7 @@ impl Tensor {
     /// Sum of products along `dim`; the operands broadcast.
     #[track_caller]
     pub fn vecdot(&self, other: &Tensor, dim: i64) -> Tensor {
-        (self * other).sum_dim(dim, false)
+        (self.conj() * other).sum_dim(dim, false)
     }
 
     /// Kronecker's product: each element of this tensor times the whole other one.
