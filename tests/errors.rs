@@ -73,9 +73,9 @@ fn leaf() -> Tensor {
 fn shapes() {
     insta::assert_snapshot!(table! {
         a() + m();
-        a().maximum(&m());
-        a().where_(&a(), &m());
-        a().gt(0.0).where_(&a(), &m());
+        a().maximum(m());
+        a().where_(&a(), m());
+        a().gt(0.0).where_(&a(), m());
         a().matmul(&m());
         ones([3]).matmul(&ones([4]));
         a().reshape([4]);
@@ -111,7 +111,7 @@ fn dtypes() {
         ints().div_(2i64);
         a().bitwise_left_shift(1i64);
         cat(&[&a(), &ints().unsqueeze(0)], 0);
-        a().where_(&a(), &a());
+        a().where_(&a(), a());
     });
 }
 
@@ -177,9 +177,9 @@ fn in_place() {
             let s = ones([3, 3]);
             s.mul_(s.t()).clone()
         };
-        a().add_(&m()).clone();
+        a().add_(m()).clone();
         a().copy_(&m()).clone();
-        ones([3]).add_(&a()).clone();
+        ones([3]).add_(a()).clone();
         a().scatter_(1, &tensor([[7i64], [0]]), &ones([2, 1])).clone();
         inference_mode(a).add_(1.0).clone();
         (leaf() * 1.0).narrow(0, 0, 1).detach_().clone();

@@ -25,7 +25,8 @@ fn the_same_gradients_with_less_kept() {
     let (runs, f) = counted();
     f(&[x.clone(), w.clone()])[0].sum().backward();
     let want = (grad_of(&x), grad_of(&w));
-    (x.zero_grad(), w.zero_grad());
+    x.zero_grad();
+    w.zero_grad();
     let y = checkpoint(f.clone(), &[&x, &w]);
     assert_eq!((runs.load(Relaxed), y[0].grad_fn().unwrap().saved_bytes()), (2, 0));
     let loss = y[0].sum();

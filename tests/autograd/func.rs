@@ -1,6 +1,7 @@
 //! Derivatives as values.
 
 use crate::{grad_of, leaf};
+use sinter::autograd::checkpoint;
 use sinter::nn::{Layer, Linear, Module};
 use sinter::{Tensor, func, ones, tensor};
 
@@ -99,9 +100,22 @@ fn modules_as_functions() {
     let params = m.named_parameters();
     let (_, weight) = params.iter().find(|p| p.0 == "weight").unwrap();
     assert!(g.allclose(&weight.grad().unwrap(), 1e-5, 1e-6));
+    // A checkpointed region runs again with the same tensors, outside.
+    let m = std::sync::Arc::new(m);
+    let w = (state["weight"].copy() * 2.0).requires_grad_(true);
+    let s = [("weight".to_string(), w.clone())].into();
+    let n = m.clone();
+    let y = func::functional_call(&*m, &s, || {
+        checkpoint(move |x| vec![n.forward(&x[0]).tanh()], &[&x]).swap_remove(0)
+    });
+    y.sum().backward();
+    let again = w.detach().requires_grad_(true);
+    let s = [("weight".to_string(), again.clone())].into();
+    func::functional_call(&*m, &s, || m.forward(&x).tanh().sum()).backward();
+    assert_eq!(w.grad().unwrap().to_vec::<f32>(), again.grad().unwrap().to_vec::<f32>());
     let text = crate::message_of(|| {
         let s = [("wrong".to_string(), ones([1]))].into();
-        func::functional_call(&m, &s, || ());
+        func::functional_call(&*m, &s, || ());
     });
     assert!(text.contains("`wrong`"), "{text}");
 }

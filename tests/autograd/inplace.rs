@@ -111,7 +111,7 @@ fn views_of_bases_that_are_not_dense() {
     let y = no_grad(|| x.t().copy()).t().detach();
     assert!(!y.is_contiguous());
     y.copy_(&x);
-    y.select(1, 2).mul_(&y.select(1, 0));
+    y.select(1, 2).mul_(y.select(1, 0));
     (&y * tensor([[1.0, 10.0, 100.0], [1.0, 10.0, 100.0]])).sum().backward();
     assert_eq!(grad_of(&x), [201.0, 10.0, 0.0, 501.0, 10.0, 300.0]);
 }
@@ -146,7 +146,7 @@ fn what_is_refused() {
     let y = &x * 1.0;
     let quiet = no_grad(|| y.narrow(0, 0, 1));
     refused("add_: a recorded change through a view of shape [1] that was made without", &|| {
-        quiet.add_(&x.narrow(0, 0, 1));
+        quiet.add_(x.narrow(0, 0, 1));
     });
     let line = line!() + 1;
     y.mul_(3.0);
@@ -302,4 +302,100 @@ fn memory_of_changed_graphs_is_freed() {
     let block = buffer.array().block().clone();
     drop(buffer);
     assert_eq!(block.handles(), 1);
+}
+
+#[test]
+fn complex_numbers() {
+    let parts = tensor([[0.5, -1.0], [2.0, 0.25], [-0.75, 1.5]]);
+    let weights = tensor([[1.0, 2.0], [-0.5, 0.5], [0.0, 3.0]]).view_as_complex();
+    let gradient = |f: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+        let x = parts.detach().requires_grad_(true);
+        let w = weights.detach().requires_grad_(true);
+        f(&x, &w).backward();
+        let w = w.grad().expect("it plays a part").view_as_real().to_vec::<f64>();
+        (grad_of(&x), w)
+    };
+    let size = |z: &Tensor| (z * tensor([1.0, 10.0, 100.0])).abs().square().sum();
+    // z w, by the op in place and by the other.
+    let want = gradient(&|x, w| size(&(x.view_as_complex() * w)));
+    let got = gradient(&|x, w| {
+        let z = x.view_as_complex() * 1.0;
+        size(z.mul_(w))
+    });
+    assert_eq!(got, want);
+    // Through the parts of complex numbers, and through complex numbers made of parts.
+    let want = gradient(&|x, w| {
+        let z = x.view_as_complex() * w;
+        size(&sinter::complex(&(z.real() * 3.0), &z.imag()))
+    });
+    let got = gradient(&|x, w| {
+        let z = x.view_as_complex() * w;
+        z.real().mul_(3.0);
+        size(&z)
+    });
+    assert_eq!(got, want);
+    let got = gradient(&|x, w| {
+        let p = x * 1.0;
+        let (z, late) = (p.view_as_complex(), p.view_as_complex());
+        z.mul_(w);
+        p.select(1, 0).mul_(3.0);
+        size(&late)
+    });
+    assert_eq!(got, want);
+}
+
+#[test]
+fn every_function_has_a_form_in_place() {
+    use sinter_runtime::op::{Domain, UnaryOp};
+    macro_rules! forms {
+        ($($op:ident: $in_place:ident $out:ident;)*) => {
+            [$((UnaryOp::$op, (|x| drop(x.$in_place().clone())) as fn(&Tensor), (|x| x.$out()) as fn(&Tensor) -> Tensor)),*]
+        };
+    }
+    let forms = forms! {
+        Neg: neg_ neg; Abs: abs_ abs; Sign: sign_ sign; Reciprocal: reciprocal_ reciprocal;
+        Sqrt: sqrt_ sqrt; Rsqrt: rsqrt_ rsqrt; Square: square_ square; Exp: exp_ exp;
+        Exp2: exp2_ exp2; Expm1: expm1_ expm1; Log: log_ ln; Log2: log2_ log2;
+        Log10: log10_ log10; Log1p: log1p_ log1p; Sin: sin_ sin; Cos: cos_ cos; Tan: tan_ tan;
+        Asin: asin_ asin; Acos: acos_ acos; Atan: atan_ atan; Sinh: sinh_ sinh; Cosh: cosh_ cosh;
+        Tanh: tanh_ tanh; Asinh: asinh_ asinh; Acosh: acosh_ acosh; Atanh: atanh_ atanh;
+        Sigmoid: sigmoid_ sigmoid; Erf: erf_ erf; Floor: floor_ floor; Ceil: ceil_ ceil;
+        Round: round_ round; Trunc: trunc_ trunc; Relu: relu_ relu; Silu: silu_ silu;
+        Gelu: gelu_ gelu; Softplus: softplus_ softplus; Erfc: erfc_ erfc; Erfinv: erfinv_ erfinv;
+        Lgamma: lgamma_ lgamma; Digamma: digamma_ digamma; I0: i0_ i0;
+    };
+    let values = || tensor([-2.5, -0.3, 0.0, 0.4, 1.0, 3.7, f64::NAN, f64::INFINITY]);
+    for (op, in_place, out) in forms {
+        // Also where elements are not neighbours.
+        let x = cat(&[&values(), &values()], 0).reshape([2, 8]).t().copy().t();
+        let want = format!("{:?}", out(&x).to_vec::<f64>());
+        in_place(&x);
+        assert_eq!(format!("{:?}", x.to_vec::<f64>()), want, "{}", op.name());
+    }
+    // Functions without such a method in PyTorch, too.
+    let without =
+        ["gelu_tanh", "erfcx", "ndtri", "log_ndtr", "i0e", "i1", "i1e", "exponent", "bitwise_not"];
+    for op in UnaryOp::ALL.iter().filter(|op| op.domain() != Domain::ToBool) {
+        let known = forms.iter().any(|f| f.0 == *op)
+            || without.contains(&op.name())
+            || op.name().contains("bessel");
+        assert!(known, "{} has no form in place", op.name());
+    }
+}
+
+#[test]
+fn assignments() {
+    let x = leaf(&[1.0, 2.0]);
+    let mut y = &x * 1.0;
+    let view = y.narrow(0, 1, 1);
+    y += 2.0;
+    y *= &x;
+    y -= tensor([1i64, 1]);
+    y /= 2.0;
+    assert_eq!(y.to_vec::<f64>(), [1.0, 3.5]);
+    view.sum().backward();
+    assert_eq!(grad_of(&x), [0.0, 3.0]);
+    let mut m = ones([2]);
+    let (text, file, _) = panic_of(|| m += ones([3]));
+    assert!(text.contains("add_") && file.ends_with("inplace.rs"), "{text} {file}");
 }

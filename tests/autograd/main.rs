@@ -1,5 +1,6 @@
 //! How the tape behaves.
 
+mod check;
 mod checkpoint;
 mod func;
 mod function;

@@ -103,7 +103,8 @@ fn options_of_a_pass() {
     let g = Backward::new().gradients(&[Some(&seed), None]).grad(&[&u, &v], &[&a, &b]);
     let g: Vec<f64> = g.iter().map(|g| g.as_ref().unwrap().item()).collect();
     assert_eq!(g, [210.0, 2.0]);
-    (a.zero_grad(), b.zero_grad());
+    a.zero_grad();
+    b.zero_grad();
     Backward::new()
         .gradients(&[Some(&seed), None])
         .run_all(&[&(&a * tensor([1.0, 2.0])), &(&b * 2.0)]);

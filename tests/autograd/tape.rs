@@ -24,6 +24,16 @@ fn a_million_ops_deep() {
             z = z.tanh();
         }
         drop(z);
+        // Changes in place, through views, too.
+        let v = &x * 1.0;
+        let view = v.narrow(0, 0, 1);
+        for _ in 0..50_000 {
+            view.mul_(1.0);
+            v.add_(0.0);
+        }
+        x.zero_grad();
+        view.backward();
+        assert_eq!(grad_of(&x), [1.0]);
         // A gradient with a deep history.
         let mut w = x.clone();
         for _ in 0..1000 {

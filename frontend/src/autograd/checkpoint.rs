@@ -7,7 +7,8 @@
 //! keeps (Chen et al., 2016, arXiv:1604.06174; the way of PyTorch's
 //! `use_reentrant=False`).
 
-use super::{GradGuard, enable_grad_guard, mode, saved_tensors_hooks};
+use super::replace::stand_ins;
+use super::{GradGuard, enable_grad_guard, mode, saved_tensors_hooks, with_replaced};
 use crate::random;
 use crate::tensor::Tensor;
 use sinter_runtime::op::TensorType;
@@ -117,6 +118,7 @@ impl Checkpoint {
             versions: inputs.iter().map(|t| t.array().block().version()).collect(),
             inputs: inputs.clone(),
             rng: random::state(),
+            stand_ins: stand_ins(),
             options: self.clone(),
             f: Box::new(f),
             types: Mutex::default(),
@@ -189,6 +191,8 @@ struct Frame {
     inputs: Vec<Tensor>,
     versions: Vec<u64>,
     rng: random::State,
+    /// Tensors that stood for others, as in `func::functional_call`.
+    stand_ins: Vec<(Tensor, Tensor)>,
     options: Checkpoint,
     /// Of the values that would have been kept, in order.
     types: Mutex<Vec<TensorType>>,
@@ -258,7 +262,11 @@ impl Frame {
             let _select = self.options.policy.as_ref().map(|_| select(self, true));
             let inputs: Vec<Tensor> =
                 self.inputs.iter().map(|t| t.detach().requires_grad_(t.requires_grad())).collect();
-            let ran = catch_unwind(AssertUnwindSafe(|| drop((self.f)(&inputs))));
+            let run = || drop((self.f)(&inputs));
+            let ran = catch_unwind(AssertUnwindSafe(|| match self.stand_ins.is_empty() {
+                true => run(),
+                false => with_replaced(self.stand_ins.clone(), run),
+            }));
             if let Err(e) = ran
                 && !e.is::<Enough>()
             {

@@ -286,7 +286,7 @@ impl Pass {
             self.send(&edge, g, &edges, &mut frontier, out);
         }
         while let Some(Ready { node, grads }) = frontier.pop() {
-            let grads = hooks::before(&node, grads);
+            let (grads, hooked) = hooks::before(&node, grads);
             if let Goal::Some { captured, wanted, .. } = &self.goal {
                 let key = Arc::as_ptr(&node) as usize;
                 for (o, g) in grads.iter().enumerate() {
@@ -314,7 +314,7 @@ impl Pass {
             if mode::get() & mode::CHECK_NAN != 0 {
                 check_nan(&node, &grads, &results);
             }
-            let results = hooks::after(&node, results, grads);
+            let results = if hooked { hooks::after(&node, results, grads) } else { results };
             if !self.retain {
                 node.free();
             }
@@ -329,7 +329,7 @@ impl Pass {
         }
         for w in std::mem::take(&mut frontier.leaves.list) {
             if let Some(g) = w.grad {
-                self.deliver(&w.leaf, g, out);
+                self.deliver(&w.leaf, g, true, out);
             }
         }
         callbacks.call();
@@ -350,7 +350,7 @@ impl Pass {
             Edge::Leaf(t) => t,
         };
         if leaf.meta().hooks.is_none() {
-            return self.deliver(leaf, g, out);
+            return self.deliver(leaf, g, false, out);
         }
         let leaves = &mut frontier.leaves;
         let uses = leaves.uses.get_or_insert_with(|| self.uses(roots));
@@ -365,7 +365,7 @@ impl Pass {
         if w.arrived >= expected
             && let Some(g) = w.grad.take()
         {
-            self.deliver(leaf, g, out);
+            self.deliver(leaf, g, true, out);
         }
     }
 
@@ -391,24 +391,24 @@ impl Pass {
     }
 
     /// Gives a leaf its gradient.
-    fn deliver(&self, leaf: &Tensor, g: Tensor, out: &mut [Option<Tensor>]) {
-        let target = Target::Leaf(leaf.id());
-        if let Goal::Some { captured, accumulate: true, .. } = &self.goal
-            && !captured.contains_key(&target)
-        {
-            return;
-        }
-        let (hooks, after) = {
-            let meta = leaf.meta();
-            match &meta.hooks {
-                Some(h) => (h.snapshot(), h.after_accumulation()),
-                None => (vec![], vec![]),
+    fn deliver(&self, leaf: &Tensor, g: Tensor, hooked: bool, out: &mut [Option<Tensor>]) {
+        let captured = match &self.goal {
+            Goal::Leaves => None,
+            Goal::Some { captured, accumulate, .. } => {
+                let places = captured.get(&Target::Leaf(leaf.id()));
+                if *accumulate && places.is_none() {
+                    return;
+                }
+                places.filter(|_| !accumulate)
             }
         };
+        let (hooks, after) = match hooked {
+            true => leaf.leaf_hooks(),
+            false => (vec![], vec![]),
+        };
         let g = Hooks::run(&hooks, 0, g);
-        if let Goal::Some { captured, accumulate: false, .. } = &self.goal {
-            let places = captured.get(&target).into_iter().flatten();
-            places.for_each(|&i| accumulate(&mut out[i], g.clone()));
+        if let Goal::Some { accumulate: false, .. } = self.goal {
+            captured.into_iter().flatten().for_each(|&i| accumulate(&mut out[i], g.clone()));
             return;
         }
         accumulate_into(leaf, g);

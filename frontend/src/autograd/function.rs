@@ -1,7 +1,7 @@
 //! Functions with derivatives of the user's own.
 
 use super::node::{Kept, Node, Operand, Rule, Saved, line, once};
-use super::{Edge, grad_enabled, mode, no_grad_guard, note_write, sum_to};
+use super::{Edge, grad_enabled, mode, no_grad_guard, note_write, replaced, sum_to};
 use crate::tensor::{Tensor, zeros};
 use sinter_runtime::op::TensorType;
 use smallvec::SmallVec;
@@ -152,6 +152,9 @@ fn apply(
     inputs: &[&Tensor],
     at: &'static Location<'static>,
 ) -> Vec<Tensor> {
+    let others = if mode::get() & mode::REPLACE != 0 { replaced(inputs) } else { None };
+    let others: Option<Vec<&Tensor>> = others.as_ref().map(|o| o.iter().collect());
+    let inputs = others.as_deref().unwrap_or(inputs);
     let name = function.name();
     let needs: SmallVec<[bool; 3]> = inputs.iter().map(|t| t.requires_grad()).collect();
     let recording = grad_enabled() && needs.contains(&true);

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::ThreadId;
 
-type Hook = Arc<dyn Fn(&Tensor) -> Option<Tensor> + Send + Sync>;
-type PostHook = Arc<dyn Fn(&Tensor) + Send + Sync>;
+pub(super) type Hook = Arc<dyn Fn(&Tensor) -> Option<Tensor> + Send + Sync>;
+pub(super) type PostHook = Arc<dyn Fn(&Tensor) + Send + Sync>;
 type Grads = Vec<Option<Tensor>>;
 /// Sees the gradients of a node's results, and may replace them.
 pub(super) type PreHook = Arc<dyn Fn(&[Option<Tensor>]) -> Option<Grads> + Send + Sync>;
@@ -27,13 +27,19 @@ pub(crate) struct Hooks {
     after: Vec<(u64, PostHook)>,
     pre: Vec<(u64, PreHook)>,
     post: Vec<(u64, NodeHook)>,
-    /// Where results' gradients are also kept.
+    /// Of nodes: where results' gradients are also kept.
     keep: Vec<Keep>,
+    /// Of results: the gradient that is kept.
+    kept: Option<Kept>,
 }
 
+type Kept = Arc<Mutex<Option<Tensor>>>;
+
+/// The place belongs to the result: the node must not own a gradient, whose history may
+/// lead to the node.
 struct Keep {
     output: u16,
-    into: Arc<Mutex<Option<Tensor>>>,
+    into: Weak<Mutex<Option<Tensor>>>,
 }
 
 impl Hooks {
@@ -48,16 +54,16 @@ impl Hooks {
         grad
     }
 
-    pub(super) fn snapshot(&self) -> Vec<(u16, Hook)> {
+    fn snapshot(&self) -> Vec<(u16, Hook)> {
         self.on_grad.iter().map(|(o, _, h)| (*o, h.clone())).collect()
     }
 
-    pub(super) fn after_accumulation(&self) -> Vec<PostHook> {
+    fn after_accumulation(&self) -> Vec<PostHook> {
         self.after.iter().map(|(_, h)| h.clone()).collect()
     }
 
-    fn keeper(&self, output: u16) -> Option<Arc<Mutex<Option<Tensor>>>> {
-        self.keep.iter().find(|k| k.output == output).map(|k| k.into.clone())
+    fn keeper(&self, output: u16) -> Option<Kept> {
+        self.keep.iter().find(|k| k.output == output)?.into.upgrade()
     }
 }
 
@@ -84,14 +90,14 @@ fn replace(slots: &mut [Option<Tensor>], new: Option<Grads>) {
     }
 }
 
-/// The gradients of a node's results, after the hooks on them.
+/// The gradients of a node's results, after the hooks on them, and whether there were any.
 pub(super) fn before(
     node: &Node,
     mut grads: SmallVec<[Option<Tensor>; 1]>,
-) -> SmallVec<[Option<Tensor>; 1]> {
+) -> (SmallVec<[Option<Tensor>; 1]>, bool) {
     let (hooks, pre, keepers) = {
         let guard = node.hooks();
-        let Some(h) = &*guard else { return grads };
+        let Some(h) = &*guard else { return (grads, false) };
         let keepers: Vec<_> = (0..node.outputs).map(|o| h.keeper(o)).collect();
         let pre: Vec<PreHook> = h.pre.iter().map(|p| p.1.clone()).collect();
         (h.snapshot(), pre, keepers)
@@ -112,7 +118,7 @@ pub(super) fn before(
         let new = h(&grads);
         replace(&mut grads, new);
     }
-    grads
+    (grads, true)
 }
 
 /// The gradients of a node's operands, after the hooks on the node.
@@ -350,12 +356,22 @@ impl Tensor {
                 self.shape()
             );
         }
-        if let Some((node, output)) = self.grad_node() {
-            let mut hooks = node.hooks();
-            let hooks = hooks.get_or_insert_default();
-            if hooks.keeper(output).is_none() {
-                hooks.keep.push(Keep { output, into: Arc::default() });
-            }
+        if let Some((node, output)) = self.grad_node()
+            && self.kept_grad().is_none()
+        {
+            let place = Kept::default();
+            let into = Arc::downgrade(&place);
+            self.meta().hooks.get_or_insert_default().kept = Some(place);
+            node.hooks().get_or_insert_default().keep.push(Keep { output, into });
+        }
+    }
+
+    /// The hooks on a leaf: those that see its gradient, and those that are called
+    /// when it was added.
+    pub(super) fn leaf_hooks(&self) -> (Vec<(u16, Hook)>, Vec<PostHook>) {
+        match &self.meta().hooks {
+            Some(h) => (h.snapshot(), h.after_accumulation()),
+            None => (vec![], vec![]),
         }
     }
 
@@ -366,8 +382,7 @@ impl Tensor {
 
     /// The place of a result's gradient, if it keeps one.
     pub(crate) fn kept_grad(&self) -> Option<Arc<Mutex<Option<Tensor>>>> {
-        let (node, output) = self.grad_node()?;
-        node.hooks().as_ref()?.keeper(output)
+        self.meta().hooks.as_ref()?.kept.clone()
     }
 }
 

@@ -69,8 +69,8 @@ enum KeptValue {
     Packed(Arc<Packed>),
 }
 
-/// The operands' values, as far as they were kept, and the results'.
-type Unpacked = (SmallVec<[Option<Tensor>; 3]>, SmallVec<[Tensor; 1]>);
+/// The operands' values, as far as they were kept, the results', and the operands' types.
+type Unpacked = (SmallVec<[Option<Tensor>; 3]>, SmallVec<[Tensor; 1]>, Option<Box<[TensorType]>>);
 
 /// A kept value on its way out.
 enum Restored {
@@ -381,6 +381,7 @@ impl Node {
             saved.inputs.iter().map(|k| k.as_ref().map(restore)).collect();
         let outputs: SmallVec<[Restored; 1]> =
             saved.output.iter().chain(&saved.others).map(restore).collect();
+        let types = saved.types.clone();
         drop(saved);
         // Without the lock: a hook is the user's code.
         let ready = |r: Restored| match r {
@@ -390,14 +391,14 @@ impl Node {
         (
             inputs.into_iter().map(|r| r.map(ready)).collect(),
             outputs.into_iter().map(ready).collect(),
+            types,
         )
     }
 
     /// What the rule of an op needs.
     #[track_caller]
     pub(super) fn context(self: &Arc<Node>, graph: bool) -> vjp::Context {
-        let (inputs, outputs) = self.unpack(graph);
-        let types = self.saved().types.clone();
+        let (inputs, outputs, types) = self.unpack(graph);
         vjp::Context { inputs, outputs, types, needs: self.needs() }
     }
 

@@ -136,7 +136,22 @@ pub(crate) fn lies_within(base: &Array, view: &Array) -> bool {
         let (b, v) = (base.byte_range(), view.byte_range());
         return v.is_empty() || b.start <= v.start && v.end <= b.end;
     }
-    base.is_same_view(view) || route(base, view).is_some()
+    let (base, view) = alike(base, view);
+    base.is_same_view(&view) || route(&base, &view).is_some()
+}
+
+/// The two arrays in one type: complex numbers as pairs of parts where the other has
+/// parts.
+fn alike(base: &Array, view: &Array) -> (Array, Array) {
+    match (base.dtype().is_complex(), view.dtype().is_complex()) {
+        (true, false) => (parts(base), view.clone()),
+        (false, true) => (base.clone(), parts(view)),
+        _ => (base.clone(), view.clone()),
+    }
+}
+
+fn parts(a: &Array) -> Array {
+    eager::run1(&Op::ViewAsReal {}, &[a]).expect("complex numbers have parts")
 }
 
 /// An edge, and the type of the value it leads to.
@@ -159,6 +174,16 @@ impl Line {
     fn then(&self, op: Op, shape: &[usize]) -> Line {
         let edge = moving(op, &[(self.edge.clone(), self.ty.clone())], None, self.location);
         Line::new(edge, self.ty.dtype, shape, self.location)
+    }
+
+    /// The same memory as `a`: between complex numbers and their parts, if need be.
+    fn as_type_of(self, a: &Array) -> Line {
+        let op = match (self.ty.dtype.is_complex(), a.dtype().is_complex()) {
+            (true, false) => Op::ViewAsReal {},
+            (false, true) => Op::ViewAsComplex {},
+            _ => return self,
+        };
+        Line { ty: TensorType { dtype: a.dtype(), shape: a.shape().into() }, ..self.then(op, &[]) }
     }
 
     fn reshape(self, shape: &[usize]) -> Line {
@@ -226,8 +251,9 @@ pub(crate) fn read(
     view: &Array,
     location: &'static Location<'static>,
 ) -> Option<Edge> {
-    let start = Line::new(history, base.dtype(), base.shape(), location);
-    let line = match route(base, view)? {
+    let (b, v) = alike(base, view);
+    let start = Line::new(history, base.dtype(), base.shape(), location).as_type_of(&b);
+    let line = match route(&b, &v)? {
         Route::Cut(c) => {
             let mut line = start.reshape(&c.factors);
             for k in 0..c.slices.len() {
@@ -236,21 +262,21 @@ pub(crate) fn read(
                 }
             }
             let line = line.permute(&c.perm).flip(&c.flipped).reshape(&c.narrow);
-            if c.narrow.as_slice() == view.shape() {
+            if c.narrow.as_slice() == v.shape() {
                 line
             } else {
-                line.then(Op::Broadcast { shape: view.shape().into() }, view.shape())
+                line.then(Op::Broadcast { shape: v.shape().into() }, v.shape())
             }
         }
         Route::Places(index) => {
-            let flat = start.reshape(&[base.numel()]);
+            let flat = start.reshape(&[b.numel()]);
             let ty = TensorType { dtype: DType::I64, shape: index.shape().into() };
             let operands = [(flat.edge.clone(), flat.ty.clone()), (Edge::None, ty)];
             let edge = moving(Op::IndexSelect { axis: 0 }, &operands, Some(&index), location);
-            Line::new(edge, base.dtype(), index.shape(), location).reshape(view.shape())
+            Line::new(edge, b.dtype(), index.shape(), location).reshape(v.shape())
         }
     };
-    Some(line.edge)
+    Some(line.as_type_of(view).edge)
 }
 
 /// The history of a base, from its old one and the new history of a view that no two
@@ -262,9 +288,10 @@ pub(crate) fn write(
     view: &Array,
     location: &'static Location<'static>,
 ) -> Option<Edge> {
-    let start = Line::new(history, base.dtype(), base.shape(), location);
-    let new = Line::new(new, view.dtype(), view.shape(), location);
-    let line = match route(base, view)? {
+    let (b, v) = alike(base, view);
+    let start = Line::new(history, base.dtype(), base.shape(), location).as_type_of(&b);
+    let new = Line::new(new, view.dtype(), view.shape(), location).as_type_of(&v);
+    let line = match route(&b, &v)? {
         Route::Cut(c) => {
             let mut inverse: Axes = c.perm.clone();
             for (i, &p) in c.perm.iter().enumerate() {
@@ -287,15 +314,15 @@ pub(crate) fn write(
         }
         Route::Places(index) => {
             let n = index.numel();
-            let (flat, new) = (start.reshape(&[base.numel()]), new.reshape(&[n]));
+            let (flat, new) = (start.reshape(&[b.numel()]), new.reshape(&[n]));
             let ty = TensorType { dtype: DType::I64, shape: index.shape().into() };
             let operands = [(flat.edge, flat.ty.clone()), (Edge::None, ty), (new.edge, new.ty)];
             let op = Op::Scatter { axis: 0, kind: ScatterKind::Set };
             let edge = moving(op, &operands, Some(&index), location);
-            Line::new(edge, base.dtype(), &[base.numel()], location)
+            Line::new(edge, b.dtype(), &[b.numel()], location)
         }
     };
-    Some(line.reshape(base.shape()).edge)
+    Some(line.reshape(b.shape()).as_type_of(base).edge)
 }
 
 #[cfg(test)]

@@ -50,7 +50,9 @@ fn flags(inputs: &[&Tensor]) -> u8 {
 #[track_caller]
 #[inline]
 pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
-    if mode::get() & mode::REPLACE != 0
+    // Asked once: an op costs about as much as a dozen such questions.
+    let mode = mode::get();
+    if mode & mode::REPLACE != 0
         && let Some(others) = autograd::replaced(inputs)
     {
         let _off = mode::set(mode::REPLACE, 0);
@@ -68,7 +70,7 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         return trace::record(&op, inputs, Location::caller()).swap_remove(0);
     }
     let flags = flags(inputs);
-    let grad = flags != 0 && mode::grad_enabled();
+    let grad = flags != 0 && mode::records(mode);
     if grad {
         if flags & (UNTRACKED | INFERENCE) != 0 {
             check(&op, inputs, flags);
@@ -79,7 +81,7 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
             return decomposed(&op, inputs);
         }
     }
-    let kept = if mode::get() & mode::SELECT != 0 { autograd::selected(&op) } else { None };
+    let kept = if mode & mode::SELECT != 0 { autograd::selected(&op) } else { None };
     let ran = match inputs {
         _ if kept.is_some() => Ok(kept.expect("it is some")),
         [x] => eager::run1(&op, &[x.array()]),
@@ -91,7 +93,7 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         Err(_) if is_number_along_axis(&op, inputs) => return lifted(op, inputs).swap_remove(0),
         Err(e) => fail(&e, inputs),
     };
-    if mode::get() & (mode::FORWARD_NAN | mode::SELECT) != 0 {
+    if mode & (mode::FORWARD_NAN | mode::SELECT) != 0 {
         look_at(&op, inputs, &out);
     }
     // A reshape that strides cannot express is a copy.
@@ -104,9 +106,9 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
             Tensor::recorded(out, node, 0)
         }
     } else if view {
-        Tensor::view_from_array(out, inputs[0])
+        Tensor::view_of(out, inputs[0], mode::records(mode))
     } else {
-        Tensor::from_array(out)
+        Tensor::made(out, mode)
     }
 }
 

@@ -7,10 +7,10 @@
 
 mod composites;
 
-use super::{Operand, ScatterReduce, Tensor, default_dtype, fail_as};
+use super::{Operand, ScatterReduce, Tensor, apply, default_dtype, fail_as};
 use crate::autograd::{self, Edge, mode};
 use crate::trace;
-use sinter_runtime::op::{BinaryOp, ScatterKind, UnaryOp};
+use sinter_runtime::op::{BinaryOp, ScatterKind, UnaryOp, complex};
 use sinter_runtime::{Array, DType, Op, Scalar, eager};
 use smallvec::SmallVec;
 use std::panic::Location;
@@ -36,6 +36,14 @@ pub(crate) fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&T
         && (target.requires_grad() || inputs.iter().any(|t| t.requires_grad()));
     check_target(name, target, recording);
     check_overlap(name, target, inputs);
+    if recording && complex::concerns(&op, inputs.iter().map(|t| t.dtype())) {
+        // Derivatives on complex numbers are those of the op's parts.
+        let old = target.copy();
+        let inputs: SmallVec<[&Tensor; 4]> =
+            inputs.iter().map(|t| if t.is_same(target) { &old } else { *t }).collect();
+        store(name, target, &apply(op, &inputs));
+        return;
+    }
     // The node notes what it keeps at the versions of before.
     let node = recording.then(|| autograd::node_in_place(op.clone(), target, inputs, at));
     let arrays: SmallVec<[&Array; 4]> = inputs.iter().map(|t| t.array()).collect();
@@ -95,13 +103,6 @@ fn check_target(name: &str, target: &Tensor, recording: bool) {
             target.shape(),
             target.strides(),
             root.shape()
-        );
-    }
-    if root.dtype() != target.dtype() {
-        panic!(
-            "{name}: a recorded change of a {} view of a {} tensor cannot be followed",
-            target.dtype(),
-            root.dtype()
         );
     }
 }
@@ -252,6 +253,28 @@ binary_in_place! {
     igammac_ = Igammac;
     /// `self` = the greatest common divisor
     gcd_ = Gcd;
+}
+
+macro_rules! assignments {
+    ($($trait:ident $method:ident = $op:ident $name:literal;)*) => {$(
+        /// Changes the tensor's memory: every handle to it and every view sees that.
+        ///
+        /// # Panics
+        /// As the method of the same meaning.
+        impl<T: Operand> std::ops::$trait<T> for Tensor {
+            #[track_caller]
+            fn $method(&mut self, other: T) {
+                binary_in_place($name, BinaryOp::$op, self, &other);
+            }
+        }
+    )*};
+}
+assignments! {
+    AddAssign add_assign = Add "add_";
+    SubAssign sub_assign = Sub "sub_";
+    MulAssign mul_assign = Mul "mul_";
+    DivAssign div_assign = Div "div_";
+    RemAssign rem_assign = Rem "remainder_";
 }
 
 macro_rules! unary_in_place {
