@@ -77,5 +77,8 @@ pub fn register(r: &mut Registry) {
         let ts = a.ts(0);
         sinter::einsum(a.str_or(1, ""), &ts.iter().collect::<Vec<_>>())
     })
-    .without(&[DType::I32, DType::U8, DType::I8], "PyTorch widens integers where there is one operand");
+    .without(
+        &[DType::I32, DType::U8, DType::I8],
+        "PyTorch widens integers where there is one operand",
+    );
 }

@@ -134,8 +134,10 @@ pub fn register(r: &mut Registry) {
     });
     r.op("masked_scatter", |a| a.t(0).masked_scatter(&a.t(1), &a.t(2)));
     r.op("nonzero_static", |a| a.t(0).nonzero_static(a.usize("size"), a.i64_or("fill_value", -1)));
-    r.op("unravel_index", |a| a.t(0).unravel_index(a.ints(1)))
-        .without(&[DType::I32, DType::U8, DType::I8], "the indices have the type of what they come from");
+    r.op("unravel_index", |a| a.t(0).unravel_index(a.ints(1))).without(
+        &[DType::I32, DType::U8, DType::I8],
+        "the indices have the type of what they come from",
+    );
     // Where the mask is false an index may be anything.
     let masked = |a: &Args| -> Vec<IndexItem> {
         let hidden = a.t(1).logical_not();

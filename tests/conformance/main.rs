@@ -74,7 +74,7 @@ fn tolerance(entry: &Entry, d: DType) -> Tolerance {
     }
     if d.is_complex() {
         // Errors of either part are relative to the number.
-        return Tolerance { own: 16.0, largest: 64.0, one: 0.0 };
+        return Tolerance { own: 256.0, largest: 64.0, one: 0.0 };
     }
     if let (DType::F64, Some(t)) = (d, entry.double) {
         return t;
@@ -92,11 +92,9 @@ fn caught<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     CATCHING.set(true);
     let result = catch_unwind(AssertUnwindSafe(f));
     CATCHING.set(false);
-    result.map_err(|e: Box<dyn Any + Send>| {
-        match e.downcast::<Skipped>() {
-            Ok(s) => Failure::Skipped(s.0.to_string()),
-            Err(_) => Failure::Wrong(format!("panics: {}", PANIC.with(|p| p.take()))),
-        }
+    result.map_err(|e: Box<dyn Any + Send>| match e.downcast::<Skipped>() {
+        Ok(s) => Failure::Skipped(s.0.to_string()),
+        Err(_) => Failure::Wrong(format!("panics: {}", PANIC.with(|p| p.take()))),
     })
 }
 
@@ -285,7 +283,7 @@ fn table_path() -> std::path::PathBuf {
 }
 
 /// How much of PyTorch's list is there, at least. It only rises.
-const SHARE: f64 = 0.80;
+const SHARE: f64 = 0.82;
 
 #[test]
 fn the_table_agrees_with_the_registry() {

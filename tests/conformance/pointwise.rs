@@ -60,7 +60,8 @@ fn complex(r: &mut Registry) {
     r.op("imag", |a| a.t(0).imag());
     r.op("conj", |a| a.t(0).conj());
     r.composite("conj_physical", "conj", |a| a.t(0).conj());
-    r.op("angle", |a| a.t(0).angle());
+    r.op("angle", |a| a.t(0).angle())
+        .no_gradient("that of real numbers is zero; Sinter records nothing");
     r.op("view_as_real", |a| a.t(0).view_as_real());
     r.op("view_as_complex", |a| a.t(0).view_as_complex());
     r.composite("nn.functional.silu.complex", "silu", |a| a.t(0).silu());
@@ -80,15 +81,15 @@ pub fn register(r: &mut Registry) {
         "round" round; "sigmoid" sigmoid;
         "sin" sin; "sinh" sinh; "sqrt" sqrt; "tan" tan;
         "tanh" tanh; "trunc" trunc; "erfc" erfc; "erfinv" erfinv; "lgamma" lgamma;
-        "digamma" digamma; "frac" frac; "signbit" signbit; "sinc" sinc;
+        "digamma" digamma; "frac" frac; "signbit" signbit;
         "deg2rad" deg2rad; "rad2deg" rad2deg; "isposinf" isposinf; "isneginf" isneginf;
         "isreal" isreal; "frexp" frexp; "positive" positive;
     }
     binary! { r:
         "atan2" atan2; "bitwise_and" bitwise_and; "bitwise_or" bitwise_or;
         "bitwise_xor" bitwise_xor; "fmod" fmod; "copysign" copysign; "hypot" hypot;
-        "gcd" gcd; 
-        "clamp_min" clamp_min; "clamp_max" clamp_max; "fmax" fmax; "fmin" fmin; 
+        "gcd" gcd;
+        "clamp_min" clamp_min; "clamp_max" clamp_max; "fmax" fmax; "fmin" fmin;
         "float_power" float_power; "logaddexp2" logaddexp2;
         "xlogy" xlogy; "true_divide" true_divide; "bitwise_left_shift" bitwise_left_shift;
         "eq" eq; "ne" ne; "lt" lt; "le" le;
@@ -100,9 +101,8 @@ pub fn register(r: &mut Registry) {
     r.op("ldexp", |a| a.t(0).ldexp(a.operand(1))).real();
     r.op("logaddexp", |a| a.t(0).logaddexp(a.operand(1))).real();
     let zero = "complex zero, whose inverse PyTorch takes as infinite";
-    let complex_zero = |a: &Args| {
-        a.t(0).is_complex() && a.t(0).abs().eq(0.0).any().item_scalar().as_bool()
-    };
+    let complex_zero =
+        |a: &Args| a.t(0).is_complex() && a.t(0).abs().eq(0.0).any().item_scalar().as_bool();
     r.op("reciprocal", |a| a.t(0).reciprocal()).skip(zero, complex_zero);
     r.op("rsqrt", |a| a.t(0).rsqrt()).skip(zero, complex_zero);
     r.op("sgn", |a| a.t(0).sgn()).without(&[DType::Bool], TRUTH);
@@ -114,11 +114,13 @@ pub fn register(r: &mut Registry) {
     r.op("item", |a| {
         let x = a.t(0);
         // A Python number.
-        let d = if x.dtype().is_float() { DType::F64 } else { x.dtype() };
-        sinter::scalar(
-            x.item_scalar(),
-            if d.is_float() || d == DType::Bool { d } else { DType::I64 },
-        )
+        let d = match x.dtype() {
+            d if d.is_float() => DType::F64,
+            d if d.is_complex() => DType::C64,
+            DType::Bool => DType::Bool,
+            _ => DType::I64,
+        };
+        sinter::scalar(x.item_scalar(), d)
     });
     r.op("to", |a| {
         a.ignore(3);

@@ -148,20 +148,24 @@ fn statistics(r: &mut Registry) {
     r.op("logsumexp", |a| {
         let x = a.t(0);
         x.logsumexp(dims(a, &x), keep(a))
-    }).real();
+    })
+    .real();
     r.op("norm", |a| {
         let x = a.t(0);
         x.norm_dim(a.f64_or((1, "p"), 2.0), axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    }).real();
+    })
+    .real();
     r.op("norm.inf", |a| {
         let x = a.t(0);
         x.norm_dim(a.f64_or((1, "p"), 2.0), axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    }).real();
+    })
+    .real();
     r.composite("norm.fro", "norm", |a| {
         let x = a.t(0);
         assert_eq!(a.str_or((1, "p"), "fro"), "fro");
         x.norm_dim(2.0, axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    });
+    })
+    .real();
     r.op("dist", |a| a.t(0).dist(&a.t(1), a.f64_or((2, "p"), 2.0))).real();
     r.op("renorm", |a| a.t(0).renorm(a.f64(1), a.i64(2), a.f64(3))).real();
     r.op("cummax", |a| a.t(0).cummax(a.i64(1)));
@@ -213,7 +217,8 @@ fn statistics(r: &mut Registry) {
         let c = a.t(0).cov_weighted(a.i64_or("correction", 1), f.as_ref(), w.as_ref());
         // PyTorch drops the dimensions of a single variable.
         if c.numel() == 1 { c.reshape(()) } else { c }
-    }).real()
+    })
+    .real()
     .skip("weights in f32 beside another type, which PyTorch takes as they are", |a| {
         a.dtype() != DType::F32 && a.tensors.iter().any(|t| t.dtype() == DType::F32)
     })
@@ -221,7 +226,8 @@ fn statistics(r: &mut Registry) {
     r.op("corrcoef", |a| {
         let c = a.t(0).corrcoef();
         if c.numel() == 1 { c.reshape(()) } else { c }
-    }).real()
+    })
+    .real()
     .half(8.0);
 }
 

@@ -84,7 +84,10 @@ pub fn register(r: &mut Registry) {
         "special.polygamma.special_polygamma_n_0",
     ] {
         // Near a pole, of a difference from it that is rounded.
-        r.op(name, polygamma).within(Tolerance::units(4096.0)).double(Tolerance::units(1e7)); // PyTorch's has nine digits
+        r.op(name, polygamma)
+            .skip("integers: poles", |a| !a.dtype().is_float())
+            .within(Tolerance::units(4096.0))
+            .double(Tolerance::units(1e7)); // PyTorch's has nine digits
     }
     for name in ["mvlgamma.mvlgamma_p_1", "mvlgamma.mvlgamma_p_3", "mvlgamma.mvlgamma_p_5"] {
         r.op(name, |a| special::multigammaln(&a.t(0), a.usize((1, "p"))));
