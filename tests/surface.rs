@@ -619,3 +619,86 @@ fn mistakes_are_shown_where_they_are_made() {
     std::panic::set_hook(hook);
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+/// Open sizes: traced once, right for all of them.
+#[test]
+fn functions_compile_for_open_sizes() {
+    type F = fn(&[Tensor]) -> Vec<Tensor>;
+    let functions: &[(&str, F)] = &[
+        ("einsum", |x| vec![einsum("ni,mi->nm", &[&x[0], &x[0]])]),
+        ("diagonal", |x| vec![x[0].unsqueeze(1).expand([-1, 6, -1]).diagonal(1, 1, 2)]),
+        ("unfold", |x| vec![x[0].unfold(1, 2, 2), x[0].unfold(0, 2, 1)]),
+        ("index", |x| vec![x[0].i((.., [3, 0, -1])), x[0].i((.., [1, 2], NewAxis))]),
+        ("index_put", |x| vec![x[0].index_put((.., [1, 1]), 2.0, true)]),
+        ("logsumexp", |x| vec![x[0].logsumexp([0, 1], false)]),
+        ("cummax", |x| pair(x[0].cummax(0))),
+        ("logcumsumexp", |x| vec![x[0].logcumsumexp(0)]),
+        ("norm", |x| vec![x[0].norm_dim(3.0, 0, false)]),
+        ("cdist", |x| vec![x[0].cdist(&x[0], 1.0)]),
+        ("kron", |x| vec![x[0].kron(&x[0].narrow(0, 0, 2))]),
+        ("roll", |x| vec![x[0].roll([1, 2], [1, 0])]),
+        ("hstack", |x| vec![hstack(&[&x[0], &x[0]]), vstack(&[&x[0], &x[0]])]),
+        ("diff", |x| vec![x[0].diff(1, 0), x[0].trapezoid(0.5, 0)]),
+        ("scatter_reduce", |x| {
+            let index = x[0].gt(0.0).long();
+            vec![x[0].scatter_reduce(1, &index, &x[0], ScatterReduce::Amax, true)]
+        }),
+        ("special", |x| vec![special::ndtr(&x[0]), x[0].square().digamma(), x[0].erfc()]),
+        ("median", |x| pair(x[0].median_dim(1, false))),
+        ("masked", |x| vec![masked::softmax(&x[0], &x[0].gt(-0.5), 1)]),
+    ];
+    let sizes = [2, 5, 17];
+    let example = |n: i64| (arange(0, n * 4, 1).to_dtype(DType::F64) * 0.737).sin().reshape([n, 4]);
+    let mut wrong = Vec::new();
+    for (name, f) in functions {
+        let compiled = Compiler::new().dynamic_batch("N", 2..=64).compile_fn(f, &[&example(5)]);
+        let compiled = match compiled {
+            Ok(c) => c,
+            Err(e) => {
+                wrong.push(format!("{name}: {e}"));
+                continue;
+            }
+        };
+        for n in sizes {
+            let x = example(n);
+            let want = f(&[x.clone()]);
+            match compiled.run(&[&x]) {
+                Err(e) => wrong.push(format!("{name} of {n}: {e}")),
+                Ok(got) => {
+                    for (g, w) in got.iter().zip(&want) {
+                        if let Some(e) = compare(g.array(), w.array(), tolerance(name)) {
+                            wrong.push(format!("{name} of {n}: {e}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Complex numbers: real variances and norms, conjugates in products. From PyTorch 2.15.
+#[test]
+fn complex_numbers() {
+    let z = sinter::complex(
+        &sinter::tensor([[1.0f64, -2.0], [0.5, 3.0]]),
+        &sinter::tensor([[0.5f64, 1.0], [-1.5, 0.0]]),
+    );
+    let close = |got: Tensor, want: &[f64]| {
+        let got = if got.is_complex() { got.view_as_real() } else { got };
+        let got = got.to_vec::<f64>();
+        assert!(
+            got.len() == want.len() && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12),
+            "{got:?} {want:?}"
+        );
+    };
+    close(z.var_dim(1, 1, false), &[4.625, 4.25]);
+    close(z.norm_dim(2.0, 1, false), &[2.5, 3.391164991562634]);
+    close(z.mean(), &[0.625, 0.0]);
+    close(z.select(0, 0).vdot(&z.select(0, 1)), &[-6.25, -4.75]);
+    close(z.select(0, 0).vecdot(&z.select(0, 1), -1), &[-6.25, -4.75]);
+    close(z.mh().select(0, 0), &[1.0, -0.5, 0.5, 1.5]);
+    close(z.cov(1), &[4.625, 0.0, -3.375, 2.875, -3.375, -2.875, 4.25, 0.0]);
+    close(z.isreal().long(), &[0.0, 0.0, 0.0, 1.0]);
+    close(einsum("ij,kj->ik", &[&z, &z]).select(0, 1).select(0, 1), &[7.0, -1.5]);
+}

@@ -38,7 +38,7 @@ impl ScatterReduce {
 /// If one is out of range; while tracing, the program that reads by it finds out.
 #[track_caller]
 pub(super) fn wrapped(op: &str, index: &Tensor, n: usize) -> Tensor {
-    if index.dtype().is_float() || index.dtype() == DType::Bool {
+    if index.dtype().is_differentiable() || index.dtype() == DType::Bool {
         panic!("{op}: indices are integers, not {}", index.dtype());
     }
     let index = index.to_dtype(DType::I64);
@@ -145,7 +145,7 @@ impl Tensor {
         let ones = super::ones_like(&values.detach());
         let count = apply(Op::Scatter { axis, kind: ScatterKind::Add }, &[&start, index, &ones]);
         let count = count.maximum(1);
-        if dtype.is_float() { joined / count } else { joined.floor_divide(&count) }
+        if dtype.is_differentiable() { joined / count } else { joined.floor_divide(&count) }
     }
 
     /// [`scatter_reduce`](Tensor::scatter_reduce) of whole slabs of `dim`, which a 1-d
@@ -364,23 +364,25 @@ impl Tensor {
 }
 
 /// The least and the greatest number of an integer type.
-fn range(dtype: DType) -> (i64, i64) {
+fn range(dtype: DType) -> (Scalar, Scalar) {
     let bits = 8 * dtype.size() as u32;
     match dtype {
-        DType::Bool => (0, 1),
-        DType::U8 => (0, (1 << bits) - 1),
-        _ => (i64::MIN >> (64 - bits), i64::MAX >> (64 - bits)),
+        DType::Bool => (Scalar::Bool(false), Scalar::Bool(true)),
+        // Conversion from a float saturates.
+        DType::U64 => (Scalar::Int(0), Scalar::Float(f64::MAX)),
+        d if d.is_unsigned() => (Scalar::Int(0), Scalar::Int((1 << bits) - 1)),
+        _ => (Scalar::Int(i64::MIN >> (64 - bits)), Scalar::Int(i64::MAX >> (64 - bits))),
     }
 }
 
 /// The least number of a type.
 pub(crate) fn lowest(dtype: DType) -> Scalar {
-    if dtype.is_float() { Scalar::Float(f64::NEG_INFINITY) } else { Scalar::Int(range(dtype).0) }
+    if dtype.is_float() { Scalar::Float(f64::NEG_INFINITY) } else { range(dtype).0 }
 }
 
 /// The greatest number of a type.
 pub(crate) fn highest(dtype: DType) -> Scalar {
-    if dtype.is_float() { Scalar::Float(f64::INFINITY) } else { Scalar::Int(range(dtype).1) }
+    if dtype.is_float() { Scalar::Float(f64::INFINITY) } else { range(dtype).1 }
 }
 
 /// The largest finite number of a float type.

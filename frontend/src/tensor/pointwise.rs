@@ -83,8 +83,7 @@ impl Tensor {
     /// The tensor in a float (or complex) type: integers in the default one.
     #[track_caller]
     pub(crate) fn floating(&self) -> Tensor {
-        let has = self.dtype().is_differentiable();
-        if has { self.clone() } else { self.to_dtype(default_dtype()) }
+        self.to_dtype(self.float_dtype())
     }
 
     /// The tensor in the type in which composites are computed: half precision in f32, to
@@ -103,7 +102,7 @@ impl Tensor {
     #[track_caller]
     fn meeting(&self, other: &impl Operand) -> (Tensor, Tensor) {
         let mut dtype = other.meet(self);
-        if !dtype.is_float() {
+        if !dtype.is_differentiable() {
             dtype = default_dtype();
         }
         (self.to_dtype(dtype), other.as_tensor(dtype).into_owned())
@@ -185,7 +184,7 @@ impl Tensor {
     pub(crate) fn scaled(&self, by: f64) -> Tensor {
         if by == 1.0 {
             self.clone()
-        } else if self.dtype().is_float() || by.fract() != 0.0 {
+        } else if self.dtype().is_differentiable() || by.fract() != 0.0 {
             self * by
         } else {
             self * by as i64
@@ -469,12 +468,12 @@ impl Tensor {
         let equal = self.eq(other);
         let (a, b) = (self.detach().floating(), other.detach().floating());
         let allowed = b.abs() * rtol + atol;
-        let near = (&a - &b).abs().le(&allowed).logical_and(&b.isfinite());
+        let near = (&a - &b).abs().le(&allowed).logical_and(&b.abs().isfinite());
         let close = equal.logical_or(&near);
         if !equal_nan {
             return close;
         }
-        close.logical_or(&a.isnan().logical_and(&b.isnan()))
+        close.logical_or(&a.ne(&a).logical_and(&b.ne(&b)))
     }
 
     /// Whether shapes and all elements are equal.

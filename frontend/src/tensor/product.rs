@@ -49,7 +49,7 @@ impl Tensor {
         self.matmul(vector)
     }
 
-    /// [`dot`](Tensor::dot) of two real vectors.
+    /// [`dot`](Tensor::dot) with this vector conjugated.
     #[track_caller]
     pub fn vdot(&self, other: &Tensor) -> Tensor {
         self.conj().dot(other)
@@ -137,7 +137,7 @@ impl Tensor {
         self.outer(other)
     }
 
-    /// Sum of products along `dim`; the operands broadcast.
+    /// Sum of products along `dim`, this tensor conjugated; the operands broadcast.
     #[track_caller]
     pub fn vecdot(&self, other: &Tensor, dim: i64) -> Tensor {
         (self.conj() * other).sum_dim(dim, false)

@@ -78,11 +78,12 @@ impl Tensor {
     }
 
     /// Variance over dimensions; the divisor is the count less `correction` (1
-    /// for the unbiased estimate).
+    /// for the unbiased estimate). Of complex numbers it is that of the distance from
+    /// their mean, which is real.
     #[track_caller]
     pub fn var_dim(&self, dims: impl IntoAxes, correction: usize, keep: bool) -> Tensor {
         let axes = self.axes("var", dims);
-        self.wide_var("var", &axes, correction, keep).to_dtype(self.dtype())
+        self.wide_var("var", &axes, correction, keep).to_dtype(self.dtype().real())
     }
 
     /// The variance before it is rounded to half precision.
@@ -91,6 +92,7 @@ impl Tensor {
         let n: usize = axes.iter().map(|&a| self.extent(a)).product();
         let x = self.as_float(op).wide();
         let d = &x - x.mean_dim(axes, true);
+        let d = if x.is_complex() { d.abs() } else { d };
         d.square().sum_dim(axes, keep) * (1.0 / (n as f64 - correction as f64).max(0.0))
     }
 
@@ -98,7 +100,7 @@ impl Tensor {
     #[track_caller]
     pub fn std_dim(&self, dims: impl IntoAxes, correction: usize, keep: bool) -> Tensor {
         let axes = self.axes("std", dims);
-        self.wide_var("std", &axes, correction, keep).sqrt().to_dtype(self.dtype())
+        self.wide_var("std", &axes, correction, keep).sqrt().to_dtype(self.dtype().real())
     }
 
     /// Unbiased variance of all elements.

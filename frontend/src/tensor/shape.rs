@@ -150,6 +150,18 @@ impl Tensor {
         self.transpose(-1, -2)
     }
 
+    /// Matrices in the last two dimensions, transposed and conjugated.
+    ///
+    /// # Panics
+    /// If there are fewer than two dimensions.
+    #[track_caller]
+    pub fn mh(&self) -> Tensor {
+        if self.rank() < 2 {
+            panic!("mh: needs at least two dimensions, the shape is {:?}", self.shape());
+        }
+        self.transpose(-1, -2).conj()
+    }
+
     /// Reversed along the second dimension.
     ///
     /// # Panics

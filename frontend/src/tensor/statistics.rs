@@ -130,6 +130,9 @@ impl Tensor {
     /// If the tensor is not of a float type, or an extreme of nothing is asked for.
     #[track_caller]
     pub fn norm_dim(&self, p: f64, dims: impl IntoAxes, keep: bool) -> Tensor {
+        if self.is_complex() {
+            return self.abs().norm_dim(p, dims, keep);
+        }
         if !self.dtype().is_float() {
             panic!("norm: needs a floating-point tensor, this is {}", self.dtype());
         }
@@ -456,7 +459,7 @@ impl Tensor {
             Some(w) => &d * w,
             None => d.clone(),
         };
-        let c = left.matmul(&d.t()) / norm.maximum(0.0);
+        let c = left.matmul(&d.t().conj()) / norm.real().maximum(0.0);
         if self.rank() < 2 { c.reshape(()) } else { c }
     }
 
@@ -472,8 +475,9 @@ impl Tensor {
             let same = c.clone();
             return c / same;
         }
-        let d = c.diagonal(0, 0, 1).sqrt();
-        (c / d.unsqueeze(1) / d.unsqueeze(0)).clamp(-1.0, 1.0)
+        let d = c.diagonal(0, 0, 1).real().sqrt();
+        let r = c / d.unsqueeze(1) / d.unsqueeze(0);
+        if r.is_complex() { r } else { r.clamp(-1.0, 1.0) }
     }
 
     /// The logarithm of the sum of exponentials of all elements.

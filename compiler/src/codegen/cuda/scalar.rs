@@ -15,6 +15,7 @@ type Result<T = Value> = std::result::Result<T, CudaError>;
 const NO_LANE: &str = "the processor calls a library function; there is no definition to compile";
 const NO_DOUBLE: &str = "its definition is for f32";
 const NO_POWER: &str = "powers of integers take a loop, which is not generated";
+const NO_DIVISOR: &str = "common divisors take a loop, which is not generated";
 const DIVIDES: &str = "division by zero has to be reported, which a kernel on a device cannot";
 const NOT_HERE: &str = "the op does not take this type";
 
@@ -313,9 +314,12 @@ impl Writer {
                 let c = self.compare(CompareOp::Gt, d, b, zero);
                 return Ok(self.select(c, a, zero, ty));
             }
-            Rem | FloorDiv => return Err(refused(op.name(), d, DIVIDES)),
+            Rem | FloorDiv | Fmod => return Err(refused(op.name(), d, DIVIDES)),
             Pow => return Err(refused(op.name(), d, NO_POWER)),
-            Div | Atan2 => return Err(refused(op.name(), d, NOT_HERE)),
+            Gcd => return Err(refused(op.name(), d, NO_DIVISOR)),
+            Div | Atan2 | CopySign | Hypot | NextAfter | Igamma | Igammac | Zeta => {
+                return Err(refused(op.name(), d, NOT_HERE));
+            }
         };
         Ok(self.two(name, a, b, ty))
     }
