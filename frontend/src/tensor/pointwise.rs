@@ -367,7 +367,8 @@ impl Tensor {
     /// Raised to a power in f64.
     #[track_caller]
     pub fn float_power(&self, exponent: impl Operand) -> Tensor {
-        self.to_dtype(DType::F64).pow(&*exponent.as_tensor(DType::F64))
+        let wide = if exponent.meet(self).is_complex() { DType::C128 } else { DType::F64 };
+        self.to_dtype(wide).pow(&*exponent.as_tensor(wide))
     }
 
     /// `ln(e^self + e^other)`, without overflow.
