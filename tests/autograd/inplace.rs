@@ -399,3 +399,37 @@ fn assignments() {
     let (text, file, _) = panic_of(|| m += ones([3]));
     assert!(text.contains("add_") && file.ends_with("inplace.rs"), "{text} {file}");
 }
+
+fn near(got: &[f64], want: &[f64]) {
+    let close = got.len() == want.len() && got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-9);
+    assert!(close, "{got:?} {want:?}");
+}
+
+/// Values and gradients of PyTorch 2.15 for the same changes.
+#[test]
+fn as_pytorch() {
+    let x = matrix();
+    let y = &x * 1.5;
+    let (v, w, z) = (y.select(1, 1), y.t().select(0, 2), y.reshape([3, 2]));
+    v.mul_(y.select(1, 0) * 2.0);
+    z.select(0, 1).neg_();
+    w.add_(&v);
+    let scale = arange(0, 6, 1).to_dtype(DType::F64).reshape([2, 3]);
+    ((&y * scale).sum() + z.square().sum() * 0.01 + w.sum()).backward();
+    near(&y.to_vec::<f64>(), &[1.5, 9.0, 4.5, -6.0, 90.0, 99.0]);
+    near(&grad_of(&x), &[38.475, 19.215, -4.635, 305.73, 248.04, 11.97]);
+
+    let x = leaf(&[0.3, -0.7, 1.1, 0.2]);
+    let b = zeros([3, 4]).to_dtype(DType::F64);
+    // Views from before there was any history.
+    let (d, r, u) = (b.diagonal(0, 0, 1), b.select(0, 1), b.unfold(1, 2, 1));
+    b.select(0, 1).copy_(&x.sin());
+    d.add_(x.narrow(0, 0, 3));
+    b.narrow(1, 1, 2).mul_(x.narrow(0, 1, 2));
+    b.unfold(1, 2, 2).select(0, 0).sub_(x.reshape([2, 2]));
+    b.select(0, 2).slice(0, 0, 4, 2).div_(x.narrow(0, 0, 2) + 3.0);
+    let loss = (&b + 1.0).square().sum() + (&d * r.narrow(0, 0, 3)).sum() + u.cos().sum();
+    loss.backward();
+    let want = [2.1970855973216925, -13.503317435006133, 5.241863210000282, 0.357451316401157];
+    near(&grad_of(&x), &want);
+}

@@ -170,7 +170,7 @@ impl Args {
             Value::Bool(b) => Scalar::Bool(*b),
             Value::Int(i) => Scalar::Int(*i),
             Value::Float(f) => Scalar::Float(*f),
-            Value::Complex(..) => skip("complex numbers as arguments"),
+            Value::Complex(re, im) => Scalar::Complex(*re, *im),
             v => panic!("{v:?} is no number"),
         }
     }

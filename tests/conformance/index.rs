@@ -2,8 +2,9 @@
 
 use crate::args::{Args, Either, Value, skip};
 use crate::registry::Registry;
-use sinter::{DType, Ellipsis, IndexItem, NewAxis, ScatterReduce};
+use sinter::{DType, Ellipsis, IndexItem, NewAxis, ScatterReduce, Tensor};
 
+const NUMBER: &str = "complex numbers without dimensions, along one";
 const TRUTH: &str = "truth values are no numbers";
 
 fn reduce(name: &str) -> ScatterReduce {
@@ -54,6 +55,7 @@ pub fn register(r: &mut Registry) {
     r.op("index_select", |a| a.t(0).index_select(a.i64(1), &a.t(2)));
     r.op("masked_select", |a| a.t(0).masked_select(&a.t(1)));
     r.op("scatter_add", |a| a.t(0).scatter_add(a.i64(1), &a.t(2), &a.t(3)))
+        .skip(NUMBER, |a| a.t(0).is_complex() && a.t(0).rank() == 0)
         .without(&[DType::Bool], TRUTH);
     r.op("where", |a| a.t(1).where_(&a.t(0), a.operand(2)));
     r.op("nonzero", |a| {
@@ -81,6 +83,7 @@ pub fn register(r: &mut Registry) {
         };
         a.t(0).index_add(a.i64(1), &a.t(2), &values)
     })
+    .skip(NUMBER, |a| a.t(0).is_complex() && a.t(0).rank() == 0)
     .without(&[DType::Bool], TRUTH);
     r.op("index_copy", |a| a.t(0).index_copy(a.i64(1), &a.t(2), &a.t(3)));
     r.op("index_fill", |a| match a.operand(3) {
@@ -131,6 +134,26 @@ pub fn register(r: &mut Registry) {
     });
     r.op("masked_scatter", |a| a.t(0).masked_scatter(&a.t(1), &a.t(2)));
     r.op("nonzero_static", |a| a.t(0).nonzero_static(a.usize("size"), a.i64_or("fill_value", -1)));
-    r.op("unravel_index", |a| a.t(0).unravel_index(a.ints(1)))
-        .without(&[DType::I32, DType::U8], "the indices have the type of what they come from");
+    r.op("unravel_index", |a| a.t(0).unravel_index(a.ints(1))).without(
+        &[DType::I32, DType::U8, DType::I8],
+        "the indices have the type of what they come from",
+    );
+    // Where the mask is false an index may be anything.
+    let masked = |a: &Args| -> Vec<IndexItem> {
+        let hidden = a.t(1).logical_not();
+        let one = |t: Tensor| {
+            let all = sinter::broadcast_tensors(&[&t, &hidden]);
+            (&all[0].masked_fill(&all[1], 0)).into()
+        };
+        a.ts(2).into_iter().map(one).collect()
+    };
+    r.composite("_unsafe_masked_index", "an index and where", move |a| {
+        let found = a.t(0).i(masked(a).as_slice());
+        found.masked_fill(&a.t(1).logical_not(), a.scalar(3))
+    });
+    r.composite("_unsafe_masked_index_put_accumulate", "where and index_put", move |a| {
+        let values = a.t(3).masked_fill(&a.t(1).logical_not(), 0);
+        a.t(0).index_put(masked(a).as_slice(), values, true)
+    })
+    .without(&[DType::Bool], TRUTH);
 }

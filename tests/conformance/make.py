@@ -266,6 +266,11 @@ def extra(op, dtype):
             yield make(values[2:3].reshape(()), kwargs=kwargs)
             yield make(values[:0].reshape(0, 3), kwargs=kwargs)
     elif isinstance(op, core.BinaryUfuncInfo):
+        if "polynomial" in op.name and dtype.is_floating_point:
+            # The second operand is a degree.
+            values = torch.tensor(PAIRS, dtype=dtype)
+            yield make(values.reshape(-1, 1), args=(torch.arange(7).to(dtype),))
+            return
         if dtype.is_complex:
             values = torch.tensor([1 + 0j, -1 + 0j, 1j, 0.5 - 2j, -3 + 0.25j], dtype=dtype)
         elif dtype.is_floating_point:

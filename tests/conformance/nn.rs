@@ -3,13 +3,13 @@
 use crate::args::{Args, Value, skip};
 use crate::registry::Registry;
 use sinter::nn::functional::{
-    self as F, BagMode, ClassLoss, Interpolation, Outside, PadMode, PoolOptions, Reduction, Resize,
-    RunningStats, TransposeOptions,
+    self as F, BagMode, ClassLoss, InterpolationMode, Outside, PadMode, PoolOptions, Reduction,
+    Resize, RunningStats, TransposeOptions,
 };
 use sinter::{DType, Tensor, stack};
 use sinter_tests::Tolerance;
 
-const INTS: &[DType] = &[DType::I64, DType::I32, DType::U8];
+const INTS: &[DType] = &[DType::I64, DType::I32, DType::U8, DType::I8];
 const INTEGERS: &str = "integers: it is for floating-point numbers";
 const TRUTH: &str = "truth values are no numbers";
 
@@ -75,6 +75,7 @@ fn activations(r: &mut Registry) {
     r.op("nn.functional.normalize", |a| {
         F::normalize(&a.t(0), a.f64_or("p", 2.0), a.i64_or("dim", 1), a.f64_or("eps", 1e-12))
     })
+    .real()
     .half(6.0);
 }
 
@@ -145,6 +146,7 @@ fn losses(r: &mut Registry) {
         let (eps, swap) = (a.f64_or("eps", 1e-6), a.bool_or("swap", false));
         F::triplet_margin_loss(&a.t(0), &a.t(1), &a.t(2), margin, p, eps, swap, reduction(a))
     })
+    .real()
     .half(16.0);
     r.op("nn.functional.triplet_margin_with_distance_loss", |a| {
         let (margin, swap) = (a.f64_or("margin", 1.0), a.bool_or("swap", false));
@@ -171,6 +173,7 @@ fn losses(r: &mut Registry) {
             reduction(a),
         )
     })
+    .real()
     .half(16.0);
     r.op("nn.functional.multilabel_soft_margin_loss", |a| {
         let w = a.opt_t("weight");
@@ -253,6 +256,7 @@ fn distances(r: &mut Registry) {
         let (p, eps) = (a.f64_or("p", 2.0), a.f64_or("eps", 1e-6));
         F::pairwise_distance(&a.t(0), &a.t(1), p, eps, a.bool_or("keepdim", false))
     })
+    .real()
     .half(8.0);
     r.op("nn.functional.cosine_similarity", |a| {
         F::cosine_similarity(&a.t(0), &a.t(1), a.i64_or("dim", 1), a.f64_or("eps", 1e-8))
@@ -283,6 +287,7 @@ fn normalisations(r: &mut Registry) {
         let w = a.opt_t((2, "weight"));
         F::rms_norm(&x, a.sizes(1).len(), w.as_ref(), a.f64_or("eps", own))
     })
+    .real()
     .within(near)
     .half(8.0);
     r.op("nn.functional.group_norm", |a| {
@@ -584,7 +589,7 @@ fn images(r: &mut Registry) {
         F::pixel_unshuffle(&a.t(0), a.usize((1, "downscale_factor")))
     });
     r.op("nn.functional.channel_shuffle", |a| F::channel_shuffle(&a.t(0), a.usize(1)));
-    let resize = |a: &Args, mode: Interpolation, corners: bool| {
+    let resize = |a: &Args, mode: InterpolationMode, corners: bool| {
         let x = a.t(0);
         a.ignore("recompute_scale_factor");
         if a.bool_or("recompute_scale_factor", false) {
@@ -607,13 +612,13 @@ fn images(r: &mut Registry) {
     // PyTorch finds the places between points in f32.
     let near = Tolerance { own: 16.0, largest: 64.0, one: 0.0 };
     for (name, mode) in [
-        ("nn.functional.interpolate.nearest", Interpolation::Nearest),
-        ("nn.functional.interpolate.nearest-exact", Interpolation::NearestExact),
-        ("nn.functional.interpolate.linear", Interpolation::Linear),
-        ("nn.functional.interpolate.bilinear", Interpolation::Linear),
-        ("nn.functional.interpolate.trilinear", Interpolation::Linear),
-        ("nn.functional.interpolate.bicubic", Interpolation::Cubic),
-        ("nn.functional.interpolate.area", Interpolation::Area),
+        ("nn.functional.interpolate.nearest", InterpolationMode::Nearest),
+        ("nn.functional.interpolate.nearest-exact", InterpolationMode::NearestExact),
+        ("nn.functional.interpolate.linear", InterpolationMode::Linear),
+        ("nn.functional.interpolate.bilinear", InterpolationMode::Linear),
+        ("nn.functional.interpolate.trilinear", InterpolationMode::Linear),
+        ("nn.functional.interpolate.bicubic", InterpolationMode::Cubic),
+        ("nn.functional.interpolate.area", InterpolationMode::Area),
     ] {
         r.op(name, move |a| {
             a.ignore("mode");
@@ -624,10 +629,10 @@ fn images(r: &mut Registry) {
         .half(16.0);
     }
     r.composite("nn.functional.upsample_nearest", "interpolate", move |a| {
-        resize(a, Interpolation::Nearest, false)
+        resize(a, InterpolationMode::Nearest, false)
     });
     r.composite("nn.functional.upsample_bilinear", "interpolate", move |a| {
-        resize(a, Interpolation::Linear, true)
+        resize(a, InterpolationMode::Linear, true)
     })
     .without(INTS, INTEGERS)
     .within(near)
@@ -636,16 +641,16 @@ fn images(r: &mut Registry) {
         a.ignore("scale_factors");
         let corners = a.bool_or((2, "align_corners"), false);
         let size = a.sizes((1, "output_size"));
-        F::interpolate(&a.t(0), Resize::To(&size), Interpolation::LinearAntialias, corners)
+        F::interpolate(&a.t(0), Resize::To(&size), InterpolationMode::LinearAntialias, corners)
     })
     .without(INTS, INTEGERS)
     .within(near)
     .half(16.0);
     let sample = |a: &Args, mode: &str, outside: &str, corners: bool| {
         let mode = match mode {
-            "nearest" => Interpolation::Nearest,
-            "bilinear" => Interpolation::Linear,
-            _ => Interpolation::Cubic,
+            "nearest" => InterpolationMode::Nearest,
+            "bilinear" => InterpolationMode::Linear,
+            _ => InterpolationMode::Cubic,
         };
         let outside = match outside {
             "zeros" => Outside::Zeros,
@@ -753,7 +758,8 @@ fn attention(r: &mut Registry) {
             } else {
                 F::dropout(&a.t(0), p, training)
             }
-        });
+        })
+        .real();
     }
     let of_channels: [(&'static str, fn(&Tensor, f64, bool) -> Tensor); 4] = [
         ("nn.functional.dropout2d", F::dropout2d),
@@ -769,7 +775,73 @@ fn attention(r: &mut Registry) {
     }
 }
 
+/// PyTorch's inner functions, which give statistics beside the result.
+fn inner(r: &mut Registry) {
+    let near = Tolerance { own: 16.0, largest: 16.0, one: 0.0 };
+    /// Mean and `1 / sqrt(var + eps)` over `dims`, which stay as ones.
+    fn moments(x: &Tensor, dims: &[i64], eps: f64) -> (Tensor, Tensor) {
+        (x.mean_dim(dims, true), (x.var_dim(dims, 0, true) + eps).rsqrt())
+    }
+    r.composite("native_layer_norm", "layer_norm, mean_dim and var_dim", |a| {
+        let (x, n) = (a.t(0), a.sizes(1).len());
+        let (w, b) = (a.opt_t(2), a.opt_t(3));
+        let dims: Vec<i64> = (1..=n as i64).map(|d| -d).collect();
+        let (mean, rstd) = moments(&x, &dims, a.f64(4));
+        (F::layer_norm(&x, n, w.as_ref(), b.as_ref(), a.f64(4)), mean, rstd)
+    })
+    .within(near)
+    .half(16.0);
+    r.composite("native_group_norm", "group_norm, mean_dim and var_dim", |a| {
+        let (x, groups) = (a.t(0), a.usize(6));
+        for i in 3..6 {
+            a.ignore(i);
+        }
+        let (w, b) = (a.opt_t(1), a.opt_t(2));
+        let n = x.size(0);
+        let flat = x.reshape([n, groups, x.numel() / (n * groups).max(1)]);
+        let (mean, rstd) = moments(&flat, &[2], a.f64(7));
+        let y = F::group_norm(&x, groups, w.as_ref(), b.as_ref(), a.f64(7));
+        (y, mean.squeeze(2), rstd.squeeze(2))
+    })
+    .within(near)
+    .half(16.0);
+    for (name, stats_at) in [("native_batch_norm", 3), ("_native_batch_norm_legit", 3)] {
+        r.composite(name, "batch_norm, mean_dim and var_dim", move |a| {
+            let (x, w, b) = (a.t(0), a.opt_t(1), a.opt_t(2));
+            // One form of the second has no running statistics.
+            let without = matches!(a.get(stats_at), Value::Bool(_));
+            let at = if without { stats_at } else { stats_at + 2 };
+            let (mean, var) =
+                if without { (None, None) } else { (a.opt_t(stats_at), a.opt_t(stats_at + 1)) };
+            let (mean, var) = (mean.map(|t| t.copy()), var.map(|t| t.copy()));
+            let (training, momentum, eps) = (a.bool_or(at, false), a.f64(at + 1), a.f64(at + 2));
+            if !training {
+                skip("statistics of no batch, which are empty");
+            }
+            let dims: Vec<i64> = (0..x.rank() as i64).filter(|&d| d != 1).collect();
+            let (m, s) = moments(&x, &dims, eps);
+            let running = stats(&mean, &var);
+            let y = F::batch_norm(&x, running, w.as_ref(), b.as_ref(), true, momentum, eps);
+            (y, m.reshape([-1]), s.reshape([-1]))
+        })
+        .within(near)
+        .half(16.0);
+    }
+    r.composite("native_dropout_backward", "`g mask scale`", |a| {
+        a.t(0) * a.t(1).to_dtype(a.t(0).dtype()) * a.f64(2)
+    });
+    r.composite("max_pool2d_with_indices_backward", "the gradient of max_pool2d", |a| {
+        let x = a.t(0).detach().requires_grad_(true);
+        a.ignore("return_indices");
+        let window = a.extents((1, "kernel_size"), 1);
+        let y = F::max_pool2d_with(&x, window, &pool_options::<2>(a, true)).sum();
+        sinter::grad(&[&y], &[&x], false)[0].clone().expect("it plays a part")
+    })
+    .no_gradient("it is one itself");
+}
+
 pub fn register(r: &mut Registry) {
+    inner(r);
     activations(r);
     losses(r);
     distances(r);

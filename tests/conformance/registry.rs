@@ -16,6 +16,8 @@ pub struct Entry {
     pub composite: Option<&'static str>,
     /// Replaces the tolerance of f32 and f64 (in units of the type's precision).
     pub tolerance: Option<Tolerance>,
+    /// Replaces the tolerance of f64 alone.
+    pub double: Option<Tolerance>,
     /// Replaces the tolerance of half precision.
     pub half: Option<Tolerance>,
     /// Cases that are not run, and why.
@@ -30,6 +32,12 @@ impl Entry {
     /// Other tolerances than the general ones; a comment says why.
     pub fn within(&mut self, tolerance: Tolerance) -> &mut Entry {
         self.tolerance = Some(tolerance);
+        self
+    }
+
+    /// Another tolerance of f64 alone, where PyTorch's value is no better.
+    pub fn double(&mut self, tolerance: Tolerance) -> &mut Entry {
+        self.double = Some(tolerance);
         self
     }
 
@@ -52,6 +60,11 @@ impl Entry {
     /// Does not run the cases of a type.
     pub fn without(&mut self, types: &'static [DType], reason: &'static str) -> &mut Entry {
         self.skip(reason, move |a| a.dtype.is_some_and(|d| types.contains(&d)))
+    }
+
+    /// Does not run the cases of complex numbers.
+    pub fn real(&mut self) -> &mut Entry {
+        self.without(&[DType::C64, DType::C128], "complex numbers")
     }
 
     /// The op means the memory's layout.
@@ -85,6 +98,7 @@ impl Registry {
             run: Box::new(move |a| run(a).list()),
             composite: None,
             tolerance: None,
+            double: None,
             half: None,
             skips: Vec::new(),
             dense: false,

@@ -1,8 +1,11 @@
 //! Making tensors, shapes and views.
 
-use crate::args::{Args, Value};
+use crate::args::{Args, Value, skip};
 use crate::registry::Registry;
-use sinter::{DType, Tensor, cat, full, full_like, ones_like, stack, zeros_like};
+use sinter::{
+    DType, Indexing, Tensor, TensorOptions, cat, full, full_like, ones_like, stack, zeros_like,
+};
+use sinter_runtime::Category;
 
 pub fn register(r: &mut Registry) {
     r.op("reshape", |a| a.t(0).reshape(a.rest_ints(1)));
@@ -91,6 +94,94 @@ pub fn register(r: &mut Registry) {
         .skip(view, |a| a.dtype() == DType::F64 && a.t(0).rank() == 0);
     views(r);
     parts(r);
+    joins(r);
+    sources(r);
+}
+
+fn joins(r: &mut Registry) {
+    r.op("atleast_1d", |a| a.all_ts().iter().map(Tensor::atleast_1d).collect::<Vec<_>>());
+    r.op("atleast_2d", |a| a.all_ts().iter().map(Tensor::atleast_2d).collect::<Vec<_>>());
+    r.op("atleast_3d", |a| a.all_ts().iter().map(Tensor::atleast_3d).collect::<Vec<_>>());
+    r.op("tile", |a| a.t(0).tile(a.rest_ints(1)));
+    let lists: [(&'static str, fn(&[&Tensor]) -> Tensor); 6] = [
+        ("hstack", sinter::hstack),
+        ("vstack", sinter::vstack),
+        ("dstack", sinter::dstack),
+        ("column_stack", sinter::column_stack),
+        ("block_diag", sinter::block_diag),
+        ("cartesian_prod", sinter::cartesian_prod),
+    ];
+    for (name, f) in lists {
+        r.op(name, move |a| f(&a.all_ts().iter().collect::<Vec<_>>()));
+    }
+    for name in ["meshgrid.variadic_tensors", "meshgrid.list_of_tensors"] {
+        r.op(name, |a| {
+            let indexing = match a.str_or("indexing", "ij") {
+                "ij" => Indexing::Ij,
+                _ => Indexing::Xy,
+            };
+            sinter::meshgrid(&a.all_ts().iter().collect::<Vec<_>>(), indexing)
+        });
+    }
+    r.op("combinations", |a| {
+        a.t(0).combinations(a.i64_or("r", 2) as usize, a.bool_or("with_replacement", false))
+    });
+}
+
+/// A number that may be given as a tensor.
+fn number(a: &Args, key: impl crate::args::Key) -> f64 {
+    a.f64(key)
+}
+
+fn sources(r: &mut Registry) {
+    let dtype = |a: &Args| a.opt_dtype("dtype").unwrap_or(a.dtype());
+    r.op("eye", move |a| {
+        let n = a.usize(0);
+        match a.opt_i64((1, "m")) {
+            Some(m) if m as usize != n => skip("an identity that is not square"),
+            _ => TensorOptions::new().dtype(dtype(a)).eye(n),
+        }
+    });
+    for name in ["linspace", "linspace.tensor_overload"] {
+        r.op(name, move |a| {
+            let n = a.usize((2, "steps"));
+            let d = a.opt_dtype("dtype").unwrap_or(DType::F32);
+            TensorOptions::new().dtype(d).linspace(number(a, 0), number(a, 1), n)
+        })
+        .without(&[DType::I64, DType::I32, DType::U8], "numbers that are cut to integers")
+        .half(2.0);
+    }
+    for name in ["logspace", "logspace.tensor_overload"] {
+        r.op(name, move |a| {
+            let (n, base) = (a.usize((2, "steps")), a.f64_or((3, "base"), 10.0));
+            let d = a.opt_dtype("dtype").unwrap_or(DType::F32);
+            TensorOptions::new().dtype(d).logspace(number(a, 0), number(a, 1), n, base)
+        })
+        .without(&[DType::I64, DType::I32, DType::U8], "numbers that are cut to integers")
+        .half(2.0);
+    }
+    r.op("arange", move |a| {
+        let (start, end, step) = match a.len() + usize::from(a.has("end")) {
+            1 => (0.0, a.f64(0), 1.0),
+            _ => (a.f64(0), a.f64((1, "end")), a.f64_or((2, "step"), 1.0)),
+        };
+        let d = a.opt_dtype("dtype").unwrap_or(DType::I64);
+        if d.category() == Category::Int && step.fract() != 0.0 {
+            skip("integers by steps that are none");
+        }
+        if d == DType::U8 && start < 0.0 {
+            skip("numbers that the type cannot hold");
+        }
+        TensorOptions::new().dtype(d).arange(start, end, step)
+    });
+    r.op("tril_indices", |a| {
+        let at = sinter::tril_indices(a.usize(0), a.usize(1), a.i64_or((2, "offset"), 0));
+        at.to_dtype(a.opt_dtype("dtype").unwrap_or(DType::I64))
+    });
+    r.op("triu_indices", |a| {
+        let at = sinter::triu_indices(a.usize(0), a.usize(1), a.i64_or((2, "offset"), 0));
+        at.to_dtype(a.opt_dtype("dtype").unwrap_or(DType::I64))
+    });
 }
 
 /// `diagonal(offset, dim1, dim2)`, however they are given.
@@ -168,6 +259,11 @@ fn views(r: &mut Registry) {
     r.composite("squeeze_copy", "squeeze and copy", move |a| squeeze(a).copy());
     r.op("movedim", |a| a.t(0).movedims(a.ints(1), a.ints(2)));
     r.op("mT", |a| a.t(0).mt());
+    r.composite("mH", "mt and conj", |a| a.t(0).mt().conj());
+    r.composite("H", "mt and conj", |a| {
+        let x = a.t(0).conj();
+        if x.rank() < 2 { x } else { x.mt() }
+    });
     r.composite("T", "permute", |a| {
         let x = a.t(0);
         x.permute((0..x.rank() as i64).rev().collect::<Vec<_>>())
@@ -183,7 +279,7 @@ fn views(r: &mut Registry) {
         Some(dims) => a.t(0).roll(a.ints((1, "shifts")), dims),
     });
     r.op("sum_to_size", |a| a.t(0).sum_to_size(a.rest_ints(1)))
-        .without(&[DType::I32, DType::U8, DType::Bool], "PyTorch widens integers here");
+        .without(&[DType::I32, DType::U8, DType::I8, DType::Bool], "PyTorch widens integers here");
     r.op("broadcast_tensors", |a| {
         let ts = a.all_ts();
         sinter::broadcast_tensors(&ts.iter().collect::<Vec<_>>())

@@ -139,7 +139,6 @@ pub(super) fn after(
 }
 
 /// Removes its hook when asked to; dropping it leaves the hook in place.
-#[must_use = "without the handle the hook stays for good"]
 pub struct HookHandle {
     places: Vec<(u64, Place)>,
 }

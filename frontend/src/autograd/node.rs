@@ -86,6 +86,11 @@ impl Kept {
         {
             return Kept { value: KeptValue::Packed(p), version: 0 };
         }
+        Kept::unhooked(t)
+    }
+
+    /// An operand's value that no hook sees.
+    fn unhooked(t: &Tensor) -> Kept {
         Kept { version: t.array().block().version(), value: KeptValue::Input(t.clone()) }
     }
 
@@ -255,7 +260,8 @@ pub(super) fn moving(
     let types = operands.iter().map(|(_, t)| t.clone()).collect();
     let saved = Saved {
         inputs: match index {
-            Some(i) => (0..operands.len()).map(|k| (k == 1).then(|| Kept::input(i))).collect(),
+            // When views are looked at is nobody's business: no hook sees the index.
+            Some(i) => (0..operands.len()).map(|k| (k == 1).then(|| Kept::unhooked(i))).collect(),
             None => SmallVec::new(),
         },
         types: Some(types),

@@ -261,7 +261,13 @@ impl Tensor {
 /// If the step is zero or leads away from `end`.
 #[track_caller]
 pub fn arange<T: Into<Scalar>>(start: T, end: T, step: T) -> Tensor {
-    let (start, end, step) = (start.into(), end.into(), step.into());
+    let values = stepped(start.into(), end.into(), step.into());
+    if values.dtype().is_float() { values.to_dtype(default_dtype()) } else { values }
+}
+
+/// [`arange`] in i64 or f64.
+#[track_caller]
+pub(super) fn stepped(start: Scalar, end: Scalar, step: Scalar) -> Tensor {
     let integral = [start, end, step].iter().all(|s| matches!(s, Scalar::Int(_)));
     let (s, e, d) = (start.as_f64(), end.as_f64(), step.as_f64());
     let n = ((e - s) / d).ceil();
@@ -270,8 +276,7 @@ pub fn arange<T: Into<Scalar>>(start: T, end: T, step: T) -> Tensor {
     }
     let dtype = if integral { DType::I64 } else { DType::F64 };
     let count = apply(Op::Iota { dtype, axis: 0, shape: [n as usize].as_slice().into() }, &[]);
-    let values = count * step + start;
-    if integral { values } else { values.to_dtype(default_dtype()) }
+    count * step + start
 }
 
 /// `n` numbers evenly spaced from `start` to `end`, both included.

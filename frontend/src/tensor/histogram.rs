@@ -98,12 +98,17 @@ impl Tensor {
             (low, high) = (x.min().item(), x.max().item());
         }
         if low == high {
-            (low, high) = (low - 1.0, high + 1.0);
+            // PyTorch's choices.
+            (low, high) = match op {
+                "histc" => (low - 1.0, high + 1.0),
+                _ if x.numel() == 0 => (low, high + 1.0),
+                _ => (low - 0.5, high + 0.5),
+            };
         }
         if !low.is_finite() || !high.is_finite() || low > high {
             panic!("{op}: the range from {low} to {high} is not finite or upside down");
         }
-        let edges = super::linspace(low, high, bins + 1).to_dtype(self.dtype());
+        let edges = super::create::spaced(low, high, bins + 1).to_dtype(self.dtype());
         // By arithmetic, as PyTorch does: at an edge, rounding decides.
         let place = ((&x - low) * (bins as f64 / (high - low))).floor();
         let inside = x.ge(low).logical_and(&x.le(high));

@@ -2,8 +2,8 @@
 
 use super::Tensor;
 use super::create::{
-    IntoTensor, arange, default_dtype, empty, eye, full, powers, randint, random, randperm, spaced,
-    tensor,
+    IntoTensor, default_dtype, empty, eye, full, powers, randint, random, randperm, spaced,
+    stepped, tensor,
 };
 use super::layout::{IntoDims, sizes};
 use sinter_runtime::op::RandomKind;
@@ -98,7 +98,9 @@ impl TensorOptions {
     /// [`arange`](crate::arange) of these options.
     #[track_caller]
     pub fn arange<T: Into<Scalar>>(&self, start: T, end: T, step: T) -> Tensor {
-        self.finish("arange", arange(start, end, step))
+        let values = stepped(start.into(), end.into(), step.into());
+        let float = values.dtype().is_float();
+        self.finish("arange", if float { values.to_dtype(self.element()) } else { values })
     }
 
     /// [`linspace`](crate::linspace) of these options.

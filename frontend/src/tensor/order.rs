@@ -320,8 +320,8 @@ impl Tensor {
     fn runs_of_slabs(&self, op: &str, dim: i64, sort: bool) -> (Vec<i64>, Vec<bool>) {
         let axis = self.axis(op, dim);
         let n = self.shape()[axis];
-        let rows = self.detach().movedim(axis as i64, 0).reshape([n as i64, -1]);
-        let width = rows.size(1);
+        let width = self.numel() / n.max(1);
+        let rows = self.detach().movedim(axis as i64, 0).reshape([n, width]);
         let mut order: Vec<i64> = (0..n as i64).collect();
         // Numbers stand for values, in their order: they compare in any type.
         let rank_of = if width == 0 || n == 0 {

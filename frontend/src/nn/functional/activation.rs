@@ -168,5 +168,5 @@ pub fn threshold(x: &Tensor, threshold: impl Into<Scalar>, value: impl Into<Scal
 /// Softmax of `-x` along `dim`.
 #[track_caller]
 pub fn softmin(x: &Tensor, dim: i64) -> Tensor {
-    (-x).softmax(dim)
+    x.softmin(dim)
 }

@@ -1,32 +1,6 @@
 //! Norms of differences, and angles.
 
-use crate::no_grad;
-use crate::tensor::{Tensor, from_slice};
-
-/// `(Σ |x|^p)^(1/p)` over `dim`, which stays as one; the derivative at zero is zero.
-#[track_caller]
-pub(super) fn p_norm(x: &Tensor, p: f64, dim: i64) -> Tensor {
-    if p == f64::INFINITY {
-        return x.abs().amax(dim, true);
-    }
-    if p == 0.0 {
-        return x.ne(0.0).to_dtype(x.dtype()).sum_dim(dim, true);
-    }
-    if p == 1.0 {
-        return x.abs().sum_dim(dim, true);
-    }
-    // Powers and roots have no finite derivative at zero: there, one stands for it.
-    let s = if p == 2.0 {
-        x.square().sum_dim(dim, true)
-    } else {
-        let zero = no_grad(|| x.eq(0.0));
-        x.abs().masked_fill(&zero, 1.0).pow(p).masked_fill(&zero, 0.0).sum_dim(dim, true)
-    };
-    let zero = no_grad(|| s.eq(0.0));
-    let s = s.masked_fill(&zero, 1.0);
-    let root = if p == 2.0 { s.sqrt() } else { s.pow(1.0 / p) };
-    root.masked_fill(&zero, 0.0)
-}
+use crate::tensor::Tensor;
 
 /// Divided by the norm along `dim`, or by `eps` where the norm is smaller.
 ///
@@ -38,13 +12,13 @@ pub(super) fn p_norm(x: &Tensor, p: f64, dim: i64) -> Tensor {
 /// ```
 #[track_caller]
 pub fn normalize(x: &Tensor, p: f64, dim: i64, eps: f64) -> Tensor {
-    x / p_norm(x, p, dim).maximum(eps)
+    x / x.norm_dim(p, dim, true).maximum(eps)
 }
 
 /// The p-norm of `a - b + eps` over the last dimension, which stays as one with `keep`.
 #[track_caller]
 pub fn pairwise_distance(a: &Tensor, b: &Tensor, p: f64, eps: f64, keep: bool) -> Tensor {
-    let d = p_norm(&(a - b + eps), p, -1);
+    let d = (a - b + eps).norm_dim(p, -1, true);
     if keep { d } else { d.squeeze(-1) }
 }
 
@@ -57,7 +31,7 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor, dim: i64, eps: f64) -> Tensor {
             Err(e) => crate::tensor::fail(&e, &[a, b]),
         };
     let (a, b) = (a.broadcast_to(shape.clone()), b.broadcast_to(shape));
-    let unit = |x: &Tensor| x / p_norm(x, 2.0, dim).maximum(eps);
+    let unit = |x: &Tensor| x / x.norm_dim(2.0, dim, true).maximum(eps);
     (unit(&a) * unit(&b)).sum_dim(dim, false)
 }
 
@@ -68,17 +42,5 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor, dim: i64, eps: f64) -> Tensor {
 /// If `x` is not a matrix.
 #[track_caller]
 pub fn pdist(x: &Tensor, p: f64) -> Tensor {
-    if x.rank() != 2 {
-        panic!("pdist: needs a matrix, the shape is {:?}", x.shape());
-    }
-    let n = x.shape()[0] as i64;
-    let (mut i, mut j) = (Vec::new(), Vec::new());
-    for a in 0..n {
-        for b in a + 1..n {
-            i.push(a);
-            j.push(b);
-        }
-    }
-    let rows = |at: &[i64]| x.index_select(0, &from_slice(at, [at.len()]));
-    p_norm(&(rows(&i) - rows(&j)), p, 1).squeeze(1)
+    x.pdist(p)
 }

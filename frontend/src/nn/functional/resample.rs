@@ -7,7 +7,7 @@ use sinter_runtime::DType;
 
 /// How values between points come about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Interpolation {
+pub enum InterpolationMode {
     /// The point at the rounded-down place, as OpenCV and PyTorch do.
     Nearest,
     /// The nearest point.
@@ -43,7 +43,7 @@ fn cubic(t: f64) -> [f64; 4] {
 }
 
 /// Where outputs read along one dimension.
-fn taps(mode: Interpolation, n: usize, out: usize, factor: Option<f64>, corners: bool) -> Taps {
+fn taps(mode: InterpolationMode, n: usize, out: usize, factor: Option<f64>, corners: bool) -> Taps {
     let scale = factor.map_or(n as f64 / out as f64, |f| 1.0 / f);
     let last = n as i64 - 1;
     let clamp = |i: f64| (i as i64).clamp(0, last);
@@ -55,13 +55,13 @@ fn taps(mode: Interpolation, n: usize, out: usize, factor: Option<f64>, corners:
         }
     };
     match mode {
-        Interpolation::Nearest | Interpolation::NearestExact => {
-            let shift = if mode == Interpolation::Nearest { 0.0 } else { 0.5 };
+        InterpolationMode::Nearest | InterpolationMode::NearestExact => {
+            let shift = if mode == InterpolationMode::Nearest { 0.0 } else { 0.5 };
             // In f32, as PyTorch: the place of a point must not depend on its type.
             let at = |i: usize| clamp(((i as f32 + shift) * scale as f32).floor().into());
             vec![((0..out).map(at).collect(), vec![1.0; out])]
         }
-        Interpolation::Linear => {
+        InterpolationMode::Linear => {
             let places: Vec<f64> = (0..out).map(|i| place(i).max(0.0)).collect();
             let part = |x: f64| x - x.floor().min(last as f64);
             vec![
@@ -75,14 +75,14 @@ fn taps(mode: Interpolation, n: usize, out: usize, factor: Option<f64>, corners:
                 ),
             ]
         }
-        Interpolation::Cubic => (0..4)
+        InterpolationMode::Cubic => (0..4)
             .map(|k| {
                 let at = |i: usize| clamp(place(i).floor() - 1.0 + k as f64);
                 let weight = |i: usize| cubic(place(i) - place(i).floor())[k];
                 ((0..out).map(at).collect(), (0..out).map(weight).collect())
             })
             .collect(),
-        Interpolation::LinearAntialias => {
+        InterpolationMode::LinearAntialias => {
             let scale = if corners && out > 1 { (n - 1) as f64 / (out - 1) as f64 } else { scale };
             let support = scale.max(1.0);
             let mut rows: Vec<Vec<(i64, f64)>> = Vec::with_capacity(out);
@@ -102,7 +102,7 @@ fn taps(mode: Interpolation, n: usize, out: usize, factor: Option<f64>, corners:
                 })
                 .collect()
         }
-        Interpolation::Area => unreachable!("areas are means"),
+        InterpolationMode::Area => unreachable!("areas are means"),
     }
 }
 
@@ -130,17 +130,22 @@ fn resample(x: &Tensor, dim: usize, taps: &Taps) -> Tensor {
 /// and output on each other, instead of their outer edges.
 ///
 /// ```
-/// use sinter::nn::functional::{self as F, Interpolation, Resize};
+/// use sinter::nn::functional::{self as F, InterpolationMode, Resize};
 /// use sinter::tensor;
 /// let x = tensor([[[0.0f32, 2.0]]]);
-/// let y = F::interpolate(&x, Resize::To(&[3]), Interpolation::Linear, true);
+/// let y = F::interpolate(&x, Resize::To(&[3]), InterpolationMode::Linear, true);
 /// assert_eq!(y.to_vec::<f32>(), [0.0, 1.0, 2.0]);
 /// ```
 ///
 /// # Panics
 /// If the extents are not those of the inner dimensions, one to three, or one is 0.
 #[track_caller]
-pub fn interpolate(x: &Tensor, size: Resize, mode: Interpolation, align_corners: bool) -> Tensor {
+pub fn interpolate(
+    x: &Tensor,
+    size: Resize,
+    mode: InterpolationMode,
+    align_corners: bool,
+) -> Tensor {
     let inner = x.rank().saturating_sub(2);
     let (output, factors): (Vec<usize>, Option<&[f64]>) = match size {
         Resize::To(s) => (s.to_vec(), None),
@@ -158,7 +163,7 @@ pub fn interpolate(x: &Tensor, size: Resize, mode: Interpolation, align_corners:
     if output.contains(&0) || x.shape()[2..].contains(&0) {
         panic!("interpolate: from {:?} to {output:?}; no inner extent may be 0", x.shape());
     }
-    if mode == Interpolation::Area {
+    if mode == InterpolationMode::Area {
         return match *output.as_slice() {
             [a] => adaptive_avg_pool1d(x, [a]),
             [a, b] => adaptive_avg_pool2d(x, [a, b]),
@@ -252,7 +257,7 @@ fn pick(x: &Tensor, at: &[Tensor]) -> Tensor {
 pub fn grid_sample(
     x: &Tensor,
     grid: &Tensor,
-    mode: Interpolation,
+    mode: InterpolationMode,
     outside: Outside,
     align_corners: bool,
 ) -> Tensor {
@@ -282,14 +287,14 @@ pub fn grid_sample(
     }
     let bounded = |t: &Tensor, i: usize| inside(t, x.shape()[2 + i], outside, align_corners);
     let y = match mode {
-        Interpolation::Nearest => {
+        InterpolationMode::Nearest => {
             let mut at = Vec::with_capacity(inner);
             for (i, p) in places.iter().enumerate() {
                 at.push(bounded(p, i).round());
             }
             pick(x, &at)
         }
-        Interpolation::Linear => {
+        InterpolationMode::Linear => {
             let mut sides = Vec::with_capacity(inner);
             for (i, p) in places.iter().enumerate() {
                 let p = bounded(p, i);
@@ -299,7 +304,7 @@ pub fn grid_sample(
             }
             corners(x, &sides)
         }
-        Interpolation::Cubic if inner == 2 => {
+        InterpolationMode::Cubic if inner == 2 => {
             let mut sides = Vec::with_capacity(inner);
             for (i, p) in places.iter().enumerate() {
                 let low = no_grad(|| p.floor());
