@@ -42,7 +42,7 @@ pub(super) fn wrapped(op: &str, index: &Tensor, n: usize) -> Tensor {
         panic!("{op}: indices are integers, not {}", index.dtype());
     }
     let index = index.to_dtype(DType::I64);
-    if index.is_traced() {
+    if !index.has_data() {
         return index.lt(0).where_(&(&index + n as i64), &index);
     }
     let mut values = index.to_vec::<i64>();

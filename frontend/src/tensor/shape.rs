@@ -14,7 +14,7 @@ impl Tensor {
     #[track_caller]
     pub fn view(&self, shape: impl IntoDims) -> Tensor {
         let out = self.reshape(shape);
-        let copied = !self.is_traced() && !out.array().block().same(self.array().block());
+        let copied = self.has_data() && !out.array().block().same(self.array().block());
         if copied && self.numel() > 0 {
             panic!(
                 "view: {:?} with strides {:?} cannot be seen as {:?} without a copy; use `reshape`",
