@@ -5,7 +5,7 @@ use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{
     BatchNorm2d, Layer, LayerNorm, Linear, MultiHeadAttention, TransformerEncoderLayer,
 };
-use sinter::{DType, Op, Tensor, apply_op, eye, from_slice, tensor};
+use sinter::{DType, Op, Tensor, Vmap, apply_op, eye, from_slice, stack, tensor};
 use sinter_runtime::op::{
     Act, BinaryOp, CompareOp, PoolKind, ReduceKind, ScanKind, ScatterKind, TypeRef, UnaryOp, infer,
 };
@@ -261,6 +261,84 @@ fn every_op() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Three elements of a batch: the operand and two like it.
+fn three(x: &Tensor) -> [Tensor; 3] {
+    let x = x.detach();
+    match x.dtype() {
+        DType::Bool => [x.clone(), x.logical_not(), x],
+        DType::I64 => [x.clone(), x.flip([-1]), x],
+        _ => [x.clone(), &x * 0.97, &x * 1.02],
+    }
+}
+
+/// Every op on a batch, of any of its operands, is the op on each element.
+#[test]
+fn every_op_on_batches() {
+    let mut wrong = Vec::new();
+    let line = || spread(&[4], -1.0, 1.0);
+    let mut all = examples();
+    all.extend(CompareOp::ALL.iter().map(|&c| Example {
+        op: Op::Compare(c),
+        inputs: vec![x(&[2, 3]), spread(&[3], -1.2, 1.3)],
+    }));
+    all.extend([
+        example("arg_reduce[kind=max, axis=1, keep=false]", vec![x(&[2, 3])]),
+        example("searchsorted[right=false]", vec![line().sort(0, false).0, x(&[2, 3])]),
+        example("searchsorted[right=true]", vec![line().sort(0, false).0, spread(&[], 0.0, 1.0)]),
+        example(
+            "searchsorted[right=true]",
+            vec![x(&[2, 4]).sort(1, false).0, spread(&[2, 3], -1.0, 1.0)],
+        ),
+    ]);
+    for e in &mut all {
+        let types: Vec<_> =
+            e.inputs.iter().map(|t| TypeRef { dtype: t.dtype(), shape: t.shape() }).collect();
+        if infer(&e.op, &types).is_err() {
+            e.inputs = e.inputs.iter().map(|t| t.detach().to_dtype(DType::I64)).collect();
+        }
+    }
+    // Other masks for other elements: see tests/vmap.rs.
+    for e in all.iter().filter(|e| !matches!(e.op, Op::Dropout { .. })) {
+        for mask in 1..1usize << e.inputs.len() {
+            let elements: Vec<[Tensor; 3]> = e.inputs.iter().map(three).collect();
+            let batched = |i: usize| mask >> i & 1 == 1;
+            let arguments: Vec<Tensor> = elements
+                .iter()
+                .enumerate()
+                .map(|(i, t)| match batched(i) {
+                    true => stack(&t.iter().collect::<Vec<_>>(), 0),
+                    false => t[0].clone(),
+                })
+                .collect();
+            let dims: Vec<Option<i64>> =
+                (0..e.inputs.len()).map(|i| batched(i).then_some(0)).collect();
+            let got = Vmap::new().in_dims(&dims).call(
+                |t| apply_op(e.op.clone(), &t.iter().collect::<Vec<_>>()),
+                &arguments.iter().collect::<Vec<_>>(),
+            );
+            for (output, got) in got.iter().enumerate() {
+                let want: Vec<Tensor> = (0..3)
+                    .map(|k| {
+                        let one: Vec<&Tensor> = (0..elements.len())
+                            .map(|i| &elements[i][if batched(i) { k } else { 0 }])
+                            .collect();
+                        apply_op(e.op.clone(), &one).swap_remove(output)
+                    })
+                    .collect();
+                let want = stack(&want.iter().collect::<Vec<_>>(), 0);
+                let (a, b) = (got.to_vec::<f64>(), want.to_vec::<f64>());
+                let close = |(a, b): (&f64, &f64)| {
+                    (a - b).abs() <= 1e-11 * b.abs().max(1.0) || a == b || a.is_nan() && b.is_nan()
+                };
+                if got.shape() != want.shape() || !a.iter().zip(&b).all(close) {
+                    wrong.push(format!("{} on {dims:?}: {got} instead of {want}", e.op));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// An op without an example here makes nothing that has a gradient.

@@ -8,6 +8,7 @@
 //! by `v` is `J u` (the "double backward trick", J. Townsend, 2017).
 
 use crate::autograd::{Backward, depends_on_others, enable_grad, grad_enabled, with_replaced};
+use crate::batch;
 use crate::nn::{Module, StateDict};
 use crate::tensor::{Tensor, apply, stack, zeros, zeros_like};
 use sinter_runtime::Op;
@@ -15,9 +16,11 @@ use sinter_runtime::Op;
 /// The tensor as an argument of its own: what is differentiated by.
 #[track_caller]
 fn lift(x: &Tensor) -> Tensor {
-    if !x.dtype().is_float() {
+    if !x.dtype().is_differentiable() {
         panic!("func: only floating-point arguments have derivatives, this is {}", x.dtype());
     }
+    // Inside `vmap`, a derivative for each element of the batch.
+    let x = &batch::expand(x);
     if x.requires_grad() {
         return enable_grad(|| apply(Op::Reshape { shape: x.shape().into() }, &[x]));
     }

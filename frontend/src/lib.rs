@@ -4,6 +4,7 @@
 extern crate self as sinter;
 
 pub mod autograd;
+mod batch;
 mod compile;
 pub mod data;
 pub mod exchange;
@@ -19,6 +20,7 @@ mod tensor;
 pub mod trace;
 
 pub use autograd::{Backward, enable_grad, grad, no_grad};
+pub use batch::{Randomness, Vmap, vmap};
 pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
 pub use exchange::from_vec;
 pub use random::manual_seed;

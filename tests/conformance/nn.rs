@@ -726,6 +726,43 @@ fn tables(r: &mut Registry) {
 }
 
 fn attention(r: &mut Registry) {
+    r.op("nn.functional.multi_head_attention_forward", |a| {
+        if a.bool_or((13, "training"), true) && a.f64(10) > 0.0 {
+            skip("dropout of attention");
+        }
+        a.ignore(3);
+        a.ignore(10);
+        let apart = a.bool_or("use_separate_proj_weight", false);
+        let (bk, bv) = (a.opt_t(7), a.opt_t(8));
+        let [q, k, v] = [a.t(0), a.t(1), a.t(2)];
+        let single = q.rank() == 2;
+        let batch = |t: &Tensor| if single { t.unsqueeze(1) } else { t.clone() };
+        let (q, k, v) = (batch(&q), batch(&k), batch(&v));
+        let e = a.t(11).size(0);
+        let weights: Vec<Tensor> = if apart {
+            ["q_proj_weight", "k_proj_weight", "v_proj_weight"].map(|n| a.t(n)).into()
+        } else {
+            a.t(5).split(e, 0)
+        };
+        let row = |t: &Tensor| t.reshape([1, 1, e]);
+        let (bk, bv) = (bk.as_ref().map(row), bv.as_ref().map(row));
+        let (in_bias, out_bias, mask) = (a.opt_t(6), a.opt_t(12), a.opt_t("attn_mask"));
+        let padding = a.opt_t("key_padding_mask");
+        let options = F::MultiHead {
+            in_bias: in_bias.as_ref(),
+            out_bias: out_bias.as_ref(),
+            extra: bk.as_ref().zip(bv.as_ref()),
+            zero: a.bool_or(9, false),
+            key_padding: padding.as_ref(),
+            mask: mask.as_ref(),
+        };
+        let projections = [&weights[0], &weights[1], &weights[2]];
+        let (y, w) =
+            F::multi_head_attention([&q, &k, &v], projections, &a.t(11), a.usize(4), &options);
+        let w = w.mean_dim(1, false);
+        if single { (y.squeeze(1), w.squeeze(0)) } else { (y, w) }
+    })
+    .half(16.0);
     r.op("nn.functional.scaled_dot_product_attention", |a| {
         if a.f64_or("dropout_p", 0.0) > 0.0 {
             skip("dropout of attention");

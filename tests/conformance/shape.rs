@@ -123,6 +123,20 @@ fn joins(r: &mut Registry) {
             sinter::meshgrid(&a.all_ts().iter().collect::<Vec<_>>(), indexing)
         });
     }
+    r.composite("_chunk_cat", "pad, reshape and cat", |a| {
+        let (ts, dim, n) = (a.ts(0), a.i64(1), a.usize(2));
+        let mut parts = Vec::new();
+        for t in &ts {
+            let axis = if dim < 0 { (dim + t.rank() as i64) as usize } else { dim as usize };
+            let each = t.shape()[axis].div_ceil(n);
+            let mut widths = vec![(0, 0); t.rank()];
+            widths[axis].1 = each * n - t.shape()[axis];
+            let mut shape = t.shape()[..axis].to_vec();
+            shape.extend([n, each * t.shape()[axis + 1..].iter().product::<usize>()]);
+            parts.push(t.pad(&widths, 0).reshape(shape));
+        }
+        cat(&parts.iter().collect::<Vec<_>>(), -1)
+    });
     r.op("combinations", |a| {
         a.t(0).combinations(a.i64_or("r", 2) as usize, a.bool_or("with_replacement", false))
     });

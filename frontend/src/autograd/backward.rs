@@ -2,6 +2,7 @@
 
 use super::Edge;
 use super::engine::{Goal, Pass, accumulate_into};
+use crate::batch;
 use crate::tensor::{Tensor, zeros_like};
 
 /// A backward pass and its options.
@@ -96,6 +97,9 @@ impl Backward {
     /// As [`Backward::run`].
     #[track_caller]
     pub fn run_all(self, roots: &[&Tensor]) {
+        if let Some((inner, values, _)) = self.in_batch("backward", roots) {
+            return inner.run_all(&values.iter().collect::<Vec<_>>());
+        }
         let roots = self.seeds("backward", roots);
         let goal = match &self.inputs {
             None => Goal::Leaves,
@@ -122,6 +126,23 @@ impl Backward {
     /// played no part and [`allow_unused`](Backward::allow_unused) is off.
     #[track_caller]
     pub fn grad(self, outputs: &[&Tensor], inputs: &[&Tensor]) -> Vec<Option<Tensor>> {
+        if let Some((inner, values, level)) = self.in_batch("grad", outputs) {
+            let mut behind = Vec::with_capacity(inputs.len());
+            for (i, x) in inputs.iter().enumerate() {
+                match x.as_batched() {
+                    Some((value, l)) if l == level => behind.push(value),
+                    _ => panic!(
+                        "grad: input {i}, {} {:?}, is shared by all elements of a batch, of which \
+                         each has its own gradient; differentiate with `func::grad`, which gives \
+                         each its own input",
+                        x.dtype(),
+                        x.shape()
+                    ),
+                }
+            }
+            let grads = inner.grad(&values.iter().collect::<Vec<_>>(), &behind);
+            return grads.into_iter().map(|g| g.map(|g| batch::wrap(g, level))).collect();
+        }
         let roots = self.seeds("grad", outputs);
         let goal = Goal::some("grad", &roots, inputs, false);
         let mut out = vec![None; inputs.len()];
@@ -139,6 +160,28 @@ impl Backward {
             }
         }
         out
+    }
+
+    /// The pass that works on what batched results stand for, these, and the level;
+    /// `None` where no result is batched.
+    #[track_caller]
+    fn in_batch(&self, op: &str, roots: &[&Tensor]) -> Option<(Backward, Vec<Tensor>, usize)> {
+        roots.iter().find(|t| t.as_batched().is_some())?;
+        let mut all: Vec<Tensor> = roots.iter().map(|t| (*t).clone()).collect();
+        for (i, t) in roots.iter().enumerate() {
+            let given = self.gradients.as_ref().and_then(|g| g.get(i)?.as_ref());
+            all.push(seed(op, t, given));
+        }
+        let (mut values, level) = batch::unwrap(&all.iter().collect::<Vec<_>>())?;
+        let seeds = values.split_off(roots.len()).into_iter().map(Some).collect();
+        let inner = Backward {
+            gradients: Some(seeds),
+            inputs: self.inputs.as_ref().map(|all| {
+                all.iter().map(|t| t.as_batched().map_or(t, |(v, _)| v).clone()).collect()
+            }),
+            ..*self
+        };
+        Some((inner, values, level))
     }
 
     fn pass(&self, goal: Goal) -> Pass {

@@ -240,7 +240,7 @@ pub(super) fn accumulate(slot: &mut Option<Tensor>, g: Tensor) {
 
 fn sum(old: Tensor, g: &Tensor) -> Tensor {
     let own = old.is_unique()
-        && !old.is_traced()
+        && old.has_data()
         && !mode::grad_enabled()
         && old.array().block().handles() == 1
         && old.is_contiguous()
@@ -424,7 +424,7 @@ impl Pass {
 fn check_nan(node: &Node, grads: &[Option<Tensor>], results: &[Option<Tensor>]) {
     for (i, g) in results.iter().enumerate() {
         let Some(g) = g else { continue };
-        if g.is_traced() || !has_nan(g) {
+        if !g.has_data() || !has_nan(g) {
             continue;
         }
         let came =

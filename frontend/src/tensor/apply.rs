@@ -1,8 +1,8 @@
 //! The one door through which every op goes: run it or trace it, record it or not.
 
-use super::{INFERENCE, REQUIRES_GRAD, Tensor, UNTRACKED};
+use super::{BATCHED, INFERENCE, REQUIRES_GRAD, Tensor, UNTRACKED};
 use crate::autograd::{self, mode};
-use crate::trace;
+use crate::{batch, trace};
 use sinter_runtime::op::{Build, TensorType, complex, decompose, infer};
 use sinter_runtime::{Array, Op, OpError, eager};
 use smallvec::SmallVec;
@@ -70,6 +70,12 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         return trace::record(&op, inputs, Location::caller()).swap_remove(0);
     }
     let flags = flags(inputs);
+    if flags & BATCHED != 0 {
+        if is_number_along_axis(&op, inputs) {
+            return lifted(op, inputs).swap_remove(0);
+        }
+        return batch::apply_batched(op, inputs).swap_remove(0);
+    }
     let grad = flags != 0 && mode::records(mode);
     if grad {
         if flags & (UNTRACKED | INFERENCE) != 0 {
@@ -183,6 +189,12 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
         return trace::record(&op, inputs, Location::caller());
     }
     let flags = flags(inputs);
+    if flags & BATCHED != 0 {
+        if is_number_along_axis(&op, inputs) {
+            return lifted(op, inputs);
+        }
+        return batch::apply_batched(op, inputs);
+    }
     let grad = flags != 0 && mode::grad_enabled();
     if grad && flags & (UNTRACKED | INFERENCE) != 0 {
         check(&op, inputs, flags);
@@ -238,7 +250,7 @@ fn lifted(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
 
 /// Records a composite, or an op on complex numbers, as the ops it is made of.
 #[track_caller]
-fn decomposed(op: &Op, inputs: &[&Tensor]) -> Tensor {
+pub(crate) fn decomposed(op: &Op, inputs: &[&Tensor]) -> Tensor {
     /// Applies ops as the user's own line would.
     struct Recorder(&'static Location<'static>);
     impl Build for Recorder {

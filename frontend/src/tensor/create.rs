@@ -434,7 +434,10 @@ impl<T: IntoTensor> AsArray for T {
 }
 
 #[track_caller]
-pub(super) fn random(kind: RandomKind, shape: Shape, dtype: DType) -> Tensor {
+pub(crate) fn random(kind: RandomKind, shape: Shape, dtype: DType) -> Tensor {
+    if let Some(t) = crate::batch::draw(kind, &shape, dtype) {
+        return t;
+    }
     if dtype.is_complex() {
         // The parts of standard normal numbers have the variance 1/2.
         let shape = shape.iter().copied().chain([2]).collect();

@@ -42,7 +42,7 @@ pub(super) fn wrapped(op: &str, index: &Tensor, n: usize) -> Tensor {
         panic!("{op}: indices are integers, not {}", index.dtype());
     }
     let index = index.to_dtype(DType::I64);
-    if index.is_traced() {
+    if !index.has_data() {
         return index.lt(0).where_(&(&index + n as i64), &index);
     }
     let mut values = index.to_vec::<i64>();
@@ -317,7 +317,7 @@ impl Tensor {
     #[track_caller]
     pub fn unravel_index(&self, shape: impl IntoDims) -> Vec<Tensor> {
         let shape = super::layout::sizes("unravel_index", shape);
-        let mut rest = self.clone();
+        let mut rest = self.to_dtype(DType::I64);
         let mut out = Vec::with_capacity(shape.len());
         for &n in shape.iter().rev() {
             out.push(rest.remainder(n.max(1) as i64));

@@ -128,6 +128,9 @@ impl Tensor {
                  respect to a `copy` of it"
             );
         }
+        if let Some((value, _)) = self.as_batched() {
+            let _ = value.clone().requires_grad_(on);
+        }
         if on {
             self.0.flags.fetch_or(REQUIRES_GRAD, Ordering::Relaxed);
         } else {
@@ -139,6 +142,9 @@ impl Tensor {
     /// The gradient accumulated by `backward`, for leaves and where
     /// [`retain_grad`](Tensor::retain_grad) asked for it.
     pub fn grad(&self) -> Option<Tensor> {
+        if let Some((value, level)) = self.as_batched() {
+            return value.grad().map(|g| Tensor::batched(g, level));
+        }
         let own = self.meta().grad.clone();
         own.or_else(|| self.kept_grad()?.lock().unwrap_or_else(|e| e.into_inner()).clone())
     }
@@ -185,6 +191,7 @@ impl Tensor {
                 t
             }
             Repr::Traced(..) => self.clone(),
+            Repr::Batched(value, level) => Tensor::batched(value.detach(), *level),
         }
     }
 
@@ -205,6 +212,9 @@ impl Tensor {
 
     /// The edge along which a gradient for this tensor travels.
     pub(crate) fn edge(&self) -> Edge {
+        if let Some((value, _)) = self.as_batched() {
+            return value.edge();
+        }
         match self.flags() & (REQUIRES_GRAD | RECORDED) {
             REQUIRES_GRAD => Edge::Leaf(self.clone()),
             f if f & RECORDED != 0 => match &self.meta().grad_fn {

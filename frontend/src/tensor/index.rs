@@ -409,7 +409,7 @@ fn joined(axes: &[usize], sizes: &[usize], tensors: &[&Tensor], picked: &[usize]
             panic!("index: a tensor of {} is no index; use integers or bool", t.dtype());
         }
     }
-    if tensors.iter().any(|t| t.is_traced()) {
+    if tensors.iter().any(|t| !t.has_data()) {
         return joined_in_graph(sizes, tensors);
     }
     let mut numbers = vec![0i64; picked.iter().product()];

@@ -31,6 +31,9 @@ pub(crate) fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&T
             return in_place(name, op, refs[0], &refs[1..]);
         }
     }
+    if target.as_batched().is_some() || inputs.iter().any(|t| t.as_batched().is_some()) {
+        return crate::batch::in_place_batched(name, op, target, inputs);
+    }
     if trace::is_active() {
         trace::in_place(name, &op, target, inputs, at);
         return;
@@ -175,7 +178,7 @@ fn binary_in_place(name: &'static str, op: BinaryOp, target: &Tensor, other: &im
 fn original(target: &Tensor, others: &[&Tensor]) -> Tensor {
     let recording = autograd::grad_enabled()
         && (target.requires_grad() || others.iter().any(|t| t.requires_grad()));
-    if recording && !target.is_traced() { target.copy() } else { target.clone() }
+    if recording && target.has_data() { target.copy() } else { target.clone() }
 }
 
 /// Makes `value` the tensor's value: the last step of a composite.

@@ -345,7 +345,7 @@ impl Tensor {
     /// Dense memory in row-major order: the tensor itself when it has it.
     #[track_caller]
     pub fn contiguous(&self) -> Tensor {
-        if self.is_traced() || self.is_contiguous() { self.clone() } else { self.copy() }
+        if !self.has_data() || self.is_contiguous() { self.clone() } else { self.copy() }
     }
 
     /// A copy in memory of its own; gradients flow through.

@@ -25,11 +25,12 @@ mod statistics;
 mod views;
 
 pub use apply::apply_op;
-pub(crate) use apply::{apply, apply_all, fail, fail_as};
+pub(crate) use apply::{apply, apply_all, decomposed, fail, fail_as};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
 pub use complex::{complex, polar};
 pub use convert::{Destination, MemoryFormat, with_default_dtype};
+pub(crate) use create::random as random_tensor;
 pub use create::{
     AsArray, IntoTensor, arange, asarray, bernoulli, default_dtype, empty, empty_permuted,
     empty_strided, eye, from_slice, frombuffer, full, full_like, linspace, logspace, ones,
@@ -41,6 +42,7 @@ pub use gathers::ScatterReduce;
 pub(crate) use gathers::{highest, lowest};
 pub use histogram::histogramdd;
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
+pub(crate) use inplace::in_place;
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
 };
@@ -101,11 +103,16 @@ pub(crate) const INFERENCE: u8 = 16;
 
 /// A view that autograd does not follow, of a tensor with a history.
 const BARRED: u8 = 32;
+/// Stands for the elements of a batch.
+pub(crate) const BATCHED: u8 = 64;
 
 enum Repr {
     Eager(Array),
     /// A value of a graph being traced: a type without data.
     Traced(Mutex<Traced>, DType, sinter_runtime::Shape),
+    /// One of the elements that lie along the first dimension of a tensor, whichever,
+    /// and the level of the batch.
+    Batched(Tensor, usize),
 }
 
 impl Tensor {
@@ -191,6 +198,25 @@ impl Tensor {
         Tensor::make(repr, 0, 0, None, Meta::default())
     }
 
+    /// A tensor that stands for the elements of `value` along its first dimension.
+    pub(crate) fn batched(value: Tensor, level: usize) -> Tensor {
+        let flags = BATCHED | value.flags() & (REQUIRES_GRAD | RECORDED);
+        Tensor::make(Repr::Batched(value, level), flags, 0, None, Meta::default())
+    }
+
+    /// The batch that the tensor stands for, and its level.
+    pub(crate) fn as_batched(&self) -> Option<(&Tensor, usize)> {
+        match &self.0.repr {
+            Repr::Batched(value, level) => Some((value, *level)),
+            _ => None,
+        }
+    }
+
+    /// Whether there are elements to look at: neither while tracing nor in a batch.
+    pub(crate) fn has_data(&self) -> bool {
+        matches!(self.0.repr, Repr::Eager(_))
+    }
+
     pub(crate) fn meta(&self) -> MutexGuard<'_, Meta> {
         // No user code runs under this lock, so it cannot be poisoned half-way.
         self.0.meta.lock().unwrap_or_else(|e| e.into_inner())
@@ -206,12 +232,13 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a,
             Repr::Traced(..) => crate::trace::no_data(),
+            Repr::Batched(..) => crate::batch::no_data(),
         }
     }
 
     pub(crate) fn as_traced(&self) -> Option<Traced> {
         match &self.0.repr {
-            Repr::Eager(_) => None,
+            Repr::Eager(_) | Repr::Batched(..) => None,
             Repr::Traced(t, ..) => Some(t.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         }
     }
@@ -250,6 +277,7 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a.shape(),
             Repr::Traced(_, _, shape) => shape,
+            Repr::Batched(value, _) => &value.shape()[1..],
         }
     }
 
@@ -277,6 +305,7 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a.dtype(),
             Repr::Traced(_, dtype, _) => *dtype,
+            Repr::Batched(value, _) => value.dtype(),
         }
     }
 
@@ -285,6 +314,7 @@ impl Tensor {
         match &self.0.repr {
             Repr::Eager(a) => a.device(),
             Repr::Traced(..) => Device::Cpu,
+            Repr::Batched(value, _) => value.device(),
         }
     }
 

@@ -266,7 +266,7 @@ impl Tensor {
                 q.shape()
             );
         }
-        if !q.is_traced() && q.to_vec::<f64>().iter().any(|p| !(0.0..=1.0).contains(p)) {
+        if q.has_data() && q.to_vec::<f64>().iter().any(|p| !(0.0..=1.0).contains(p)) {
             panic!("{op}: a probability of {:?} is outside [0, 1]", q.to_vec::<f64>());
         }
         if self.rank() == 0 {

@@ -176,6 +176,15 @@ fn write_level(
 
 impl fmt::Display for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((value, level)) = self.as_batched() {
+            return write!(
+                f,
+                "tensor(<one of {} in a batch of level {level}>, shape={:?}, dtype={})",
+                value.shape()[0],
+                self.shape(),
+                self.dtype()
+            );
+        }
         if self.is_traced() {
             return write!(f, "tensor(<traced>, shape={:?}, dtype={})", self.shape(), self.dtype());
         }

@@ -23,7 +23,7 @@ pub(super) fn matmul(c: &Context, g: &Tensor) -> Grads {
                 let (a, g) = (rows(a), rows(g));
                 // The gradient lies in memory as the operand does: that of a transposed
                 // weight is the transpose of what its owner will keep.
-                if !b.is_traced() && b.strides()[0] == 1 {
+                if b.has_data() && b.strides()[0] == 1 {
                     transposed(&mm(&transposed(&g), &a))
                 } else {
                     mm(&transposed(&a), &g)

@@ -49,7 +49,7 @@ fn classes(op: &str, x: &Tensor, target: &Tensor, ignore: i64) -> (Tensor, Tenso
         panic!("{op}: target {:?} does not match predictions {:?}", target.shape(), x.shape());
     }
     let counts = no_grad(|| t.ne(ignore));
-    if !t.is_traced() {
+    if t.has_data() {
         let bad = no_grad(|| t.lt(0).logical_or(&t.ge(n as i64)).logical_and(&counts));
         if bad.any().item_scalar().as_bool() {
             let values = t.to_vec::<i64>();
@@ -92,7 +92,7 @@ pub fn nll_loss_with(log_probs: &Tensor, target: &Tensor, options: &ClassLoss) -
     let (t, counts) = classes("nll_loss", log_probs, target, options.ignore_index);
     let dim = class_dim(log_probs) as i64;
     let loss = -log_probs.gather(dim, &t.unsqueeze(dim)).squeeze(dim);
-    if options.weight.is_none() && (t.is_traced() || counts.all().item_scalar().as_bool()) {
+    if options.weight.is_none() && (!t.has_data() || counts.all().item_scalar().as_bool()) {
         return options.reduction.apply(loss);
     }
     let w = target_weights(log_probs, &t, &counts, options.weight);

@@ -131,7 +131,7 @@ pub fn one_hot(index: &Tensor, classes: impl Into<Option<usize>>) -> Tensor {
         None if index.numel() == 0 => panic!("one_hot: no index tells how many classes there are"),
         None => index.max().item::<i64>().max(-1).wrapping_add(1) as usize,
     };
-    if !index.is_traced() && index.numel() > 0 {
+    if index.has_data() && index.numel() > 0 {
         let (low, high) = (index.min().item::<i64>(), index.max().item::<i64>());
         if low < 0 || high >= n as i64 {
             panic!("one_hot: indices from {low} to {high} for {n} classes");

@@ -1,0 +1,11 @@
+//! Batches: one op in place of many that differ in their data alone.
+//!
+//! [`rules`] says for every op of the vocabulary what it is on operands with a further
+//! first dimension. [`vmap`](fn@vmap) runs a function written for one element on
+//! tensors that stand for a whole batch.
+
+mod rules;
+mod vmap;
+
+pub use vmap::{Randomness, Vmap, vmap};
+pub(crate) use vmap::{apply_batched, draw, expand, in_place_batched, no_data, unwrap, wrap};
