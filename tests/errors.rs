@@ -12,8 +12,11 @@ use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-/// The messages of the panics that the lines end in, one a line.
-fn told(cases: Vec<(&'static str, Box<dyn FnOnce()>)>) -> String {
+/// What is done, as it is written, and how.
+type Case = (&'static str, Box<dyn FnOnce()>);
+
+/// The messages of the panics that the cases end in.
+fn told(cases: Vec<Case>) -> String {
     // The hook is the process's: one table at a time.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());

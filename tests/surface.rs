@@ -702,3 +702,55 @@ fn complex_numbers() {
     close(z.isreal().long(), &[0.0, 0.0, 0.0, 1.0]);
     close(einsum("ij,kj->ik", &[&z, &z]).select(0, 1).select(0, 1), &[7.0, -1.5]);
 }
+
+/// Writing by index in place: what is replaced loses its gradient, what is put there gets
+/// it, and memory is shared where the index is a view.
+#[test]
+fn writing_by_index() {
+    let x = arange(0.0, 12.0, 1.0).to_dtype(DType::F64).reshape([3, 4]).requires_grad_(true);
+    let v = sinter::tensor([10.0f64, 20.0]).requires_grad_(true);
+    let y = &x * 2.0;
+    y.index_put_((1, [0, 2]), &v, false);
+    y.index_put_((.., 3), 1.0, true);
+    assert_eq!(
+        y.to_vec::<f64>(),
+        [0.0, 2.0, 4.0, 7.0, 10.0, 10.0, 20.0, 15.0, 16.0, 18.0, 20.0, 23.0]
+    );
+    (&y * &y).sum().backward();
+    let gx = x.grad().unwrap();
+    assert_eq!(gx.i(1).to_vec::<f64>(), [0.0, 40.0, 0.0, 60.0]);
+    assert_eq!(gx.i((0, 3)).item::<f64>(), 28.0);
+    assert_eq!(v.grad().unwrap().to_vec::<f64>(), [20.0, 40.0]);
+
+    let base = sinter::zeros([2, 3]);
+    let row = base.select(0, 1);
+    row.i_put(s(None, None, 2), 7.0);
+    base.i_put(0, 1.0);
+    assert_eq!(base.to_vec::<f32>(), [1.0, 1.0, 1.0, 7.0, 0.0, 7.0]);
+    base.i_put(&base.gt(1.0), -1.0);
+    assert_eq!(base.to_vec::<f32>(), [1.0, 1.0, 1.0, -1.0, 0.0, -1.0]);
+    let counts = sinter::full([3], 0, DType::I64);
+    counts.index_put_([0, 2, 0, -1], 1, true);
+    assert_eq!(counts.to_vec::<i64>(), [2, 0, 2]);
+}
+
+/// What a mistake in an index says.
+#[test]
+fn errors_name_the_index() {
+    let text = |f: &dyn Fn()| {
+        let e = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+        e.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    let x = sinter::zeros([3, 4]);
+    let bad = sinter::tensor([0i64, -5]);
+    let t = text(&|| drop(x.i((.., &bad))));
+    assert!(t.contains("-5 (element 1") && t.contains("dimension 1 of size 4"), "{t}");
+    let t = text(&|| drop(x.index_select(0, &sinter::tensor([3i64]))));
+    assert!(t.contains("index 3 at position 0") && t.contains("size 3"), "{t}");
+    let t = text(&|| drop(x.gather(1, &sinter::tensor([[1i64, 9]]))));
+    assert!(t.contains("index 9 at position 1"), "{t}");
+    let t = text(&|| drop(x.as_strided([3], [5], Some(3))));
+    assert!(t.contains("storage of 12"), "{t}");
+    let t = text(&|| drop(x.as_strided([usize::MAX / 2], [3], None)));
+    assert!(t.contains("as_strided"), "{t}");
+}

@@ -137,10 +137,7 @@ pub fn multigammaln(x: &Tensor, p: usize) -> Tensor {
         panic!("multigammaln: the dimension is 0");
     }
     let wide = x.wide();
-    let mut sum = wide.lgamma();
-    for i in 1..p {
-        sum = sum + (&wide - 0.5 * i as f64).lgamma();
-    }
+    let sum = (1..p).fold(wide.lgamma(), |sum, i| sum + (&wide - 0.5 * i as f64).lgamma());
     (sum + (p * (p - 1)) as f64 * 0.25 * PI.ln()).to_dtype(x.float_dtype())
 }
 

@@ -98,6 +98,7 @@ pub fn register(r: &mut Registry) {
     });
     statistics(r);
     order(r);
+    segments(r);
 }
 
 fn statistics(r: &mut Registry) {
@@ -280,6 +281,51 @@ fn pointed(x: &Tensor, d: i64, keep: bool, (values, at): (Tensor, Tensor)) -> Ve
     vec![values, if keep { found } else { found.squeeze(d) }]
 }
 
+/// Reductions of pieces of the first dimension.
+fn segments(r: &mut Registry) {
+    for name in ["_segment_reduce.lengths", "_segment_reduce.offsets"] {
+        r.composite(name, "split_sizes and reductions", |a| {
+            a.ignore("unsafe");
+            let (x, axis) = (a.t(0), a.i64_or("axis", 0));
+            let lengths = match a.opt_t("lengths") {
+                Some(l) => l,
+                None => {
+                    let o = a.t("offsets");
+                    let n = o.size(-1);
+                    o.narrow(-1, 1, n - 1) - o.narrow(-1, 0, n - 1)
+                }
+            };
+            if lengths.rank() != 1 || axis != 0 {
+                skip("pieces of several rows");
+            }
+            let sizes: Vec<usize> =
+                lengths.to_vec::<i64>().into_iter().map(|n| n as usize).collect();
+            // What is left over belongs to no piece.
+            let x = x.narrow(0, 0, sizes.iter().sum());
+            let initial = a.opt_f64("initial");
+            let kind = a.str_or(1, "sum");
+            let mut all = Vec::new();
+            for piece in x.split_sizes(&sizes, 0) {
+                let with = |or: f64| initial.unwrap_or(or);
+                let empty = piece.size(0) == 0;
+                let start = |v: f64| sinter::full(&piece.shape()[1..], v, piece.dtype());
+                all.push(match kind {
+                    "sum" => piece.sum_dim(0, false) + with(0.0),
+                    "prod" => piece.prod_dim(0, false) * with(1.0),
+                    "mean" if empty => start(with(f64::NAN)),
+                    "mean" => (piece.sum_dim(0, false) + with(0.0)) / sizes[all.len()] as f64,
+                    "max" if empty => start(with(f64::NEG_INFINITY)),
+                    "max" => piece.amax(0, false).maximum(with(f64::NEG_INFINITY)),
+                    "min" if empty => start(with(f64::INFINITY)),
+                    _ => piece.amin(0, false).minimum(with(f64::INFINITY)),
+                });
+            }
+            sinter::stack(&all.iter().collect::<Vec<_>>(), 0)
+        })
+        .half(8.0);
+    }
+}
+
 fn order(r: &mut Registry) {
     r.op("msort", |a| a.t(0).msort());
     r.op("kthvalue", |a| {
@@ -316,12 +362,11 @@ fn order(r: &mut Registry) {
                 None => (x.reshape([-1]), 0),
             };
             let x = if x.rank() == 0 { x.reshape([1]) } else { x };
-            let y = if name == "quantile" {
+            if name == "quantile" {
                 x.quantile(&q, d, keep && a.t(0).rank() > 0, kind)
             } else {
                 x.nanquantile(&q, d, keep && a.t(0).rank() > 0, kind)
-            };
-            y
+            }
         });
     }
     let unique = |a: &Args, u: sinter::Unique| {

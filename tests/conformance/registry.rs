@@ -26,6 +26,8 @@ pub struct Entry {
     pub dense: bool,
     /// Why gradients are not compared.
     pub no_gradient: Option<&'static str>,
+    /// Why second derivatives are not checked.
+    pub no_second: Option<&'static str>,
 }
 
 impl Entry {
@@ -80,6 +82,14 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Second derivatives are not checked.
+    pub fn no_second(&mut self, reason: &'static str) -> &mut Entry {
+        self.no_second = Some(reason);
+        self
+    }
+}
+
 /// All entries, by PyTorch's names.
 #[derive(Default)]
 pub struct Registry {
@@ -103,6 +113,7 @@ impl Registry {
             skips: Vec::new(),
             dense: false,
             no_gradient: None,
+            no_second: None,
         };
         let old = self.entries.insert(name, entry);
         assert!(old.is_none(), "`{name}` is in the registry twice");

@@ -103,7 +103,8 @@ fn joins(r: &mut Registry) {
     r.op("atleast_2d", |a| a.all_ts().iter().map(Tensor::atleast_2d).collect::<Vec<_>>());
     r.op("atleast_3d", |a| a.all_ts().iter().map(Tensor::atleast_3d).collect::<Vec<_>>());
     r.op("tile", |a| a.t(0).tile(a.rest_ints(1)));
-    let lists: [(&'static str, fn(&[&Tensor]) -> Tensor); 6] = [
+    type Join = fn(&[&Tensor]) -> Tensor;
+    let lists: [(&'static str, Join); 6] = [
         ("hstack", sinter::hstack),
         ("vstack", sinter::vstack),
         ("dstack", sinter::dstack),
@@ -123,6 +124,20 @@ fn joins(r: &mut Registry) {
             sinter::meshgrid(&a.all_ts().iter().collect::<Vec<_>>(), indexing)
         });
     }
+    r.composite("_chunk_cat", "pad, reshape and cat", |a| {
+        let (ts, dim, n) = (a.ts(0), a.i64(1), a.usize(2));
+        let mut parts = Vec::new();
+        for t in &ts {
+            let axis = if dim < 0 { (dim + t.rank() as i64) as usize } else { dim as usize };
+            let each = t.shape()[axis].div_ceil(n);
+            let mut widths = vec![(0, 0); t.rank()];
+            widths[axis].1 = each * n - t.shape()[axis];
+            let mut shape = t.shape()[..axis].to_vec();
+            shape.extend([n, each * t.shape()[axis + 1..].iter().product::<usize>()]);
+            parts.push(t.pad(&widths, 0).reshape(shape));
+        }
+        cat(&parts.iter().collect::<Vec<_>>(), -1)
+    });
     r.op("combinations", |a| {
         a.t(0).combinations(a.i64_or("r", 2) as usize, a.bool_or("with_replacement", false))
     });
@@ -309,7 +324,8 @@ fn parts(r: &mut Registry) {
             _ => x.tensor_split_at(&a.ints(1), dim),
         }
     });
-    let named: [(&'static str, fn(&Tensor, usize) -> Vec<Tensor>, i64); 3] = [
+    type Split = fn(&Tensor, usize) -> Vec<Tensor>;
+    let named: [(&'static str, Split, i64); 3] = [
         ("hsplit", Tensor::hsplit, 1),
         ("vsplit", Tensor::vsplit, 0),
         ("dsplit", Tensor::dsplit, 2),

@@ -177,7 +177,7 @@ impl Line {
     }
 
     /// The same memory as `a`: between complex numbers and their parts, if need be.
-    fn as_type_of(self, a: &Array) -> Line {
+    fn in_type_of(self, a: &Array) -> Line {
         let op = match (self.ty.dtype.is_complex(), a.dtype().is_complex()) {
             (true, false) => Op::ViewAsReal {},
             (false, true) => Op::ViewAsComplex {},
@@ -252,7 +252,7 @@ pub(crate) fn read(
     location: &'static Location<'static>,
 ) -> Option<Edge> {
     let (b, v) = alike(base, view);
-    let start = Line::new(history, base.dtype(), base.shape(), location).as_type_of(&b);
+    let start = Line::new(history, base.dtype(), base.shape(), location).in_type_of(&b);
     let line = match route(&b, &v)? {
         Route::Cut(c) => {
             let mut line = start.reshape(&c.factors);
@@ -276,7 +276,7 @@ pub(crate) fn read(
             Line::new(edge, b.dtype(), index.shape(), location).reshape(v.shape())
         }
     };
-    Some(line.as_type_of(view).edge)
+    Some(line.in_type_of(view).edge)
 }
 
 /// The history of a base, from its old one and the new history of a view that no two
@@ -289,8 +289,8 @@ pub(crate) fn write(
     location: &'static Location<'static>,
 ) -> Option<Edge> {
     let (b, v) = alike(base, view);
-    let start = Line::new(history, base.dtype(), base.shape(), location).as_type_of(&b);
-    let new = Line::new(new, view.dtype(), view.shape(), location).as_type_of(&v);
+    let start = Line::new(history, base.dtype(), base.shape(), location).in_type_of(&b);
+    let new = Line::new(new, view.dtype(), view.shape(), location).in_type_of(&v);
     let line = match route(&b, &v)? {
         Route::Cut(c) => {
             let mut inverse: Axes = c.perm.clone();
@@ -322,7 +322,7 @@ pub(crate) fn write(
             Line::new(edge, b.dtype(), &[b.numel()], location)
         }
     };
-    Some(line.reshape(b.shape()).as_type_of(base).edge)
+    Some(line.reshape(b.shape()).in_type_of(base).edge)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Who changed memory in place last: for messages.
 
 use sinter_kernels::mem::Block;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Mutex;
@@ -13,6 +14,11 @@ struct Writers {
     index: Option<HashMap<(usize, usize), u32>>,
 }
 
+thread_local! {
+    /// The line this thread noted last, and its number.
+    static LAST: Cell<((usize, usize), u32)> = const { Cell::new(((0, 0), 0)) };
+}
+
 /// Notes a change in place, the line that made it, and whether it was recorded.
 pub(crate) fn note_write(
     block: &Block,
@@ -20,14 +26,21 @@ pub(crate) fn note_write(
     at: &'static Location<'static>,
     recorded: bool,
 ) {
+    let key = (op.as_ptr() as usize, std::ptr::from_ref(at) as usize);
+    // A line in a loop comes again and again.
+    let (last, n) = LAST.get();
+    if last == key {
+        block.bump_version(n, recorded);
+        return;
+    }
     let mut w = WRITERS.lock().unwrap_or_else(|e| e.into_inner());
     let w = &mut *w;
-    let key = (op.as_ptr() as usize, std::ptr::from_ref(at) as usize);
     let lines = &mut w.lines;
     let n = *w.index.get_or_insert_default().entry(key).or_insert_with(|| {
         lines.push((op, at));
         lines.len() as u32
     });
+    LAST.set((key, n));
     block.bump_version(n, recorded);
 }
 

@@ -317,7 +317,7 @@ impl Tensor {
     #[track_caller]
     pub fn unravel_index(&self, shape: impl IntoDims) -> Vec<Tensor> {
         let shape = super::layout::sizes("unravel_index", shape);
-        let mut rest = self.clone();
+        let mut rest = self.to_dtype(DType::I64);
         let mut out = Vec::with_capacity(shape.len());
         for &n in shape.iter().rev() {
             out.push(rest.remainder(n.max(1) as i64));

@@ -4,6 +4,9 @@
 //! needs the old values finds out. A recorded change gives the tensor a new history;
 //! one through a view gives it to the tensor that is viewed, too. What autograd
 //! cannot follow is refused, and so is writing where several elements share a place.
+//!
+//! There is no `+=`: it would stand for a change that other handles and views see, where
+//! readers of Rust (and clippy) take it for another way to write `a = a + b`.
 
 mod composites;
 
@@ -263,28 +266,6 @@ binary_in_place! {
     igammac_ = Igammac;
     /// `self` = the greatest common divisor
     gcd_ = Gcd;
-}
-
-macro_rules! assignments {
-    ($($trait:ident $method:ident = $op:ident $name:literal;)*) => {$(
-        /// Changes the tensor's memory: every handle to it and every view sees that.
-        ///
-        /// # Panics
-        /// As the method of the same meaning.
-        impl<T: Operand> std::ops::$trait<T> for Tensor {
-            #[track_caller]
-            fn $method(&mut self, other: T) {
-                binary_in_place($name, BinaryOp::$op, self, &other);
-            }
-        }
-    )*};
-}
-assignments! {
-    AddAssign add_assign = Add "add_";
-    SubAssign sub_assign = Sub "sub_";
-    MulAssign mul_assign = Mul "mul_";
-    DivAssign div_assign = Div "div_";
-    RemAssign rem_assign = Rem "remainder_";
 }
 
 macro_rules! unary_in_place {

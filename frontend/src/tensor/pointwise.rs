@@ -306,13 +306,16 @@ impl Tensor {
         posinf: impl Into<Option<f64>>,
         neginf: impl Into<Option<f64>>,
     ) -> Tensor {
+        let (posinf, neginf) = (posinf.into(), neginf.into());
+        if self.is_complex() {
+            return self.view_as_real().nan_to_num(nan, posinf, neginf).view_as_complex();
+        }
         if !self.dtype().is_float() {
             return self.clone();
         }
         let largest = super::gathers::largest(self.dtype());
-        let high = self.isposinf().where_(&full_like(self, posinf.into().unwrap_or(largest)), self);
-        let low =
-            self.isneginf().where_(&full_like(self, neginf.into().unwrap_or(-largest)), &high);
+        let high = self.isposinf().where_(&full_like(self, posinf.unwrap_or(largest)), self);
+        let low = self.isneginf().where_(&full_like(self, neginf.unwrap_or(-largest)), &high);
         self.isnan().where_(&full_like(self, nan), &low)
     }
 
@@ -364,11 +367,11 @@ impl Tensor {
         if decimals > 0 { (self * ten).round() / ten } else { (self / ten).round() * ten }
     }
 
-    /// Raised to a power in f64.
+    /// Raised to a power in f64, or c128 where an operand is complex.
     #[track_caller]
     pub fn float_power(&self, exponent: impl Operand) -> Tensor {
-        let wide = if exponent.meet(self).is_complex() { DType::C128 } else { DType::F64 };
-        self.to_dtype(wide).pow(&*exponent.as_tensor(wide))
+        let dtype = if exponent.meet(self).is_complex() { DType::C128 } else { DType::F64 };
+        self.to_dtype(dtype).pow(&*exponent.as_tensor(dtype))
     }
 
     /// `ln(e^self + e^other)`, without overflow.

@@ -336,8 +336,9 @@ impl Tensor {
         if self.shape() != other.shape() {
             return false;
         }
-        let (a, b) = (self.to_vec::<f64>(), other.to_vec::<f64>());
-        a.iter().zip(&b).all(|(a, b)| a == b || (a - b).abs() <= atol + rtol * b.abs())
+        let dtype = self.dtype().promote(other.dtype());
+        let (a, b) = (self.to_dtype(dtype), other.to_dtype(dtype));
+        a.isclose(&b, rtol, atol, false).all().item_scalar().as_bool()
     }
 
     /// Slabs of dimension `dim` picked by a 1-d i64 index.

@@ -3,7 +3,7 @@
 use super::layout::{IntoDims, sizes};
 use super::{Tensor, apply, cat};
 use sinter_runtime::op::Axes;
-use sinter_runtime::{Op, Scalar, Shape};
+use sinter_runtime::{DType, Op, Scalar, Shape};
 
 /// Names of views that others know them by, and shapes that follow from other tensors.
 impl Tensor {
@@ -64,7 +64,10 @@ impl Tensor {
         if !fits {
             panic!("sum_to_size: {shape:?} does not broadcast to {:?}", self.shape());
         }
-        crate::autograd::sum_to(self, &shape)
+        // Integers add up in i64, also where there is nothing to add.
+        let differentiable = self.dtype().is_differentiable();
+        let x = if differentiable { self.clone() } else { self.to_dtype(DType::I64) };
+        crate::autograd::sum_to(&x, &shape)
     }
 
     /// The elements in row-major order as a vector.
