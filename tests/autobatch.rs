@@ -1,8 +1,10 @@
 //! Define-by-run code on many instances, batched by itself: the same numbers.
 
+use sinter::autograd::NextFunction;
 use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{Layer, Linear, Module};
 use sinter::{Tensor, autobatch, cat, no_grad, randn, stack, tensor, zeros};
+use std::collections::BTreeSet;
 
 /// A binary tree with words at its leaves.
 enum Tree {
@@ -113,6 +115,43 @@ fn trees() {
     let bare = no_grad(|| autobatch(|| model.loss(&trees)));
     assert!(!bare.requires_grad());
     assert!((plain.item::<f32>() - bare.item::<f32>()).abs() < 1e-4);
+}
+
+/// How many products the history of a tensor has.
+fn products(root: &Tensor) -> usize {
+    let mut todo = vec![root.grad_fn().expect("it has a history")];
+    let mut seen = BTreeSet::new();
+    let mut products = 0;
+    while let Some(f) = todo.pop() {
+        if seen.insert(f.sequence_nr()) {
+            products += usize::from(f.name() == "matmul");
+            todo.extend(f.next_functions().into_iter().filter_map(|n| match n {
+                NextFunction::Node(f, _) => Some(f),
+                _ => None,
+            }));
+        }
+    }
+    products
+}
+
+/// One product for all pairs of a height, and one for all scores.
+#[test]
+fn the_tape_is_as_short_as_batches_are_few() {
+    let model = TreeLstm::new();
+    let mut seed = 5;
+    let trees: Vec<Tree> = (8..24).map(|n| tree(n, &mut seed)).collect();
+    fn height(t: &Tree) -> usize {
+        match t {
+            Tree::Word(_) => 0,
+            Tree::Pair(p) => 1 + height(&p.0).max(height(&p.1)),
+        }
+    }
+    let heights: BTreeSet<usize> = trees.iter().map(height).collect();
+    let highest = heights.last().expect("there are trees");
+    let batched = products(&autobatch(|| model.loss(&trees)));
+    let plain = products(&model.loss(&trees));
+    assert_eq!(batched, highest + heights.len());
+    assert_eq!(plain, (8..24).map(|n| n - 1).sum::<usize>() + trees.len());
 }
 
 #[test]
