@@ -513,7 +513,9 @@ fn inner(r: &mut Registry) {
     })
     .within(near)
     .half(16.0);
-    for (name, stats_at) in [("native_batch_norm", 3), ("_native_batch_norm_legit", 3)] {
+    for (name, stats_at) in
+        [("native_batch_norm", 3), ("_native_batch_norm_legit", 3), ("_batch_norm_with_update", 3)]
+    {
         r.composite(name, "batch_norm, mean_dim and var_dim", move |a| {
             let (x, w, b) = (a.t(0), a.opt_t(1), a.opt_t(2));
             // One form of the second has no running statistics.
@@ -522,7 +524,11 @@ fn inner(r: &mut Registry) {
             let (mean, var) =
                 if without { (None, None) } else { (a.opt_t(stats_at), a.opt_t(stats_at + 1)) };
             let (mean, var) = (mean.map(|t| t.copy()), var.map(|t| t.copy()));
-            let (training, momentum, eps) = (a.bool_or(at, false), a.f64(at + 1), a.f64(at + 2));
+            let update = name == "_batch_norm_with_update";
+            // The one that always trains has no such argument.
+            let at = if update { at - 1 } else { at };
+            let training = update || a.bool_or(at, false);
+            let (momentum, eps) = (a.f64(at + 1), a.f64(at + 2));
             if !training {
                 skip("statistics of no batch, which are empty");
             }
@@ -530,7 +536,11 @@ fn inner(r: &mut Registry) {
             let (m, s) = moments(&x, &dims, eps);
             let running = stats(&mean, &var);
             let y = F::batch_norm(&x, running, w.as_ref(), b.as_ref(), true, momentum, eps);
-            (y, m.reshape([-1]), s.reshape([-1]))
+            let mut all = vec![y, m.reshape([-1]), s.reshape([-1])];
+            if update {
+                all.push(sinter::full([0], 0, DType::U8));
+            }
+            all
         })
         .within(near)
         .half(16.0);

@@ -30,7 +30,7 @@ pub use factor::{
 };
 pub use function::{
     cross, diagonal, householder_product, matrix_exp, matrix_power, matrix_sqrth, multi_dot, ormqr,
-    vander, vecdot,
+    polar, vander, vecdot,
 };
 pub use measure::{Norm, cond, det, logdet, matrix_norm, matrix_rank, norm, slogdet, vector_norm};
 pub use solve::{
