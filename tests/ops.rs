@@ -204,7 +204,11 @@ fn the_tables_cover_the_vocabulary() {
             missing.push(name);
         }
     };
-    Op::<usize>::names().for_each(|n| need(n.to_string()));
+    // Rejection has no numbers but its own; their distributions are tested with the kernel.
+    // What makes complex numbers is compared in tests/linalg.rs and tests/conformance.
+    Op::<usize>::names()
+        .filter(|n| !["sample", "eig", "fft"].contains(n))
+        .for_each(|n| need(n.to_string()));
     let kinds = |op: &str, names: Vec<&str>| -> Vec<String> {
         names.into_iter().map(|k| format!("{op} kind={k}")).collect()
     };

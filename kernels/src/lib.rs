@@ -43,6 +43,7 @@ pub mod scan;
 pub mod softmax;
 
 // By index.
+pub mod draw;
 pub mod index;
 pub mod sort;
 

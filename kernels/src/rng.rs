@@ -77,6 +77,13 @@ impl Philox {
         philox([counter as u32, (counter >> 32) as u32, 0, 0], self.key())
     }
 
+    /// The 128 bits of a counter whose upper half is `upper`; the upper half of all other
+    /// counters is 0.
+    pub fn words_at(self, counter: u64, upper: u64) -> [u32; 4] {
+        let c = [counter as u32, (counter >> 32) as u32, upper as u32, (upper >> 32) as u32];
+        philox(c, self.key())
+    }
+
     fn batch(self, first: u64, words: &mut Words) {
         let key = self.key();
         vectorize(

@@ -124,11 +124,6 @@ impl Args {
         *self.get(key) != Value::None
     }
 
-    /// Whether the argument is there and a tensor.
-    pub fn is_tensor(&self, key: impl Key) -> bool {
-        matches!(self.get(key), Value::Tensor(_))
-    }
-
     /// Number of positional arguments.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -22,6 +22,7 @@ mod pointwise;
 mod random;
 mod reduce;
 mod shape;
+mod spatial;
 mod special;
 
 use args::{Args, Skipped};
@@ -50,6 +51,7 @@ fn registry() -> Registry {
     linalg::register(&mut r);
     fft::register(&mut r);
     nn::register(&mut r);
+    spatial::register(&mut r);
     random::register(&mut r);
     masked::register(&mut r);
     r

@@ -208,7 +208,8 @@ pub fn register(r: &mut Registry) {
     r.composite("__rxor__", "bitwise_xor", |a| a.t(0).bitwise_xor(a.operand(1)));
     r.composite("max.binary", "maximum", |a| a.t(0).maximum(a.operand(1)));
     r.composite("min.binary", "minimum", |a| a.t(0).minimum(a.operand(1)));
-    let logical: [(&'static str, fn(&Tensor, &Tensor) -> Tensor); 3] = [
+    type Two = fn(&Tensor, &Tensor) -> Tensor;
+    let logical: [(&'static str, Two); 3] = [
         ("logical_and", Tensor::logical_and),
         ("logical_or", Tensor::logical_or),
         ("logical_xor", Tensor::logical_xor),

@@ -71,4 +71,12 @@ pub fn register(r: &mut Registry) {
             sinter::randn_like(&like.detach()) * std + mean
         });
     }
+    let fresh = |a: &Args| a.t(0).detach().copy();
+    r.op("cauchy", move |a| fresh(a).cauchy_(a.f64_or(1, 0.0), a.f64_or(2, 1.0)).clone());
+    r.op("exponential", move |a| fresh(a).exponential_(a.f64_or(1, 1.0)).clone());
+    r.op("geometric", move |a| fresh(a).geometric_(a.f64(1)).clone());
+    r.op("log_normal", move |a| fresh(a).log_normal_(a.f64_or(1, 1.0), a.f64_or(2, 2.0)).clone());
+    r.op("multinomial", |a| {
+        a.t(0).multinomial(a.usize((1, "num_samples")), a.bool_or((2, "replacement"), false))
+    });
 }

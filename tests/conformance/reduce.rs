@@ -362,12 +362,11 @@ fn order(r: &mut Registry) {
                 None => (x.reshape([-1]), 0),
             };
             let x = if x.rank() == 0 { x.reshape([1]) } else { x };
-            let y = if name == "quantile" {
+            if name == "quantile" {
                 x.quantile(&q, d, keep && a.t(0).rank() > 0, kind)
             } else {
                 x.nanquantile(&q, d, keep && a.t(0).rank() > 0, kind)
-            };
-            y
+            }
         });
     }
     let unique = |a: &Args, u: sinter::Unique| {

@@ -103,7 +103,8 @@ fn joins(r: &mut Registry) {
     r.op("atleast_2d", |a| a.all_ts().iter().map(Tensor::atleast_2d).collect::<Vec<_>>());
     r.op("atleast_3d", |a| a.all_ts().iter().map(Tensor::atleast_3d).collect::<Vec<_>>());
     r.op("tile", |a| a.t(0).tile(a.rest_ints(1)));
-    let lists: [(&'static str, fn(&[&Tensor]) -> Tensor); 6] = [
+    type Join = fn(&[&Tensor]) -> Tensor;
+    let lists: [(&'static str, Join); 6] = [
         ("hstack", sinter::hstack),
         ("vstack", sinter::vstack),
         ("dstack", sinter::dstack),
@@ -323,7 +324,8 @@ fn parts(r: &mut Registry) {
             _ => x.tensor_split_at(&a.ints(1), dim),
         }
     });
-    let named: [(&'static str, fn(&Tensor, usize) -> Vec<Tensor>, i64); 3] = [
+    type Split = fn(&Tensor, usize) -> Vec<Tensor>;
+    let named: [(&'static str, Split, i64); 3] = [
         ("hsplit", Tensor::hsplit, 1),
         ("vsplit", Tensor::vsplit, 0),
         ("dsplit", Tensor::dsplit, 2),

@@ -33,7 +33,7 @@ pub(super) fn fold_constants(g: &mut Graph) -> Result<(), OpError> {
                 let operands = g.operands(n);
                 // Scalars that fill an array stay ops: kernels hold them as immediates.
                 let foldable = !operands.is_empty()
-                    && !matches!(op, Op::Random { .. } | Op::Dropout { .. })
+                    && !matches!(op, Op::Random { .. } | Op::Sample { .. } | Op::Dropout { .. })
                     && operands.iter().all(|v| known.contains_key(v) || is_fill(g, *v))
                     && operands.iter().any(|v| known.contains_key(v));
                 let Some(op) = foldable.then(|| op.eval(&[])).flatten() else { continue };

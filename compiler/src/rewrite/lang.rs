@@ -210,7 +210,7 @@ impl Analysis<ENode> for Known {
                 // Rules build only what type-checks (`Rewriter::add`).
                 facts.types = infer(op, &refs).unwrap_or_default();
                 facts.weight = operands.iter().all(|f| f.weight)
-                    && !matches!(op, Op::Random { .. } | Op::Dropout { .. });
+                    && !matches!(op, Op::Random { .. } | Op::Sample { .. } | Op::Dropout { .. });
                 facts.value = fold(op, &operands, &facts.types);
             }
             Head::Any(_) | Head::Number(_) => {}

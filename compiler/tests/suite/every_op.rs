@@ -290,6 +290,9 @@ fn eager_only() {
         "qr[full=false](f32[N, 3, 2])",
         "svd[full=true](f32[N, 3, 2])",
         "eigh(f64[N, 3, 3])",
+        "eig(f32[N, 2, 2])",
+        "fft[axis=1, inverse=false](c64[N, 4])",
+        "sample[kind=gamma, seed=1, offset=0](f32[N, 3])",
         "triangular_solve[upper=true, unit=false](f32[N, 3, 3]; f32[N, 3, 1])",
     ] {
         let name = case.split(['[', '(']).next().expect("a case begins with its op");

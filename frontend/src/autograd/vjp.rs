@@ -146,11 +146,14 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         Op::LayerNorm { .. } => inputs(if operands > 1 { 3 } else { 1 }),
         Op::Dropout { .. } => none,
         Op::TriangularSolve { .. } => Saves { output: true, ..inputs(1) },
+        Op::Fft { .. } => none,
+        Op::Eig {} => Saves { types: true, ..output },
         Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Svd { .. } | Op::Eigh {} => output,
         // No gradient, or recorded by the decomposition.
         Op::Full { .. }
         | Op::Iota { .. }
         | Op::Random { .. }
+        | Op::Sample { .. }
         | Op::Compare(_)
         | Op::ArgReduce { .. }
         | Op::SearchSorted { .. }
@@ -350,10 +353,10 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
         }
         Op::Dropout { .. } => smallvec![Some(apply(op.clone(), &[g]))],
 
-        Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Compare(_)
+        Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Sample { .. } | Op::Compare(_)
         | Op::ArgReduce { .. } | Op::SearchSorted { .. } => smallvec![None; c.needs.len()],
         Op::Sort { .. } | Op::TopK { .. } | Op::Cholesky {} | Op::Lu {} | Op::Qr { .. }
-        | Op::Svd { .. } | Op::Eigh {} | Op::TriangularSolve { .. } => unreachable!("done above"),
+        | Op::Svd { .. } | Op::Eigh {} | Op::Eig {} | Op::TriangularSolve { .. } | Op::Fft { .. } => unreachable!("done above"),
         Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } | Op::Attention { .. } => {
             unreachable!("{} is recorded by its decomposition", op.name())
         }

@@ -126,6 +126,7 @@ pub(super) fn batched(op: &Op, xs: &Operands) -> Outputs {
         | Op::TopK { axis, .. }
         | Op::Slice { axis, .. }
         | Op::Unfold { axis, .. }
+        | Op::Fft { axis, .. }
         | Op::Softmax { axis, .. } => *axis += 1,
         Op::SliceAssign { axis, .. }
         | Op::Concat { axis }
@@ -174,7 +175,14 @@ pub(super) fn batched(op: &Op, xs: &Operands) -> Outputs {
             let all: SmallVec<[Tensor; 2]> = xs.all_full().iter().map(merged).collect();
             return smallvec![parted(&run(moved, &all).swap_remove(0), n)];
         }
-        Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Svd { .. } | Op::Eigh {} => {}
+        Op::Cholesky {}
+        | Op::Lu {}
+        | Op::Qr { .. }
+        | Op::Svd { .. }
+        | Op::Eigh {}
+        | Op::Eig {} => {}
+        // A number for each.
+        Op::Sample { .. } => return run(moved, &xs.all_full()),
         Op::TriangularSolve { .. } => {
             let rank = xs.most_dims();
             let all: SmallVec<[Tensor; 2]> =

@@ -170,6 +170,26 @@ pub fn eigh(a: &Tensor, upper: bool) -> (Tensor, Tensor) {
     two(Op::Eigh {}, &lower)
 }
 
+/// `a v = v diag(w)` for any square matrices: complex eigenvalues `w` [.., n], in no particular
+/// order, and eigenvectors of length one in the columns of `v`.
+///
+/// Derivatives by `v` exist where no two eigenvalues are equal, for losses that do not depend
+/// on the phase of vectors.
+///
+/// # Panics
+/// If a matrix holds NaN or infinity.
+#[track_caller]
+pub fn eig(a: &Tensor) -> (Tensor, Tensor) {
+    check_square("linalg.eig", a);
+    two(Op::Eig {}, a)
+}
+
+/// The eigenvalues of square matrices, complex, in no particular order.
+#[track_caller]
+pub fn eigvals(a: &Tensor) -> Tensor {
+    eig(a).0
+}
+
 /// The eigenvalues of Hermitian matrices, rising.
 #[track_caller]
 pub fn eigvalsh(a: &Tensor, upper: bool) -> Tensor {

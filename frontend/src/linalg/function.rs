@@ -1,8 +1,8 @@
 //! Functions of matrices and vectors.
 
-use super::{adjoint, check_matrix, check_square, conj, identity};
-use crate::tensor::{Tensor, apply, cat, ones_like};
-use sinter_runtime::Op;
+use super::{adjoint, check_matrix, check_square, identity};
+use crate::tensor::{Tensor, cat, chain_matmul, ones_like};
+use sinter_runtime::{Category, DType};
 
 /// `a` multiplied by itself `n` times; its inverse for negative `n`, the identity for 0.
 ///
@@ -26,7 +26,11 @@ pub fn matrix_power(a: &Tensor, n: i64) -> Tensor {
             base = base.matmul(&base);
         }
     }
-    result.unwrap_or_else(|| identity(a.size(-1), a).broadcast_to(a.shape()).copy())
+    // Made of `a`, so that it has a derivative: zero.
+    result.unwrap_or_else(|| {
+        let zero = a.masked_fill(&crate::tensor::scalar(true, DType::Bool), 0.0);
+        super::fill_diagonal(&zero, 1.0)
+    })
 }
 
 /// The largest 1-norm for which the Taylor polynomial of degree 15 is exact to the
@@ -45,6 +49,9 @@ const TAYLOR_15: f64 = 0.641;
 /// ```
 #[track_caller]
 pub fn matrix_exp(a: &Tensor) -> Tensor {
+    if a.dtype().is_half() {
+        return matrix_exp(&a.to_dtype(DType::F32)).to_dtype(a.dtype());
+    }
     check_square("linalg.matrix_exp", a);
     if a.numel() == 0 {
         return a.copy();
@@ -95,52 +102,64 @@ pub fn diagonal(a: &Tensor, offset: i64, dim1: i64, dim2: i64) -> Tensor {
 }
 
 /// The matrix of powers of the elements of vectors [.., m]: [.., m, n], columns rising from
-/// power 0. `n` is m by default.
+/// power 0. `n` is m by default. Integers are multiplied in i64.
 ///
 /// # Panics
-/// If the tensor has no dimension.
+/// If the tensor has no dimension and `n` is not given.
 #[track_caller]
 pub fn vander(x: &Tensor, n: impl Into<Option<usize>>) -> Tensor {
-    if x.rank() == 0 {
-        panic!("linalg.vander: needs a vector, the shape is []");
+    let n = match n.into() {
+        Some(n) => n,
+        None if x.rank() == 0 => panic!("linalg.vander: needs a vector, the shape is []"),
+        None => x.size(-1),
+    };
+    let column = if x.rank() == 0 { x.reshape([1, 1]) } else { x.unsqueeze(-1) };
+    let exact = matches!(x.dtype().category(), Category::Bool | Category::Int);
+    let column = if exact { column.to_dtype(DType::I64) } else { column };
+    let mut powers = vec![ones_like(&column)];
+    for _ in 1..n {
+        powers.push(powers.last().expect("there is one") * &column);
     }
-    let n = n.into().unwrap_or(x.size(-1));
-    let column = x.unsqueeze(-1);
-    let one = ones_like(&column);
-    if n == 0 {
-        return one.narrow(-1, 0, 0);
-    }
-    let mut shape = column.shape().to_vec();
-    *shape.last_mut().expect("a column has dimensions") = n - 1;
-    cat(&[&one, &column.broadcast_to(shape)], -1).cumprod(-1)
+    let all = cat(&powers.iter().collect::<Vec<_>>(), -1);
+    if n == 0 { all.narrow(-1, 0, 0) } else { all }
 }
 
-/// The product `Σ conj(x) y` of vectors along `dim`; the others broadcast.
+/// The product `Σ conj(x) y` of vectors along `dim`: [`Tensor::vecdot`].
 #[track_caller]
 pub fn vecdot(x: &Tensor, y: &Tensor, dim: i64) -> Tensor {
-    (conj(x) * y).sum_dim(dim, false)
+    x.vecdot(y, dim)
 }
 
-/// The cross product of vectors of three elements along `dim`; other dimensions broadcast.
-///
-/// # Panics
-/// If that dimension is not of size three in both.
+/// The cross product of vectors of three elements along `dim`: [`Tensor::cross`].
 #[track_caller]
 pub fn cross(x: &Tensor, y: &Tensor, dim: i64) -> Tensor {
-    let op = "linalg.cross";
-    if x.rank() != y.rank() || x.size(dim) != 3 || y.size(dim) != 3 {
-        panic!(
-            "{op}: dimension {dim} of {:?} and {:?} must have size 3, and the ranks be equal",
-            x.shape(),
-            y.shape()
-        );
+    x.cross(y, dim)
+}
+
+/// The product of matrices in the order that multiplies least: [`chain_matmul`], where the
+/// first and the last may be vectors.
+///
+/// # Panics
+/// If there are fewer than two, or their shapes do not fit.
+#[track_caller]
+pub fn multi_dot(tensors: &[&Tensor]) -> Tensor {
+    let n = tensors.len();
+    if n < 2 {
+        panic!("linalg.multi_dot: needs at least two matrices, got {n}");
     }
-    let axis = x.axis(op, dim);
-    let turned = |t: &Tensor, by: usize| {
-        let part = |start, len| apply(Op::Slice { axis, start, len, step: 1 }, &[t]);
-        cat(&[&part(by, 3 - by), &part(0, by)], dim)
-    };
-    turned(x, 1) * turned(y, 2) - turned(x, 2) * turned(y, 1)
+    let mut matrices: Vec<Tensor> = tensors.iter().map(|t| (*t).clone()).collect();
+    let (row, column) = (matrices[0].rank() == 1, matrices[n - 1].rank() == 1);
+    if row {
+        matrices[0] = matrices[0].unsqueeze(0);
+    }
+    if column {
+        matrices[n - 1] = matrices[n - 1].unsqueeze(-1);
+    }
+    let mut out = chain_matmul(&matrices.iter().collect::<Vec<_>>());
+    if column {
+        out = out.squeeze(-1);
+    }
+    if row { out.squeeze(0) } else { out }
 }
 
 /// The first n columns of the product of reflections `1 - tᵢ vᵢ vᵢᴴ`, in order: `vᵢ` is
@@ -198,7 +217,7 @@ fn reflect(a: &Tensor, tau: &Tensor, x: &Tensor, backwards: bool, adjoints: bool
         let i = if backwards { k - 1 - i } else { i };
         let v = v.narrow(-1, i, 1);
         let t = tau.narrow(-1, i, 1).unsqueeze(-1);
-        let t = if adjoints { conj(&t) } else { t };
+        let t = if adjoints { t.conj() } else { t };
         x = &x - t * v.matmul(&adjoint(&v).matmul(&x));
     }
     x

@@ -25,20 +25,18 @@ pub fn slogdet(a: &Tensor) -> (Tensor, Tensor) {
     check_square("linalg.slogdet", a);
     let (f, pivots) = lu_factor_quiet(a);
     let d = diagonal_of(&f);
-    let signs = sign(&d).prod_dim(-1, false);
+    let signs = d.sgn().prod_dim(-1, false);
     let signs = &signs * parity(&pivots).to_dtype(signs.dtype());
     (signs, d.abs().ln().sum_dim(-1, false))
-}
-
-/// `x / |x|`, and 0 of 0.
-fn sign(x: &Tensor) -> Tensor {
-    x.sign()
 }
 
 /// The logarithm of the determinant; NaN where that is negative, -∞ where it is zero.
 #[track_caller]
 pub fn logdet(a: &Tensor) -> Tensor {
     let (signs, logabs) = slogdet(a);
+    if a.is_complex() {
+        return logabs.to_dtype(a.dtype()) + signs.ln();
+    }
     let negative = signs.detach().lt(0.0);
     logabs.masked_fill(&negative, f64::NAN)
 }
@@ -70,7 +68,7 @@ fn all_or(x: &Tensor, op: &str, dims: impl crate::tensor::IntoAxes) -> Axes {
 
 #[track_caller]
 fn check_float(op: &str, x: &Tensor) {
-    if !x.dtype().is_float() {
+    if !x.dtype().is_differentiable() {
         panic!(
             "{op}: needs a floating-point tensor, got {}; convert it with `to_dtype`",
             x.dtype()
@@ -101,7 +99,8 @@ fn root(sum: &Tensor, of: impl Fn(&Tensor) -> Tensor) -> Tensor {
 #[track_caller]
 pub fn vector_norm(x: &Tensor, ord: f64, dims: impl crate::tensor::IntoAxes, keep: bool) -> Tensor {
     check_float("linalg.vector_norm", x);
-    let axes = all_or(x, "linalg.vector_norm", dims);
+    // As PyTorch, a number has one dimension where one is named.
+    let axes = if x.rank() == 0 { Axes::new() } else { all_or(x, "linalg.vector_norm", dims) };
     if axes.is_empty() {
         let a = x.abs();
         return if ord == 0.0 { a.ne(0.0).to_dtype(a.dtype()) } else { a };
@@ -150,6 +149,10 @@ pub fn matrix_norm(x: &Tensor, ord: impl Into<Norm>, dims: [i64; 2], keep: bool)
     // The columns' sums lie along the rows, and the other way round.
     let sums = |along: usize, rest: usize, largest: bool| {
         let sum = x.abs().sum_dim(along as i64, true);
+        if largest && sum.shape()[rest] == 0 {
+            // The largest of nothing is zero, as magnitudes go.
+            return dropped(&sum.sum_dim(rest as i64, true), r, c, keep);
+        }
         let best = if largest { sum.amax(rest as i64, true) } else { sum.amin(rest as i64, true) };
         dropped(&best, r, c, keep)
     };
@@ -166,7 +169,9 @@ pub fn matrix_norm(x: &Tensor, ord: impl Into<Norm>, dims: [i64; 2], keep: bool)
     match ord {
         Norm::Fro => vector_norm(x, 2.0, [r, c], keep),
         Norm::Nuc => singular(&|s| s.sum_dim(-1, false)),
-        Norm::P(2.0) => singular(&|s| s.amax(-1, false)),
+        Norm::P(2.0) => singular(&|s| {
+            if s.size(-1) == 0 { s.sum_dim(-1, false) } else { s.amax(-1, false) }
+        }),
         Norm::P(-2.0) => singular(&|s| s.amin(-1, false)),
         Norm::P(1.0) => sums(r, c, true),
         Norm::P(-1.0) => sums(r, c, false),
@@ -223,15 +228,20 @@ pub fn norm(
 }
 
 /// The rank of matrices [.., m, n], as i64 [..]: how many singular values are above
-/// `max(atol, rtol · largest)`. The defaults are those of [`pinv`](super::pinv).
+/// `max(atol, rtol · largest)`. The defaults are those of [`pinv`](super::pinv). Of
+/// `hermitian` matrices the lower triangle is read.
 #[track_caller]
 pub fn matrix_rank(
     a: &Tensor,
     atol: impl Into<Option<f64>>,
     rtol: impl Into<Option<f64>>,
+    hermitian: bool,
 ) -> Tensor {
     check_matrix("linalg.matrix_rank", a);
-    let s = crate::no_grad(|| svdvals(&a.detach()));
+    let s = crate::no_grad(|| {
+        let a = a.detach();
+        if hermitian { super::eigvalsh(&a, false).abs() } else { svdvals(&a) }
+    });
     rank_of(a, &s, atol.into(), rtol.into())
 }
 

@@ -22,18 +22,17 @@
 mod factor;
 mod function;
 mod measure;
-mod product;
 mod solve;
 
 pub use factor::{
-    cholesky, cholesky_ex, eigh, eigvalsh, lu, lu_factor, lu_factor_ex, lu_unpack, qr, svd, svdvals,
+    cholesky, cholesky_ex, eig, eigh, eigvals, eigvalsh, lu, lu_factor, lu_factor_ex, lu_unpack,
+    qr, svd, svdvals,
 };
 pub use function::{
-    cross, diagonal, householder_product, matrix_exp, matrix_power, matrix_sqrth, ormqr, vander,
-    vecdot,
+    cross, diagonal, householder_product, matrix_exp, matrix_power, matrix_sqrth, multi_dot, ormqr,
+    vander, vecdot,
 };
 pub use measure::{Norm, cond, det, logdet, matrix_norm, matrix_rank, norm, slogdet, vector_norm};
-pub use product::multi_dot;
 pub use solve::{
     Lstsq, cholesky_inverse, cholesky_solve, inv, inv_ex, lstsq, lu_solve, pinv, solve, solve_ex,
     solve_triangular, tensorinv, tensorsolve,
@@ -43,25 +42,10 @@ use crate::tensor::{Tensor, apply, from_slice};
 use sinter_runtime::op::broadcast_shapes;
 use sinter_runtime::{DType, Op, Shape};
 
-/// Whether the elements are complex numbers.
-pub(crate) fn is_complex(_: &Tensor) -> bool {
-    false
-}
-
 /// The conjugate transpose of the last two dimensions.
 #[track_caller]
 pub(crate) fn adjoint(x: &Tensor) -> Tensor {
-    conj(&x.transpose(-1, -2))
-}
-
-/// The conjugate; the tensor itself where it is real.
-pub(crate) fn conj(x: &Tensor) -> Tensor {
-    x.clone()
-}
-
-/// The real type of the elements' parts.
-pub(crate) fn real_dtype(x: &Tensor) -> DType {
-    x.dtype()
+    x.transpose(-1, -2).conj()
 }
 
 /// Diagonal matrices of vectors: [.., n] to [.., n, n].
@@ -128,8 +112,11 @@ fn check_matrix(op: &str, x: &Tensor) {
     if x.rank() < 2 {
         panic!("{op}: needs a matrix, the shape is {:?}", x.shape());
     }
-    if !x.dtype().is_float() || x.dtype().is_half() {
-        panic!("{op}: needs f32 or f64, got {}; convert it with `to_dtype`", x.dtype());
+    if !x.dtype().is_differentiable() || x.dtype().is_half() {
+        panic!(
+            "{op}: needs f32, f64 or complex numbers, got {}; convert it with `to_dtype`",
+            x.dtype()
+        );
     }
 }
 
@@ -186,5 +173,5 @@ fn check_info(op: &str, info: &Tensor, what: impl Fn(i64) -> String) {
 
 /// The precision of the elements' real type: the distance from 1 to the next number.
 fn epsilon(x: &Tensor) -> f64 {
-    if real_dtype(x) == DType::F32 { f32::EPSILON.into() } else { f64::EPSILON }
+    if x.dtype().real() == DType::F32 { f32::EPSILON.into() } else { f64::EPSILON }
 }

@@ -5,6 +5,7 @@ use super::{
     adjoint, check_info, check_matrix, check_square, epsilon, identity, rows_of_pivots, same_batch,
     solve_triangle,
 };
+use crate::autograd::{Function, FunctionCtx};
 use crate::tensor::Tensor;
 use sinter_runtime::Shape;
 
@@ -61,10 +62,15 @@ pub fn solve_ex(a: &Tensor, b: &Tensor) -> (Tensor, Tensor) {
     if b.size(-2) != a.size(-1) {
         panic!("{op}: matrices {:?} and right-hand sides {:?} do not fit", a.shape(), b.shape());
     }
+    let (x, info) = solve_matrices(a, &b);
+    (if vector { x.squeeze(-1) } else { x }, info)
+}
+
+#[track_caller]
+fn solve_matrices(a: &Tensor, b: &Tensor) -> (Tensor, Tensor) {
     let (f, pivots) = lu_factor_quiet(a);
     let info = first_zero(&f);
-    let x = solve_factors(&f, &pivots, &b);
-    (if vector { x.squeeze(-1) } else { x }, info)
+    (solve_factors(&f, &pivots, b), info)
 }
 
 /// `x` with `p l u x = b`; batches broadcast.
@@ -138,7 +144,7 @@ pub fn inv(a: &Tensor) -> Tensor {
 pub fn inv_ex(a: &Tensor) -> (Tensor, Tensor) {
     check_square("linalg.inv", a);
     let one = identity(a.size(-1), a);
-    solve_ex(a, &one)
+    solve_matrices(a, &one)
 }
 
 /// The solution of `a x = b` from the factor `l` (`upper`: its adjoint) that
@@ -163,23 +169,76 @@ pub fn cholesky_inverse(l: &Tensor, upper: bool) -> Tensor {
     cholesky_solve(&identity(l.size(-1), l), l, upper)
 }
 
-/// The pseudoinverse (Moore, Penrose), by singular values: those at most
-/// `max(atol, rtol · largest)` count as zero. By default `atol` is 0 and `rtol` is
-/// max(m, n) times the type's precision (0 where `atol` is given).
+/// The pseudoinverse (Moore, Penrose): singular values at most `max(atol, rtol · largest)`
+/// count as zero. By default `atol` is 0 and `rtol` is max(m, n) times the type's precision
+/// (0 where `atol` is given). Of `hermitian` matrices the lower triangle is read.
+///
+/// Its derivative is that among matrices of the same rank (Golub & Pereyra 1973).
 #[track_caller]
-pub fn pinv(a: &Tensor, atol: impl Into<Option<f64>>, rtol: impl Into<Option<f64>>) -> Tensor {
+pub fn pinv(
+    a: &Tensor,
+    atol: impl Into<Option<f64>>,
+    rtol: impl Into<Option<f64>>,
+    hermitian: bool,
+) -> Tensor {
+    if hermitian {
+        check_square("linalg.pinv", a);
+    }
     check_matrix("linalg.pinv", a);
-    let (m, n) = (a.size(-2), a.size(-1));
-    if m == 0 || n == 0 {
+    if a.numel() == 0 {
         return adjoint(a).copy();
     }
-    let (u, s, vh) = super::svd(a, false);
     let (atol, rtol) = tolerances(a, atol.into(), rtol.into());
-    let limit = (s.detach().amax(-1, true) * rtol).maximum(atol);
-    let small = s.detach().le(&limit);
-    let inverse = s.masked_fill(&small, 1.0).reciprocal().masked_fill(&small, 0.0);
-    let scaled = adjoint(&vh) * inverse.to_dtype(a.dtype()).unsqueeze(-2);
-    scaled.matmul(&adjoint(&u))
+    // What is read of a Hermitian matrix, as a matrix.
+    let whole = if hermitian {
+        let lower = a.tril(-1);
+        &lower
+            + adjoint(&lower)
+            + super::diag_embed(&super::diagonal_of(a).real().to_dtype(a.dtype()))
+    } else {
+        a.clone()
+    };
+    Pinv { atol, rtol }.apply(&[&whole]).swap_remove(0)
+}
+
+/// The pseudoinverse, with a derivative that does not go through singular vectors: these
+/// have none where singular values are equal, as those that are zero are.
+struct Pinv {
+    atol: f64,
+    rtol: f64,
+}
+
+impl Function for Pinv {
+    fn forward(&self, ctx: &mut FunctionCtx, inputs: &[&Tensor]) -> Vec<Tensor> {
+        let a = inputs[0];
+        let (u, s, vh) = super::svd(a, false);
+        let limit = (s.amax(-1, true) * self.rtol).maximum(self.atol);
+        let small = s.le(&limit);
+        let inverse = s.masked_fill(&small, 1.0).reciprocal().masked_fill(&small, 0.0);
+        let p = (adjoint(&vh) * inverse.to_dtype(a.dtype()).unsqueeze(-2)).matmul(&adjoint(&u));
+        ctx.save_for_backward(&[a]);
+        vec![p]
+    }
+
+    /// `dp = -p da p + (1 - p a) daᴴ pᴴ p + p pᴴ daᴴ (1 - a p)`, transposed.
+    fn backward(&self, ctx: &FunctionCtx, grads: &[Option<Tensor>]) -> Vec<Option<Tensor>> {
+        let Some(g) = &grads[0] else { return vec![None] };
+        let a = &ctx.saved_tensors()[0];
+        let p = Pinv { atol: self.atol, rtol: self.rtol }.apply(&[a]).swap_remove(0);
+        let (ph, gh) = (adjoint(&p), adjoint(g));
+        let (left, right) = (p.matmul(a), a.matmul(&p));
+        let direct = ph.matmul(g).matmul(&ph);
+        // ⟨g, (1 - p a) daᴴ pᴴ p⟩ = ⟨pᴴ p gᴴ (1 - p a), da⟩, and the like.
+        let columns = gh.matmul(&p).matmul(&ph);
+        let first = ph.matmul(&p).matmul(&gh);
+        let first = &first - first.matmul(&left);
+        let second = &columns - right.matmul(&columns);
+        vec![Some(first + second - direct)]
+    }
+
+    fn name(&self) -> &'static str {
+        "linalg.pinv"
+    }
 }
 
 /// The tolerances for which singular values are zero.
@@ -230,7 +289,7 @@ pub fn lstsq(a: &Tensor, b: &Tensor, rcond: impl Into<Option<f64>>) -> Lstsq {
     let full = rank.to_vec::<i64>().iter().all(|&r| r == m.min(n) as i64);
     let (a, b) = same_batch(op, a, &b);
     let solution = if !full {
-        pinv(&a, None, rcond).matmul(&b)
+        pinv(&a, None, rcond, false).matmul(&b)
     } else if m >= n {
         let (q, r) = super::qr(&a, false);
         solve_triangle(&r, &adjoint(&q).matmul(&b), true, false)
@@ -242,7 +301,7 @@ pub fn lstsq(a: &Tensor, b: &Tensor, rcond: impl Into<Option<f64>>) -> Lstsq {
         let off = a.matmul(&solution) - &b;
         super::vector_norm(&off, 2.0, [-2], false).square()
     } else {
-        crate::tensor::empty([0], super::real_dtype(&a))
+        crate::tensor::empty([0], a.dtype().real())
     };
     let solution = if vector { solution.squeeze(-1) } else { solution };
     Lstsq { solution, residuals, rank, singular_values }
@@ -305,7 +364,7 @@ impl Tensor {
     /// largest count as zero.
     #[track_caller]
     pub fn pinverse(&self, rcond: f64) -> Tensor {
-        pinv(self, None, rcond)
+        pinv(self, None, rcond, false)
     }
 }
 

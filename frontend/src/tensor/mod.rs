@@ -19,6 +19,7 @@ mod order;
 mod pointwise;
 mod print;
 mod product;
+mod random;
 mod reduce;
 mod shape;
 mod statistics;
@@ -52,6 +53,7 @@ pub use order::{Interpolation, Unique, searchsorted};
 pub use pointwise::{Rounding, can_cast, promote_types, result_type, where_};
 pub use print::{PrintOptions, print_options, set_print_options};
 pub use product::{chain_matmul, tensordot};
+pub use random::normal;
 pub use reduce::IntoAxes;
 pub use shape::{broadcast_shapes, broadcast_tensors};
 

@@ -53,6 +53,7 @@ pub fn eigh<T: Field>(a: Src<T>, w: Dst<T::Real>, v: Dst<T>) -> Result<(), Failu
             for i in 0..j {
                 x[(i, j)] = T::conj_impl(&x[(j, i)]);
             }
+            x[(j, j)] = T::from_real_impl(&T::real_part_impl(&x[(j, j)]));
         }
         if !is_finite(&x) {
             return Err(Cause::NotFinite);
@@ -91,8 +92,8 @@ macro_rules! general {
 general! {
     f32, f32, new_from_real;
     f64, f64, new_from_real;
-//    Complex<f32>, f32, new;
-//    Complex<f64>, f64, new;
+    Complex<f32>, f32, new;
+    Complex<f64>, f64, new;
 }
 
 /// `a v = v diag(w)` for each matrix of [.., n, n]: eigenvalues `w` [.., n] and, in the

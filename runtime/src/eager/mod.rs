@@ -197,6 +197,9 @@ fn check_devices(op: &Op, inputs: &[&Array]) -> Result<(), OpError> {
 
 /// Dispatches to the kernels. Types and shapes are checked already.
 fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    if op.is_linalg() {
+        return linalg::exec(op, inputs, outs);
+    }
     let indirect = |a: &&Array| a.dtype().computed_in() != a.dtype() || a.dtype().is_complex();
     if inputs.iter().chain(outs).any(indirect) {
         if complex::concerns(op, inputs.iter().map(|a| a.dtype())) {
@@ -208,6 +211,7 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
     }
     match op {
         Op::Full { .. } | Op::Iota { .. } => source::count(op, outs[0]),
+        Op::Sample { .. } => source::sample(op, inputs, outs[0]),
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. } => {
             pointwise::exec(op, inputs, outs[0])
         }
@@ -234,7 +238,6 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         {
             by_decomposition(op, inputs, outs[0])
         }
-        _ if op.is_linalg() => linalg::exec(op, inputs, outs),
         _ => library(op, inputs, outs),
     }
 }

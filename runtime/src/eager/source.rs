@@ -4,7 +4,7 @@
 
 use super::layout;
 use super::pointwise::with_core;
-use crate::op::RandomKind;
+use crate::op::{RandomKind, SampleKind};
 use crate::{Array, DType, Op, OpError, with_storage};
 use sinter_kernels::copy as copies;
 use sinter_kernels::rng::Philox;
@@ -64,4 +64,29 @@ pub(super) fn draw(op: &Op, inputs: &[&Array], out: &Array) {
         }
         _ => unreachable!("{} draws nothing", op.name()),
     }
+}
+
+/// Draws by rejection, in f64.
+pub(super) fn sample(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
+    let Op::Sample { kind, seed, offset } = op else {
+        unreachable!("{} is no distribution", op.name())
+    };
+    let params = inputs
+        .iter()
+        .map(|x| Ok(super::pointwise::in_type(x, DType::F64)?.to_vec::<f64>()))
+        .collect::<Result<Vec<Vec<f64>>, OpError>>()?;
+    let g = Philox::new(*seed);
+    let mut values = match kind {
+        SampleKind::Gamma => g.gamma(*offset, &params[0]),
+        SampleKind::Poisson => g.poisson(*offset, &params[0]),
+        SampleKind::Binomial => g.binomial(*offset, &params[0], &params[1]),
+    };
+    if *kind == SampleKind::Gamma {
+        // Gamma numbers are not zero, however small their shape: logarithms stay finite.
+        let least =
+            if out.dtype() == DType::F64 { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
+        values.iter_mut().for_each(|v| *v = v.max(least));
+    }
+    let drawn = Array::from_slice(&values, out.shape())?;
+    super::pointwise::exec(&Op::Cast { dtype: out.dtype() }, &[&drawn], out)
 }

@@ -65,7 +65,17 @@ macro_rules! attr_by_name {
         }
     )*};
 }
-attr_by_name!(DType, ReduceKind, ArgKind, ScanKind, ScatterKind, PoolKind, RandomKind, Act);
+attr_by_name!(
+    DType,
+    ReduceKind,
+    ArgKind,
+    ScanKind,
+    ScatterKind,
+    PoolKind,
+    RandomKind,
+    SampleKind,
+    Act
+);
 
 impl Attr for Axes {
     fn print(&self) -> String {

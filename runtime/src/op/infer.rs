@@ -226,6 +226,14 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             float_only(name, *dtype)?;
             one(*dtype, shape.clone())
         }
+        Op::Sample { .. } => {
+            let d = same_dtype(name, xs)?;
+            float_only(name, d)?;
+            if xs.iter().any(|x| x.shape != xs[0].shape) {
+                return shape_err("the parameters differ in shape".to_string());
+            }
+            one(d, xs[0].shape)
+        }
         Op::Unary(u) => {
             let d = xs[0].dtype;
             let ok = d.is_complex()
@@ -517,6 +525,8 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
         | Op::Qr { .. }
         | Op::Svd { .. }
         | Op::Eigh {}
+        | Op::Eig {}
+        | Op::Fft { .. }
         | Op::TriangularSolve { .. } => Ok(linalg::factors(op, xs)?.swap_remove(0)),
 
         Op::Softmax { axis, .. } => {

@@ -147,6 +147,17 @@ named_enum! {
     }
 }
 named_enum! {
+    /// A distribution that is drawn by rejection, and its parameters.
+    SampleKind {
+        /// Gamma, of rate one and a shape.
+        Gamma = "gamma",
+        /// Poisson, of a rate.
+        Poisson = "poisson",
+        /// Binomial, of a number of trials and a probability.
+        Binomial = "binomial",
+    }
+}
+named_enum! {
     /// The activation that a contraction applies to its result.
     Act {
         /// None.
@@ -309,6 +320,10 @@ ops! {
     /// `seed`. No operands.
     Random = "random" { kind: RandomKind, dtype: DType, seed: u64, offset: u64 } dims { shape };
 
+    /// A random number for each element of the parameters, which have one shape: number i
+    /// from counter `offset + i` of the Philox stream `seed`.
+    Sample = "sample" { kind: SampleKind, seed: u64, offset: u64 };
+
     // ---------------------------------------------------------- element by element
     /// `(cond, a, b)`: `a` where `cond`, else `b`; the operands broadcast.
     Select = "select" {};
@@ -391,8 +406,8 @@ ops! {
     /// `(x, gy)`: the derivative of [`Op::Pool`] by its input.
     PoolGrad = "pool2d_grad" { kind: PoolKind, window: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], ceil: bool };
 
-    // ---------------------------------------------------------- linear algebra
-    // Over the last two dimensions. Compiled programs hold none of these.
+    // ---------------------------------------------------------- linear algebra, Fourier
+    // Matrices are the last two dimensions. Compiled programs hold none of these.
     /// The lower triangular `l` with `x = l lᴴ`, from the lower triangle of `x`; and,
     /// as i32, 0 or the order of the first leading minor that is not positive.
     Cholesky = "cholesky" {};
@@ -405,9 +420,14 @@ ops! {
     Svd = "svd" { full: bool };
     /// `x = v diag(w) vᴴ`, from the lower triangle of `x`: `w` and `v`.
     Eigh = "eigh" {};
+    /// `x v = v diag(w)`: complex eigenvalues `w` and eigenvectors `v` of any matrix.
+    Eig = "eig" {};
     /// `(a, b)`: the solution of `a x = b`, from one triangle of `a`; with ones on its
     /// diagonal when `unit`. The batch dimensions are equal.
     TriangularSolve = "triangular_solve" { upper: bool, unit: bool };
+    /// `y[k] = Σ x[j] e^(-2πi jk/n)` along `axis`, of complex numbers; the other sign when
+    /// `inverse`, and nothing is divided.
+    Fft = "fft" { axis: usize, inverse: bool };
 
     // ---------------------------------------------------------- composites
     /// `e^x / sum(e^x)` along `axis`, or its logarithm when `log`.
@@ -434,7 +454,7 @@ impl<D> Op<D> {
             Op::Sort { .. }
             | Op::TopK { .. }
             | Op::Scan { kind: ScanKind::Max | ScanKind::Min, .. } => 2,
-            Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Eigh {} => 2,
+            Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Eigh {} | Op::Eig {} => 2,
             Op::Svd { .. } => 3,
             _ => 1,
         }
@@ -445,6 +465,7 @@ impl<D> Op<D> {
         match self {
             Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } => (0, 0),
             Op::Binary(_) | Op::Compare(_) => (2, 2),
+            Op::Sample { kind: SampleKind::Binomial, .. } => (2, 2),
             Op::Select {} | Op::Scatter { .. } | Op::IndexAdd { .. } => (3, 3),
             Op::SliceAssign { .. }
             | Op::SearchSorted { .. }
@@ -490,7 +511,8 @@ impl<D> Op<D> {
             )
     }
 
-    /// Whether it works on stacks of matrices and may have several results.
+    /// Whether its kernels stand on other libraries, which take complex numbers, too:
+    /// factorisations and Fourier transforms.
     pub fn is_linalg(&self) -> bool {
         matches!(
             self,
@@ -499,14 +521,21 @@ impl<D> Op<D> {
                 | Op::Qr { .. }
                 | Op::Svd { .. }
                 | Op::Eigh {}
+                | Op::Eig {}
                 | Op::TriangularSolve { .. }
+                | Op::Fft { .. }
         )
     }
 
     /// Why the op cannot be part of a compiled program; `None` for those that can.
     pub fn eager_only(&self) -> Option<&'static str> {
         if self.is_linalg() {
-            return Some("the kernels of factorisations are not linked into compiled programs");
+            return Some(
+                "the kernels of factorisations and Fourier transforms are not linked into compiled programs",
+            );
+        }
+        if let Op::Sample { .. } = self {
+            return Some("compiled programs draw uniform and normal numbers alone");
         }
         None
     }

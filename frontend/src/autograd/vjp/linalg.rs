@@ -4,7 +4,7 @@
 
 use super::{Context, Grads};
 use crate::linalg::{
-    adjoint, diag_embed, diagonal_of, fill_diagonal, is_complex, rows_of_pivots, solve_triangle,
+    adjoint, diag_embed, diagonal_of, fill_diagonal, rows_of_pivots, solve_triangle,
 };
 use crate::tensor::{Tensor, apply, cat, zeros_like};
 use sinter_runtime::Op;
@@ -40,6 +40,11 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
                 None => smallvec![None, None],
             };
         }
+        Op::Fft { axis, inverse } => {
+            // The matrix of the transform is symmetric: its adjoint is its conjugate.
+            grad(0).map(|g| apply(Op::Fft { axis: *axis, inverse: !inverse }, &[g]))
+        }
+        Op::Eig {} => eig(c, grad(0), grad(1)),
         Op::Cholesky {} => grad(0).map(|g| cholesky(c.result(0), g)),
         Op::Lu {} => grad(0).map(|g| lu(c, g)),
         Op::Qr { .. } => qr(c, grad(0), grad(1)),
@@ -163,6 +168,27 @@ fn eigh(c: &Context, gw: Option<&Tensor>, gv: Option<&Tensor>) -> Option<Tensor>
     Some(mm(&mm(v, &inner?), &adjoint(v)))
 }
 
+/// Boeddeker, Hanebrink, Drude, Heymann & Haeb-Umbach 2017, "On the computation of
+/// complex-valued gradients with application to statistically optimum beamforming", equation
+/// 4.77, for vectors of length one.
+fn eig(c: &Context, gw: Option<&Tensor>, gv: Option<&Tensor>) -> Option<Tensor> {
+    let (w, v) = (c.result(0), c.result(1));
+    let mut inner = gw.map(diag_embed);
+    if let Some(gv) = gv {
+        let vg = mm(&adjoint(v), gv);
+        // Vectors keep their length.
+        let along = diagonal_of(&vg).real().to_dtype(v.dtype());
+        let free = &vg - mm(&adjoint(v), &(v * along.unsqueeze(-2)));
+        let turned = fill_diagonal(&(free / gaps(w).conj()), 0.0);
+        inner = Some(match inner {
+            Some(i) => i + turned,
+            None => turned,
+        });
+    }
+    let (g, _) = crate::linalg::solve_ex(&adjoint(v), &mm(&inner?, &adjoint(v)));
+    Some(if c.ty(0).dtype.is_complex() { g } else { g.real() })
+}
+
 /// Townsend 2016, "Differentiating the singular value decomposition", and for complex
 /// numbers Wan & Zhang 2019, "Automatic differentiation for complex valued SVD".
 fn svd(
@@ -195,7 +221,7 @@ fn svd(
     if let Some(gu) = &gu {
         let ug = skew(&mm(&adjoint(&u), gu));
         add(&ug / &e * &columns);
-        if is_complex(&u) {
+        if u.is_complex() {
             // The phase of a pair of vectors; see equation 2.9 of Wan & Zhang.
             add(diag_embed(&(diagonal_of(&ug) / (&real * 2.0))));
         }

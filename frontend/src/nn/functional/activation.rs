@@ -45,7 +45,7 @@ pub fn selu(x: &Tensor) -> Tensor {
 #[track_caller]
 pub fn glu(x: &Tensor, dim: i64) -> Tensor {
     let n = x.size(dim);
-    if n % 2 != 0 {
+    if !n.is_multiple_of(2) {
         panic!("glu: dimension {dim} of {:?} is odd; it is cut in halves", x.shape());
     }
     x.narrow(dim, 0, n / 2) * x.narrow(dim, n / 2, n / 2).sigmoid()

@@ -64,7 +64,7 @@ pub fn multi_head_attention(
         panic!("multi_head_attention: queries {:?} are not [T, N, E]", query.shape())
     };
     let e = weights[0].size(0);
-    if heads == 0 || e % heads != 0 {
+    if heads == 0 || !e.is_multiple_of(heads) {
         panic!("multi_head_attention: {heads} heads do not divide {e} features");
     }
     let mut parts = Vec::with_capacity(3);
@@ -108,7 +108,7 @@ pub fn multi_head_attention(
             mask.clone()
         };
         let add = add.reshape(shape).pad(&[(0, 0), (0, 0), (0, 0), (0, added)], 0.0);
-        scores = scores + add;
+        scores = &scores + add;
     }
     let weights = scores.softmax(-1);
     let y = weights.matmul(&split[2]).permute([2, 0, 1, 3]).reshape([t, n, e]);

@@ -153,7 +153,7 @@ pub fn cross_entropy_with(logits: &Tensor, target: &Tensor, options: &ClassLoss)
             if smooth > 0.0 { target * (1.0 - smooth) + smooth / n as f64 } else { target.clone() };
         let mut loss = log_probs * t;
         if let Some(w) = class_weight {
-            loss = loss * w;
+            loss = &loss * w;
         }
         let loss = -loss.sum_dim(dim, false);
         return match options.reduction {
@@ -211,7 +211,7 @@ pub fn multi_margin_loss(
         panic!("multi_margin_loss: the power is {p}, it may be 1 or 2");
     }
     if let Some(w) = weight {
-        loss = loss * w.index_select(0, &t.reshape([-1])).reshape(at.shape());
+        loss = &loss * w.index_select(0, &t.reshape([-1])).reshape(at.shape());
     }
     let own = full_like(&at, 0).to_dtype(x.dtype());
     reduction.apply(loss.scatter(dim, &at, &own).mean_dim(dim, false))

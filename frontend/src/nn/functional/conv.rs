@@ -402,7 +402,7 @@ pub fn fold(
     let (Some(h), Some(w)) = (count(0), count(1)) else {
         panic!("fold: a kernel {kernel:?} does not fit {output:?} with padding {padding:?}");
     };
-    if rows % taps.max(1) != 0 || length != h * w {
+    if !rows.is_multiple_of(taps.max(1)) || length != h * w {
         panic!("fold: columns {:?} are not [N, C {taps}, {}]", x.shape(), h * w);
     }
     let c = rows / taps;

@@ -74,7 +74,7 @@ pub fn embedding_bag(
     let (bags, e) = (offsets.len(), weight.size(1));
     let mut rows = embedding(index, weight);
     if let Some(w) = weights {
-        rows = rows * w.unsqueeze(1);
+        rows = &rows * w.unsqueeze(1);
     }
     let counted = padding.map(|p| {
         let p = if p < 0 { p + weight.size(0) as i64 } else { p };

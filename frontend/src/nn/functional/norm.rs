@@ -203,7 +203,7 @@ pub fn group_norm(
 ) -> Tensor {
     channels_of("group_norm", x, 2);
     let (n, c) = (x.shape()[0], x.shape()[1]);
-    if groups == 0 || c % groups != 0 {
+    if groups == 0 || !c.is_multiple_of(groups) {
         panic!("group_norm: {c} channels do not form {groups} groups");
     }
     let per_group = x.shape()[1..].iter().product::<usize>() / groups;

@@ -31,7 +31,7 @@ pub enum PadMode {
 /// is, or more is mirrored or repeated than there is.
 #[track_caller]
 pub fn pad(x: &Tensor, widths: &[i64], mode: PadMode) -> Tensor {
-    if widths.len() % 2 != 0 || widths.len() > 2 * x.rank() {
+    if !widths.len().is_multiple_of(2) || widths.len() > 2 * x.rank() {
         panic!(
             "pad: {widths:?} are not two widths for each of the last dimensions of {:?}",
             x.shape()
@@ -120,7 +120,7 @@ fn side(x: &Tensor, axis: usize, low: usize, high: usize, mode: PadMode) -> Tens
 #[track_caller]
 pub fn pixel_shuffle(x: &Tensor, r: usize) -> Tensor {
     let n = x.rank();
-    if n < 3 || r == 0 || x.shape()[n - 3] % (r * r) != 0 {
+    if n < 3 || r == 0 || !x.shape()[n - 3].is_multiple_of(r * r) {
         panic!("pixel_shuffle: the channels of {:?} are not groups of {r} × {r}", x.shape());
     }
     let [c, h, w] = x.shape()[n - 3..] else { unreachable!("there are three") };
@@ -139,7 +139,7 @@ pub fn pixel_shuffle(x: &Tensor, r: usize) -> Tensor {
 #[track_caller]
 pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Tensor {
     let n = x.rank();
-    if n < 3 || r == 0 || x.shape()[n - 2] % r != 0 || x.shape()[n - 1] % r != 0 {
+    if n < 3 || r == 0 || !x.shape()[n - 2..].iter().all(|d| d.is_multiple_of(r)) {
         panic!("pixel_unshuffle: {:?} is not made of squares of {r} × {r}", x.shape());
     }
     let [c, h, w] = x.shape()[n - 3..] else { unreachable!("there are three") };
@@ -156,7 +156,7 @@ pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Tensor {
 /// If the channels do not form so many groups.
 #[track_caller]
 pub fn channel_shuffle(x: &Tensor, groups: usize) -> Tensor {
-    if x.rank() < 3 || groups == 0 || x.shape()[1] % groups != 0 {
+    if x.rank() < 3 || groups == 0 || !x.shape()[1].is_multiple_of(groups) {
         panic!("channel_shuffle: the channels of {:?} do not form {groups} groups", x.shape());
     }
     let (n, c) = (x.shape()[0], x.shape()[1]);

@@ -152,7 +152,7 @@ fn mean_pool<const N: usize>(
         let counts: Vec<f64> = (0..y.shape()[inner + i]).map(count).collect();
         let mut shape = vec![1; N - i];
         shape[0] = counts.len();
-        y = y * tensor(counts).to_dtype(x.dtype()).reshape(shape);
+        y = &y * tensor(counts).to_dtype(x.dtype()).reshape(shape);
     }
     y / divisor as f64
 }

@@ -1,14 +1,17 @@
 //! Factorisations and what goes with them: stacks of matrices over the last two
-//! dimensions.
+//! dimensions. And Fourier transforms.
 
 use super::*;
 
 /// The numbers that factorisations exist for.
 fn full_precision(op: &str, d: DType) -> Result<(), OpError> {
-    if matches!(d, DType::F32 | DType::F64) {
+    if matches!(d, DType::F32 | DType::F64) || d.is_complex() {
         return Ok(());
     }
-    Err(OpError::dtype(op, format!("needs f32 or f64, got {d}; convert it with `to_dtype`")))
+    Err(OpError::dtype(
+        op,
+        format!("needs f32, f64 or complex numbers, got {d}; convert it with `to_dtype`"),
+    ))
 }
 
 /// Rows and columns of a stack of matrices.
@@ -68,13 +71,31 @@ pub(super) fn factors<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Ty
             let (left, right) = if *full { (m, n) } else { (&k, &k) };
             smallvec::smallvec![
                 of(d, lead(x, &[m, left])),
-                of(d, lead(x, &[&k])),
+                of(d.real(), lead(x, &[&k])),
                 of(d, lead(x, &[right, n])),
             ]
         }
         Op::Eigh {} => {
             let n = square(name, x)?;
-            smallvec::smallvec![of(d, lead(x, &[n])), of(d, lead(x, &[n, n]))]
+            smallvec::smallvec![of(d.real(), lead(x, &[n])), of(d, lead(x, &[n, n]))]
+        }
+        Op::Eig {} => {
+            let n = square(name, x)?;
+            let c = d.complex();
+            smallvec::smallvec![of(c, lead(x, &[n])), of(c, lead(x, &[n, n]))]
+        }
+        Op::Fft { axis, .. } => {
+            if !d.is_complex() {
+                return Err(OpError::dtype(name, format!("needs complex numbers, got {d}")));
+            }
+            axis_in(name, *axis, x.shape.len())?;
+            if x.shape[*axis].is(0) {
+                return Err(OpError::shape(
+                    name,
+                    format!("dimension {axis} of {:?} has no elements to transform", x.shape),
+                ));
+            }
+            smallvec::smallvec![of(d, x.shape.into())]
         }
         Op::TriangularSolve { .. } => {
             same_dtype(name, xs)?;

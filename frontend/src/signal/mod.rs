@@ -1,0 +1,3 @@
+//! Signals, by the names of `torch.signal`.
+
+pub mod windows;
