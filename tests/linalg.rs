@@ -349,6 +349,20 @@ fn transforms_invert() {
 }
 
 #[test]
+fn functions_of_one_matrix_take_batches() {
+    let a = matrix(&[3, 4, 4]) + eye(4).to_dtype(DType::F64) * 2.0;
+    let b = matrix(&[3, 4]);
+    same(&sinter::vmap(linalg::inv)(&a), &linalg::inv(&a));
+    same(&sinter::vmap(linalg::det)(&a), &linalg::det(&a));
+    same(&sinter::vmap(linalg::matrix_exp)(&a), &linalg::matrix_exp(&a));
+    same(&sinter::vmap(|x| linalg::svdvals(x))(&a), &linalg::svdvals(&a));
+    let solved = sinter::Vmap::new().call(|t| vec![linalg::solve(&t[0], &t[1])], &[&a, &b]);
+    same(&solved[0], &linalg::solve(&a, &b));
+    let s = a.matmul(&t(&a));
+    same(&sinter::vmap(|x| linalg::cholesky(x, false))(&s), &linalg::cholesky(&s, false));
+}
+
+#[test]
 fn results_do_not_depend_on_threads() {
     set_default_dtype(DType::F64);
     manual_seed(3);
