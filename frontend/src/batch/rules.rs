@@ -175,12 +175,8 @@ pub(super) fn batched(op: &Op, xs: &Operands) -> Outputs {
             let all: SmallVec<[Tensor; 2]> = xs.all_full().iter().map(merged).collect();
             return smallvec![parted(&run(moved, &all).swap_remove(0), n)];
         }
-        Op::Cholesky {}
-        | Op::Lu {}
-        | Op::Qr { .. }
-        | Op::Svd { .. }
-        | Op::Eigh {}
-        | Op::Eig {} => {}
+        Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Svd { .. } | Op::Eigh {} | Op::Eig {} => {
+        }
         // A number for each.
         Op::Sample { .. } => return run(moved, &xs.all_full()),
         Op::TriangularSolve { .. } => {

@@ -56,7 +56,9 @@ pub fn matrix_exp(a: &Tensor) -> Tensor {
     if a.numel() == 0 {
         return a.copy();
     }
-    let norm = crate::no_grad(|| a.detach().abs().sum_dim(-2, false).max().item::<f64>());
+    let norm = crate::no_grad(|| {
+        super::everything(&a.detach()).abs().sum_dim(-2, false).max().item::<f64>()
+    });
     let doublings = if norm.is_finite() && norm > TAYLOR_15 {
         (norm / TAYLOR_15).log2().ceil() as i32
     } else {
