@@ -72,7 +72,6 @@ fn activations(r: &mut Registry) {
     r.op("nn.functional.normalize", |a| {
         F::normalize(&a.t(0), a.f64_or("p", 2.0), a.i64_or("dim", 1), a.f64_or("eps", 1e-12))
     })
-    .real()
     .half(6.0);
 }
 
@@ -143,7 +142,6 @@ fn losses(r: &mut Registry) {
         let (eps, swap) = (a.f64_or("eps", 1e-6), a.bool_or("swap", false));
         F::triplet_margin_loss(&a.t(0), &a.t(1), &a.t(2), margin, p, eps, swap, reduction(a))
     })
-    .real()
     .half(16.0);
     r.op("nn.functional.triplet_margin_with_distance_loss", |a| {
         let (margin, swap) = (a.f64_or("margin", 1.0), a.bool_or("swap", false));
@@ -170,7 +168,6 @@ fn losses(r: &mut Registry) {
             reduction(a),
         )
     })
-    .real()
     .half(16.0);
     r.op("nn.functional.multilabel_soft_margin_loss", |a| {
         let w = a.opt_t("weight");
@@ -253,7 +250,6 @@ fn distances(r: &mut Registry) {
         let (p, eps) = (a.f64_or("p", 2.0), a.f64_or("eps", 1e-6));
         F::pairwise_distance(&a.t(0), &a.t(1), p, eps, a.bool_or("keepdim", false))
     })
-    .real()
     .half(8.0);
     r.op("nn.functional.cosine_similarity", |a| {
         F::cosine_similarity(&a.t(0), &a.t(1), a.i64_or("dim", 1), a.f64_or("eps", 1e-8))
@@ -278,13 +274,12 @@ fn normalisations(r: &mut Registry) {
     r.op("nn.functional.rms_norm", |a| {
         let x = a.t(0);
         let own = match x.dtype() {
-            DType::F64 => f64::EPSILON,
+            DType::F64 | DType::C128 => f64::EPSILON,
             _ => f32::EPSILON.into(),
         };
         let w = a.opt_t((2, "weight"));
         F::rms_norm(&x, a.sizes(1).len(), w.as_ref(), a.f64_or("eps", own))
     })
-    .real()
     .within(near)
     .half(8.0);
     r.op("nn.functional.group_norm", |a| {
