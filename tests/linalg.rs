@@ -1,6 +1,7 @@
 //! Linear algebra: what holds of factors and solutions, whatever their signs.
 
 use sinter::autograd::{gradcheck, gradgradcheck};
+use sinter::fft;
 use sinter::linalg::{self, Norm};
 use sinter::trace::{TraceError, trace};
 use sinter::{DType, Tensor, eye, from_slice, manual_seed, ones, randn, set_default_dtype, tensor};
@@ -235,6 +236,130 @@ fn derivatives() {
     let zero = tensor([0.0, 0.0]).requires_grad_(true);
     linalg::vector_norm(&zero, 2.0, (), false).backward();
     assert_eq!(zero.grad().unwrap().to_vec::<f64>(), [0.0, 0.0]);
+}
+
+/// Derivatives by real and imaginary parts.
+fn check_complex(what: &str, f: impl Fn(&Tensor) -> Tensor, shape: &[usize]) {
+    let parts: Vec<usize> = shape.iter().copied().chain([2]).collect();
+    let f = |x: &[Tensor]| {
+        let y = f(&x[0].view_as_complex());
+        if y.is_complex() { y.view_as_real() } else { y }
+    };
+    check(what, f, &[leaf(&parts)]);
+}
+
+#[test]
+fn derivatives_of_complex_matrices() {
+    let h = |x: &Tensor| x.transpose(-1, -2).conj();
+    let one = |x: &Tensor| x + eye(3).to_dtype(DType::C128) * 3.0;
+    let square = &[2, 3, 3][..];
+    check_complex("fft", |x| fft::fft(x, 5, 1, fft::Norm::Ortho), &[2, 3]);
+    check_complex("ifft", |x| fft::ifftn(x, None, None, fft::Norm::Backward), &[2, 3]);
+    check_complex("irfft", |x| fft::irfft(x, 5, -1, fft::Norm::Forward), &[2, 3]);
+    check_complex("hfft", |x| fft::hfft(x, None, -1, fft::Norm::Backward), &[2, 3]);
+    check(
+        "rfft",
+        |x| fft::rfft(&x[0], None, -1, fft::Norm::Backward).view_as_real(),
+        &[leaf(&[2, 5])],
+    );
+    check("ihfft", |x| fft::ihfft(&x[0], 4, 0, fft::Norm::Ortho).view_as_real(), &[leaf(&[5, 2])]);
+    check_complex("cholesky", |x| linalg::cholesky(&one(&x.matmul(&h(x))), false), square);
+    check_complex("eigh", |x| linalg::eigh(&(x + h(x)), true).0, square);
+    check_complex("eigh, vectors", |x| linalg::eigh(&(x + h(x)), false).1.abs(), square);
+    check_complex("eig", |x| linalg::eig(x).0, square);
+    check_complex("eig, vectors", |x| linalg::eig(x).1.abs(), square);
+    check("eig of real ones", |x| linalg::eig(&x[0]).0.view_as_real(), &[leaf(&[2, 3, 3])]);
+    check("eig of real ones, vectors", |x| linalg::eig(&x[0]).1.abs(), &[leaf(&[3, 3])]);
+    check_complex("lu", |x| linalg::lu_factor_ex(x).0, square);
+    for shape in [&[3, 3][..], &[4, 2], &[2, 3]] {
+        check_complex("qr, q", |x| linalg::qr(x, false).0, shape);
+        check_complex("qr, r", |x| linalg::qr(x, false).1, shape);
+        check_complex("svd, s", |x| linalg::svd(x, false).1, shape);
+        check_complex("svd, u", |x| linalg::svd(x, false).0.abs(), shape);
+        check_complex("svd, vh", |x| linalg::svd(x, false).2.abs(), shape);
+        check_complex("pinv", |x| linalg::pinv(x, None, None, false), shape);
+    }
+    check_complex("inv", |x| linalg::inv(&one(x)), square);
+    check_complex("det", linalg::det, square);
+    check_complex("matrix_exp", linalg::matrix_exp, &[2, 2]);
+    check_complex("norm", |x| linalg::matrix_norm(x, Norm::Nuc, [0, 1], false), &[3, 2]);
+}
+
+#[test]
+fn complex_factors_multiply_back() {
+    let h = |x: &Tensor| x.transpose(-1, -2).conj();
+    for (m, n) in [(4, 4), (5, 3), (3, 5), (40, 40), (0, 2)] {
+        let a = matrix(&[2, m, n, 2]).view_as_complex();
+        let near = |x: &Tensor| {
+            let off = (x - &a).abs();
+            assert!(off.numel() == 0 || off.max().item::<f64>() < 1e-12, "{m} {n}");
+        };
+        let (q, r) = linalg::qr(&a, false);
+        near(&q.matmul(&r));
+        assert!(r.diagonal(0, -2, -1).imag().eq(0.0).all().item_scalar().as_bool());
+        let (p, l, u) = linalg::lu(&a);
+        near(&p.matmul(&l).matmul(&u));
+        let (u, s, vh) = linalg::svd(&a, false);
+        near(&(&u * s.unsqueeze(-2).to_dtype(u.dtype())).matmul(&vh));
+        if m == n {
+            let (w, v) = linalg::eig(&a);
+            assert!((a.matmul(&v) - &v * w.unsqueeze(-2)).abs().max().item::<f64>() < 1e-11);
+            let (w, v) = linalg::eigh(&(&a + h(&a)), false);
+            let back = (&v * w.unsqueeze(-2).to_dtype(v.dtype())).matmul(&h(&v));
+            assert!((back - &a - h(&a)).abs().max().item::<f64>() < 1e-12);
+        }
+    }
+}
+
+#[test]
+fn transforms_invert() {
+    for n in [1, 2, 7, 64, 97, 100] {
+        let x = matrix(&[3, n]);
+        for norm in [fft::Norm::Backward, fft::Norm::Ortho, fft::Norm::Forward] {
+            same(&fft::ifft(&fft::fft(&x, None, -1, norm), None, -1, norm).real(), &x);
+            same(&fft::irfft(&fft::rfft(&x, None, -1, norm), n, -1, norm), &x);
+            same(&fft::hfft(&fft::ihfft(&x, None, -1, norm), n, -1, norm), &x);
+            same(&fft::irfftn(&fft::rfftn(&x, None, None, norm), Some(&[3, n]), None, norm), &x);
+        }
+        // By the definition.
+        let y = fft::fft(&x, None, -1, fft::Norm::Backward);
+        let k = n / 3;
+        let (mut re, mut im) = (0.0, 0.0);
+        for (j, v) in x.select(0, 1).to_vec::<f64>().iter().enumerate() {
+            let turn = -2.0 * std::f64::consts::PI * (j * k % n) as f64 / n as f64;
+            (re, im) = (re + v * turn.cos(), im + v * turn.sin());
+        }
+        let got = y.i((1, k as i64));
+        assert!((got.real().item::<f64>() - re).abs() < 1e-11);
+        assert!((got.imag().item::<f64>() - im).abs() < 1e-11);
+        let s = fft::ifftshift(&fft::fftshift(&x, ()), ());
+        same(&s, &x);
+    }
+    assert!(
+        message(|| drop(fft::fft(&matrix(&[2, 0]), None, -1, fft::Norm::Backward))).contains("fft")
+    );
+    let e = trace(
+        "f",
+        |x: &[Tensor]| vec![fft::rfft(&x[0], None, -1, fft::Norm::Ortho).real()],
+        &[&eye(3)],
+        &[],
+    );
+    let e = e.expect_err("it is refused").to_string();
+    assert!(e.starts_with("T010: `fft` at "), "{e}");
+}
+
+#[test]
+fn functions_of_one_matrix_take_batches() {
+    let a = matrix(&[3, 4, 4]) + eye(4).to_dtype(DType::F64) * 2.0;
+    let b = matrix(&[3, 4]);
+    same(&sinter::vmap(linalg::inv)(&a), &linalg::inv(&a));
+    same(&sinter::vmap(linalg::det)(&a), &linalg::det(&a));
+    same(&sinter::vmap(linalg::matrix_exp)(&a), &linalg::matrix_exp(&a));
+    same(&sinter::vmap(|x| linalg::svdvals(x))(&a), &linalg::svdvals(&a));
+    let solved = sinter::Vmap::new().call(|t| vec![linalg::solve(&t[0], &t[1])], &[&a, &b]);
+    same(&solved[0], &linalg::solve(&a, &b));
+    let s = a.matmul(&t(&a));
+    same(&sinter::vmap(|x| linalg::cholesky(x, false))(&s), &linalg::cholesky(&s, false));
 }
 
 #[test]

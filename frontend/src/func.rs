@@ -10,7 +10,7 @@
 use crate::autograd::{Backward, depends_on_others, enable_grad, grad_enabled, with_replaced};
 use crate::batch;
 use crate::nn::{Module, StateDict};
-use crate::tensor::{Tensor, apply, stack, zeros, zeros_like};
+use crate::tensor::{Tensor, apply, eye, stack, zeros, zeros_like};
 use sinter_runtime::Op;
 
 /// The tensor as an argument of its own: what is differentiated by.
@@ -216,18 +216,26 @@ pub fn jvp(
     (y, dy)
 }
 
-/// Unit vectors in the shape of `like`.
-fn units(like: &Tensor) -> impl Iterator<Item = Tensor> {
-    let (n, dtype, shape) = (like.numel(), like.dtype(), like.shape().to_vec());
-    (0..n).map(move |i| {
-        let mut v = vec![0.0f64; n];
-        v[i] = 1.0;
-        crate::tensor::from_slice(&v, shape.as_slice()).to_dtype(dtype)
-    })
+/// Unit vectors in the shape of `like`, one after the other.
+fn units(like: &Tensor) -> Tensor {
+    let n = like.numel();
+    let shape: Vec<usize> = std::iter::once(n).chain(like.shape().iter().copied()).collect();
+    eye(n).to_dtype(like.dtype()).reshape(shape)
 }
 
-/// The function that gives the Jacobian of `f`, of shape `[..value, ..argument]`, row by
-/// row by backward passes.
+/// `f` of each vector: in one pass for all, or, where `x` already stands for a batch, one
+/// after the other.
+#[track_caller]
+fn for_each(vectors: &Tensor, x: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    if batch::expand(x).as_batched().is_none() {
+        return batch::vmap(f)(vectors);
+    }
+    let results: Vec<Tensor> = vectors.unbind(0).iter().map(f).collect();
+    stack(&results.iter().collect::<Vec<_>>(), 0)
+}
+
+/// The function that gives the Jacobian of `f`, of shape `[..value, ..argument]`, by
+/// one backward pass for all its rows.
 ///
 /// ```
 /// use sinter::{Tensor, func, tensor};
@@ -241,29 +249,28 @@ pub fn jacrev(f: impl Fn(&Tensor) -> Tensor) -> impl Fn(&Tensor) -> Tensor {
     move |x| {
         let x = lift(x);
         let y = enable_grad(|| f(&x));
-        let rows: Vec<Tensor> =
-            units(&y).map(|u| pull(&[&y], &[Some(&u)], &[&x], true).swap_remove(0)).collect();
-        gather(&rows, 0, y.shape(), x.shape(), &y)
+        let rows = |u: &Tensor| pull(&[&y], &[Some(u)], &[&x], true).swap_remove(0);
+        let shape: Vec<usize> = y.shape().iter().chain(x.shape()).copied().collect();
+        if y.numel() == 0 {
+            return zeros(shape).to_dtype(x.dtype());
+        }
+        for_each(&units(&y), &x, rows).reshape(shape)
     }
 }
 
-/// The function that gives the Jacobian of `f`, as [`jacrev`], column by column by
-/// forward derivatives: fewer for functions of few numbers.
+/// The function that gives the Jacobian of `f`, as [`jacrev`], by forward
+/// derivatives, one pass for all columns: less work for functions of few numbers.
 pub fn jacfwd(f: impl Fn(&Tensor) -> Tensor) -> impl Fn(&Tensor) -> Tensor {
     move |x| {
         let (y, push) = linearize(|x| vec![f(&x[0])], &[x]);
-        let columns: Vec<Tensor> = units(x).map(|u| push(&[&u]).swap_remove(0)).collect();
-        gather(&columns, -1, y[0].shape(), x.shape(), &y[0])
+        let (y, n) = (y[0].shape(), x.numel());
+        let shape: Vec<usize> = y.iter().chain(x.shape()).copied().collect();
+        if n == 0 {
+            return zeros(shape).to_dtype(x.dtype());
+        }
+        let columns = for_each(&units(x), x, |u| push(&[u]).swap_remove(0));
+        columns.movedim(0, -1).reshape(shape)
     }
-}
-
-/// Rows or columns of a Jacobian, put together.
-fn gather(parts: &[Tensor], dim: i64, y: &[usize], x: &[usize], like: &Tensor) -> Tensor {
-    let shape: Vec<usize> = y.iter().chain(x).copied().collect();
-    if parts.is_empty() {
-        return zeros(shape.as_slice()).to_dtype(like.dtype());
-    }
-    stack(&parts.iter().collect::<Vec<_>>(), dim).reshape(shape)
 }
 
 /// The function that gives the Jacobian of `f`: [`jacrev`].

@@ -119,3 +119,52 @@ fn modules_as_functions() {
     });
     assert!(text.contains("`wrong`"), "{text}");
 }
+
+#[test]
+fn jacobians_of_many_ops() {
+    sinter::manual_seed(2);
+    let x = sinter::randn([2, 3]).to_dtype(sinter::DType::F64);
+    let fs: [fn(&Tensor) -> Tensor; 10] = [
+        |x| x.softmax(1).log_softmax(0),
+        |x| x.matmul(&x.t()).tanh(),
+        |x| x.cumsum(1) * x.flip([0]).sigmoid(),
+        |x| x.index_select(1, &tensor([2i64, 0])).sum_dim(1, true) / x.exp(),
+        |x| sinter::cat(&[x, &x.square()], 1).sort(1, false).0,
+        |x| x.maximum(0.1).prod_dim(1, false) + x.select(1, 0),
+        |x| x.unsqueeze(0).broadcast_to([2, 2, 3]).var_dim([0, 2], 1, false).sqrt(),
+        |x| x.where_positive().cumprod(0),
+        |x| {
+            let y = x * 2.0;
+            y.select(0, 1).mul_(y.select(0, 0).copy());
+            y.sin()
+        },
+        |x| x.reshape([1, 1, 2, 3]).pad(&[(0, 0), (0, 0), (1, 0), (0, 1)], 0.0).square(),
+    ];
+    for (i, f) in fs.iter().enumerate() {
+        let j = func::jacrev(f)(&x);
+        assert_eq!(j.shape()[j.rank() - 2..], [2, 3]);
+        close(&func::jacfwd(f)(&x), &j.to_vec::<f64>());
+        // By one pass for each row.
+        let leaf = x.detach().requires_grad_(true);
+        let y = f(&leaf);
+        let rows: Vec<f64> = (0..y.numel())
+            .flat_map(|k| {
+                let one = y.reshape([-1]).select(0, k as i64);
+                let pass = sinter::Backward::new().retain_graph(true).materialize_grads(true);
+                pass.grad(&[&one], &[&leaf])[0].as_ref().unwrap().to_vec::<f64>()
+            })
+            .collect();
+        let got = j.to_vec::<f64>();
+        let near = got.iter().zip(&rows).all(|(a, b)| (a - b).abs() < 1e-9);
+        assert!(near && got.len() == rows.len(), "{i}: {got:?} {rows:?}");
+    }
+}
+
+trait Positive {
+    fn where_positive(&self) -> Tensor;
+}
+impl Positive for Tensor {
+    fn where_positive(&self) -> Tensor {
+        self.gt(0.0).where_(self, 0.5)
+    }
+}

@@ -146,6 +146,7 @@ pub fn register(r: &mut Registry) {
         (s, product)
     })
     .within(FACTORS);
+    r.op("linalg.polar", |a| linalg::polar(&a.t(0))).within(FACTORS);
     r.op("linalg.svdvals", |a| linalg::svdvals(&a.t(0))).within(FACTORS);
     r.op("linalg.eigh", |a| {
         let (w, v) = linalg::eigh(&a.t(0), upper(a));

@@ -98,7 +98,6 @@ pub fn register(r: &mut Registry) {
         let eps = a.f64_or("eps", 1e-12);
         masked::normalize(&x, &mask, a.f64((1, "ord")), a.i64((2, "dim")), eps)
     })
-    .real()
     .half(8.0);
     for name in ["masked.var", "masked.std"] {
         r.op(name, move |a| {

@@ -72,7 +72,6 @@ fn activations(r: &mut Registry) {
     r.op("nn.functional.normalize", |a| {
         F::normalize(&a.t(0), a.f64_or("p", 2.0), a.i64_or("dim", 1), a.f64_or("eps", 1e-12))
     })
-    .real()
     .half(6.0);
 }
 
@@ -143,7 +142,6 @@ fn losses(r: &mut Registry) {
         let (eps, swap) = (a.f64_or("eps", 1e-6), a.bool_or("swap", false));
         F::triplet_margin_loss(&a.t(0), &a.t(1), &a.t(2), margin, p, eps, swap, reduction(a))
     })
-    .real()
     .half(16.0);
     r.op("nn.functional.triplet_margin_with_distance_loss", |a| {
         let (margin, swap) = (a.f64_or("margin", 1.0), a.bool_or("swap", false));
@@ -170,7 +168,6 @@ fn losses(r: &mut Registry) {
             reduction(a),
         )
     })
-    .real()
     .half(16.0);
     r.op("nn.functional.multilabel_soft_margin_loss", |a| {
         let w = a.opt_t("weight");
@@ -253,7 +250,6 @@ fn distances(r: &mut Registry) {
         let (p, eps) = (a.f64_or("p", 2.0), a.f64_or("eps", 1e-6));
         F::pairwise_distance(&a.t(0), &a.t(1), p, eps, a.bool_or("keepdim", false))
     })
-    .real()
     .half(8.0);
     r.op("nn.functional.cosine_similarity", |a| {
         F::cosine_similarity(&a.t(0), &a.t(1), a.i64_or("dim", 1), a.f64_or("eps", 1e-8))
@@ -278,13 +274,12 @@ fn normalisations(r: &mut Registry) {
     r.op("nn.functional.rms_norm", |a| {
         let x = a.t(0);
         let own = match x.dtype() {
-            DType::F64 => f64::EPSILON,
+            DType::F64 | DType::C128 => f64::EPSILON,
             _ => f32::EPSILON.into(),
         };
         let w = a.opt_t((2, "weight"));
         F::rms_norm(&x, a.sizes(1).len(), w.as_ref(), a.f64_or("eps", own))
     })
-    .real()
     .within(near)
     .half(8.0);
     r.op("nn.functional.group_norm", |a| {
@@ -513,7 +508,9 @@ fn inner(r: &mut Registry) {
     })
     .within(near)
     .half(16.0);
-    for (name, stats_at) in [("native_batch_norm", 3), ("_native_batch_norm_legit", 3)] {
+    for (name, stats_at) in
+        [("native_batch_norm", 3), ("_native_batch_norm_legit", 3), ("_batch_norm_with_update", 3)]
+    {
         r.composite(name, "batch_norm, mean_dim and var_dim", move |a| {
             let (x, w, b) = (a.t(0), a.opt_t(1), a.opt_t(2));
             // One form of the second has no running statistics.
@@ -522,7 +519,11 @@ fn inner(r: &mut Registry) {
             let (mean, var) =
                 if without { (None, None) } else { (a.opt_t(stats_at), a.opt_t(stats_at + 1)) };
             let (mean, var) = (mean.map(|t| t.copy()), var.map(|t| t.copy()));
-            let (training, momentum, eps) = (a.bool_or(at, false), a.f64(at + 1), a.f64(at + 2));
+            let update = name == "_batch_norm_with_update";
+            // The one that always trains has no such argument.
+            let at = if update { at - 1 } else { at };
+            let training = update || a.bool_or(at, false);
+            let (momentum, eps) = (a.f64(at + 1), a.f64(at + 2));
             if !training {
                 skip("statistics of no batch, which are empty");
             }
@@ -530,7 +531,11 @@ fn inner(r: &mut Registry) {
             let (m, s) = moments(&x, &dims, eps);
             let running = stats(&mean, &var);
             let y = F::batch_norm(&x, running, w.as_ref(), b.as_ref(), true, momentum, eps);
-            (y, m.reshape([-1]), s.reshape([-1]))
+            let mut all = vec![y, m.reshape([-1]), s.reshape([-1])];
+            if update {
+                all.push(sinter::full([0], 0, DType::U8));
+            }
+            all
         })
         .within(near)
         .half(16.0);

@@ -96,9 +96,9 @@ pub fn register(r: &mut Registry) {
         "gt" gt; "ge" ge; "maximum" maximum; "minimum" minimum; "remainder" remainder;
         "floor_divide" floor_divide;
     }
-    r.op("sinc", |a| a.t(0).sinc()).real();
+    r.op("sinc", |a| a.t(0).sinc());
     r.op("lcm", |a| a.t(0).lcm(a.operand(1))).without(&[DType::I8], "multiples that do not fit");
-    r.op("ldexp", |a| a.t(0).ldexp(a.operand(1))).real();
+    r.op("ldexp", |a| a.t(0).ldexp(a.operand(1)));
     r.op("logaddexp", |a| a.t(0).logaddexp(a.operand(1))).real();
     let zero = "complex zero, whose inverse PyTorch takes as infinite";
     let complex_zero =

@@ -131,7 +131,6 @@ fn statistics(r: &mut Registry) {
                 x.std_dim(dims, c, keep(a))
             }
         })
-        .real()
         .half(4.0);
     }
     for name in ["var_mean", "std_mean", "var_mean.unbiased", "std_mean.unbiased"] {
@@ -143,7 +142,6 @@ fn statistics(r: &mut Registry) {
                 x.std_mean_dim(dims, c, keep(a))
             }
         })
-        .real()
         .half(4.0);
     }
     r.op("logsumexp", |a| {
@@ -154,21 +152,18 @@ fn statistics(r: &mut Registry) {
     r.op("norm", |a| {
         let x = a.t(0);
         x.norm_dim(a.f64_or((1, "p"), 2.0), axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    })
-    .real();
+    });
     r.op("norm.inf", |a| {
         let x = a.t(0);
         x.norm_dim(a.f64_or((1, "p"), 2.0), axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    })
-    .real();
+    });
     r.composite("norm.fro", "norm", |a| {
         let x = a.t(0);
         assert_eq!(a.str_or((1, "p"), "fro"), "fro");
         x.norm_dim(2.0, axes(a, 2, &x), a.bool_or((3, "keepdim"), false))
-    })
-    .real();
-    r.op("dist", |a| a.t(0).dist(&a.t(1), a.f64_or((2, "p"), 2.0))).real();
-    r.op("renorm", |a| a.t(0).renorm(a.f64(1), a.i64(2), a.f64(3))).real();
+    });
+    r.op("dist", |a| a.t(0).dist(&a.t(1), a.f64_or((2, "p"), 2.0)));
+    r.op("renorm", |a| a.t(0).renorm(a.f64(1), a.i64(2), a.f64(3)));
     r.op("cummax", |a| a.t(0).cummax(a.i64(1)));
     r.op("cummin", |a| a.t(0).cummin(a.i64(1)));
     r.op("logcumsumexp", |a| a.t(0).logcumsumexp(a.i64(1))).real();
@@ -219,7 +214,6 @@ fn statistics(r: &mut Registry) {
         // PyTorch drops the dimensions of a single variable.
         if c.numel() == 1 { c.reshape(()) } else { c }
     })
-    .real()
     .skip("weights in f32 beside another type, which PyTorch takes as they are", |a| {
         a.dtype() != DType::F32 && a.tensors.iter().any(|t| t.dtype() == DType::F32)
     })
@@ -228,7 +222,6 @@ fn statistics(r: &mut Registry) {
         let c = a.t(0).corrcoef();
         if c.numel() == 1 { c.reshape(()) } else { c }
     })
-    .real()
     .half(8.0);
 }
 

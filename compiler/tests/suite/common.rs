@@ -4,7 +4,7 @@ use sinter_compiler::graph::{Graph, Kind, interpret, verify};
 use sinter_compiler::{Options, compile};
 use sinter_kernels::isa::Isa;
 use sinter_runtime::op::{CompareOp, RandomKind, UnaryOp};
-use sinter_runtime::{Array, DType, Op, Scalar, eager};
+use sinter_runtime::{Array, DType, Number, Op, Scalar, eager, with_number};
 
 /// Numbers of a standard normal distribution.
 pub fn normal(shape: &[usize], seed: u64) -> Array {
@@ -68,16 +68,8 @@ pub fn inputs(g: &Graph, sizes: &[usize], seed: u64) -> Vec<Array> {
 
 fn scalars(a: &Array) -> Vec<Scalar> {
     match a.dtype() {
-        DType::F32 => a.to_vec::<f32>().into_iter().map(|v| Scalar::Float(v.into())).collect(),
-        DType::F64 => a.to_vec::<f64>().into_iter().map(Scalar::Float).collect(),
-        DType::I64 => a.to_vec::<i64>().into_iter().map(Scalar::Int).collect(),
-        DType::I32 => a.to_vec::<i32>().into_iter().map(|v| Scalar::Int(v.into())).collect(),
-        DType::U8 => a.to_vec::<u8>().into_iter().map(|v| Scalar::Int(v.into())).collect(),
         DType::Bool => a.to_vec::<u8>().into_iter().map(|v| Scalar::Bool(v != 0)).collect(),
-        DType::F16 | DType::BF16 => {
-            let wide = eager::run1(&Op::Cast { dtype: DType::F32 }, &[a]).expect("a cast");
-            scalars(&wide)
-        }
+        d => with_number!(d, T => a.to_vec::<T>().into_iter().map(|v| v.to_scalar()).collect()),
     }
 }
 

@@ -241,6 +241,7 @@ pub(super) fn accumulate(slot: &mut Option<Tensor>, g: Tensor) {
 fn sum(old: Tensor, g: &Tensor) -> Tensor {
     let own = old.is_unique()
         && old.has_data()
+        && g.has_data()
         && !mode::grad_enabled()
         && old.array().block().handles() == 1
         && old.is_contiguous()

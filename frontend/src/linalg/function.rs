@@ -56,7 +56,9 @@ pub fn matrix_exp(a: &Tensor) -> Tensor {
     if a.numel() == 0 {
         return a.copy();
     }
-    let norm = crate::no_grad(|| a.detach().abs().sum_dim(-2, false).max().item::<f64>());
+    let norm = crate::no_grad(|| {
+        super::everything(&a.detach()).abs().sum_dim(-2, false).max().item::<f64>()
+    });
     let doublings = if norm.is_finite() && norm > TAYLOR_15 {
         (norm / TAYLOR_15).log2().ceil() as i32
     } else {
@@ -92,6 +94,25 @@ pub fn matrix_sqrth(a: &Tensor) -> Tensor {
     let (w, v) = super::eigh(a, false);
     let roots = w.clamp(0.0, None).sqrt().to_dtype(v.dtype());
     (&v * roots.unsqueeze(-2)).matmul(&adjoint(&v))
+}
+
+/// The polar decomposition of matrices [.., m, n], m ≥ n: `(u, p)` with `a = u p`, the
+/// columns of `u` [.., m, n] orthonormal and `p` [.., n, n] Hermitian and positive
+/// semidefinite (Higham 1986), through the singular values.
+///
+/// # Panics
+/// If there are fewer rows than columns.
+#[track_caller]
+pub fn polar(a: &Tensor) -> (Tensor, Tensor) {
+    if a.rank() < 2 || a.size(-2) < a.size(-1) {
+        panic!(
+            "linalg.polar: needs matrices with at least as many rows as columns, the shape is {:?}",
+            a.shape()
+        );
+    }
+    let (u, s, vh) = super::svd(a, false);
+    let scaled = adjoint(&vh) * s.unsqueeze(-2).to_dtype(vh.dtype());
+    (u.matmul(&vh), scaled.matmul(&vh))
 }
 
 /// The diagonal `offset` above (below, if negative) the main one of the matrices that two

@@ -30,7 +30,7 @@ pub use factor::{
 };
 pub use function::{
     cross, diagonal, householder_product, matrix_exp, matrix_power, matrix_sqrth, multi_dot, ormqr,
-    vander, vecdot,
+    polar, vander, vecdot,
 };
 pub use measure::{Norm, cond, det, logdet, matrix_norm, matrix_rank, norm, slogdet, vector_norm};
 pub use solve::{
@@ -87,6 +87,9 @@ pub(crate) fn solve_triangle(a: &Tensor, b: &Tensor, upper: bool, unit: bool) ->
 /// out on 0, 1, …, m - 1. i64 [.., m].
 #[track_caller]
 pub(crate) fn rows_of_pivots(pivots: &Tensor, m: usize) -> Tensor {
+    if let Some((all, level)) = pivots.as_batched() {
+        return Tensor::batched(rows_of_pivots(all, m), level);
+    }
     let k = pivots.size(-1);
     let mut shape: Shape = pivots.shape().into();
     shape.pop();
@@ -162,9 +165,20 @@ fn batch_item(batch: &[usize], mut at: usize) -> String {
     format!(" (batch item {})", index.join(", "))
 }
 
+/// The tensor of all instances behind one of them, inside of [`vmap`](crate::vmap): what is
+/// asked of each is asked of all.
+fn everything(x: &Tensor) -> Tensor {
+    let mut x = x.clone();
+    while let Some(all) = x.as_batched().map(|(all, _)| all.clone()) {
+        x = all;
+    }
+    x
+}
+
 /// Panics where the `info` of some matrix is not zero.
 #[track_caller]
 fn check_info(op: &str, info: &Tensor, what: impl Fn(i64) -> String) {
+    let info = everything(info);
     let values = info.to_vec::<i64>();
     if let Some(at) = values.iter().position(|&i| i != 0) {
         panic!("{op}: {}{}", what(values[at]), batch_item(info.shape(), at));

@@ -96,7 +96,7 @@ fn factorise<T: Field>(x: &mut Mat<T>) -> Vec<usize> {
                 let top = x[(k, j)];
                 for i in k + 1..m {
                     let less = x[(i, k)] * top;
-                    x[(i, j)] = x[(i, j)] - less;
+                    x[(i, j)] -= less;
                 }
             }
         }
@@ -147,7 +147,14 @@ pub fn qr<T: Field>(a: Src<T>, q: Dst<T>, r: Dst<T>) {
         };
         let phases: Vec<T> = (0..k).map(phase).collect();
         write(&q, b, |i, j| basis[(i, j)] * phases[j]);
-        write(&r, b, |i, j| if i > j { T::ZERO } else { upper[(i, j)] * T::conj_impl(&phases[i]) });
+        write(&r, b, |i, j| {
+            if i > j {
+                return T::ZERO;
+            }
+            let x = upper[(i, j)] * T::conj_impl(&phases[i]);
+            // Real but for rounding.
+            if i == j { T::from_real_impl(&T::real_part_impl(&x)) } else { x }
+        });
     });
 }
 

@@ -122,7 +122,7 @@ where
         let f = T::eigen(&x)?;
         let (vectors, values) = (f.U(), f.S().column_vector());
         let size = |z: Complex<T::Part>| -> f64 {
-            let (re, im): (f64, f64) = (z.re.clone().into(), z.im.clone().into());
+            let (re, im): (f64, f64) = (z.re.into(), z.im.into());
             re.hypot(im)
         };
         // What each column is multiplied by.

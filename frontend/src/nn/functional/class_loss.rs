@@ -89,7 +89,13 @@ pub fn nll_loss(log_probs: &Tensor, target: &Tensor, reduction: Reduction) -> Te
 /// If a target is neither a class nor the one that is ignored.
 #[track_caller]
 pub fn nll_loss_with(log_probs: &Tensor, target: &Tensor, options: &ClassLoss) -> Tensor {
-    let (t, counts) = classes("nll_loss", log_probs, target, options.ignore_index);
+    negative_log("nll_loss", log_probs, target, options)
+}
+
+/// [`nll_loss_with`] in the name of `op`.
+#[track_caller]
+fn negative_log(op: &str, log_probs: &Tensor, target: &Tensor, options: &ClassLoss) -> Tensor {
+    let (t, counts) = classes(op, log_probs, target, options.ignore_index);
     let dim = class_dim(log_probs) as i64;
     let loss = -log_probs.gather(dim, &t.unsqueeze(dim)).squeeze(dim);
     if options.weight.is_none() && (!t.has_data() || counts.all().item_scalar().as_bool()) {
@@ -161,7 +167,7 @@ pub fn cross_entropy_with(logits: &Tensor, target: &Tensor, options: &ClassLoss)
             r => r.apply(loss),
         };
     }
-    let hard = nll_loss_with(&log_probs, target, options);
+    let hard = negative_log("cross_entropy", &log_probs, target, options);
     if smooth == 0.0 {
         return hard;
     }

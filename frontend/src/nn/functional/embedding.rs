@@ -35,8 +35,8 @@ pub enum BagMode {
     Max,
 }
 
-/// Rows of `weight` [V, E] picked by `index` [M], joined by bags: bag `i` begins at
-/// `offsets[i]` and ends where the next begins. `weights` [M] scales the rows of sums,
+/// Rows of `weight` [V, E] picked by `index` `[M]`, joined by bags: bag `i` begins at
+/// `offsets[i]` and ends where the next begins. `weights` `[M]` scales the rows of sums,
 /// and the row `padding` does not count. A bag without rows is zero.
 ///
 /// ```
