@@ -19,7 +19,7 @@ fn integers_keep_their_low_bits() {
     assert_eq!(a.sum().item::<i64>(), 104);
     let u = tensor([65535u16, 2]);
     assert_eq!((&u + 1).to_vec::<u16>(), [0, 3]);
-    assert_eq!((&u).matmul(&tensor([1u16, 1])).item::<u16>(), 1);
+    assert_eq!(u.matmul(&tensor([1u16, 1])).item::<u16>(), 1);
     let w = tensor([4_294_967_295u32, 7]);
     assert_eq!((&w + &w).to_vec::<u32>(), [4_294_967_294, 14]);
     assert_eq!(w.to_dtype(DType::F64).to_vec::<f64>(), [4_294_967_295.0, 7.0]);

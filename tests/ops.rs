@@ -114,7 +114,7 @@ fn canonical(op: &Op, results: &[Array]) -> Vec<Array> {
     let mut left = numbers(&results[columns]);
     let mut right = rows.map(|r| numbers(&results[r]));
     let n = rows.map_or(0, |r| *results[r].shape().last().unwrap());
-    let batch = if m * k == 0 { 0 } else { left.len() / (m * k) };
+    let batch = left.len().checked_div(m * k).unwrap_or(0);
     for b in 0..batch {
         for j in 0..k {
             let column = |i: usize| b * m * k + i * k + j;

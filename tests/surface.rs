@@ -661,7 +661,7 @@ fn functions_compile_for_open_sizes() {
         };
         for n in sizes {
             let x = example(n);
-            let want = f(&[x.clone()]);
+            let want = f(std::slice::from_ref(&x));
             match compiled.run(&[&x]) {
                 Err(e) => wrong.push(format!("{name} of {n}: {e}")),
                 Ok(got) => {
@@ -727,7 +727,7 @@ fn writing_by_index() {
     row.i_put(s(None, None, 2), 7.0);
     base.i_put(0, 1.0);
     assert_eq!(base.to_vec::<f32>(), [1.0, 1.0, 1.0, 7.0, 0.0, 7.0]);
-    base.i_put(&base.gt(1.0), -1.0);
+    base.i_put(base.gt(1.0), -1.0);
     assert_eq!(base.to_vec::<f32>(), [1.0, 1.0, 1.0, -1.0, 0.0, -1.0]);
     let counts = sinter::full([3], 0, DType::I64);
     counts.index_put_([0, 2, 0, -1], 1, true);

@@ -475,7 +475,7 @@ impl std::str::FromStr for Scalar {
         let sign = |(at, c): (usize, char)| {
             at > 0 && matches!(c, '+' | '-') && !matches!(parts.as_bytes()[at - 1], b'e' | b'E')
         };
-        let (at, _) = parts.char_indices().filter(|&x| sign(x)).last().ok_or_else(bad)?;
+        let (at, _) = parts.char_indices().rfind(|&x| sign(x)).ok_or_else(bad)?;
         let number = |t: &str| t.parse().map_err(|_| bad());
         Ok(Scalar::Complex(number(&parts[..at])?, number(&parts[at..])?))
     }

@@ -298,7 +298,7 @@ fn eager_only() {
         "triangular_solve[upper=true, unit=false](f32[N, 3, 3]; f32[N, 3, 1])",
     ] {
         let name = case.split(['[', '(']).next().expect("a case begins with its op");
-        let e = compile(&graph(case), &Options::default()).err().expect(case).to_string();
+        let e = compile(&graph(case), &Options::default()).expect_err(case).to_string();
         let refused = e.contains(&format!("`{name}` cannot be part of a compiled program: "))
             || e.contains(&format!("{name}: not supported: compiled programs hold no complex"));
         assert!(refused, "{case}: {e}");

@@ -248,11 +248,14 @@ fn times_minus_i<B: Build>(b: &mut B, z: Parts<B::Value>) -> Result<Parts<B::Val
     Ok(Parts { im: b.unary(UnaryOp::Neg, &z.re)?, re: z.im })
 }
 
+/// A real product of some kind.
+type Product<'a, B> = dyn FnMut(&mut B, &<B as Build>::Value, &<B as Build>::Value) -> R<B> + 'a;
+
 fn bilinear<B: Build>(
     b: &mut B,
     x: &Parts<B::Value>,
     y: &Parts<B::Value>,
-    f: &mut dyn FnMut(&mut B, &B::Value, &B::Value) -> R<B>,
+    f: &mut Product<B>,
 ) -> Result<Parts<B::Value>, OpError> {
     let (rr, ii) = (f(b, &x.re, &y.re)?, f(b, &x.im, &y.im)?);
     let (ri, ir) = (f(b, &x.re, &y.im)?, f(b, &x.im, &y.re)?);
