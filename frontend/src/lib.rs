@@ -23,7 +23,7 @@ mod tensor;
 pub mod trace;
 
 pub use autograd::{Backward, enable_grad, grad, no_grad};
-pub use batch::{Randomness, Vmap, vmap};
+pub use batch::{Randomness, Resolve, Vmap, autobatch, vmap};
 pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
 pub use exchange::from_vec;
 pub use random::manual_seed;

@@ -102,10 +102,8 @@ pub(crate) fn check_views(inputs: &[&Tensor], op: &Op) {
 #[track_caller]
 #[cold]
 pub(crate) fn check_inference(inputs: &[&Tensor], op: &Op) {
-    let wanted =
-        inputs.iter().enumerate().fold(0, |bits, (i, t)| bits | u32::from(t.requires_grad()) << i);
-    let kept = vjp::saves(op, inputs.len(), wanted).inputs;
-    for (i, t) in inputs.iter().enumerate() {
+    let kept = vjp::saves(op, inputs.len(), vjp::wanted(inputs)).inputs;
+    for (i, t) in inputs.iter().enumerate().take(32) {
         if t.is_inference() && kept >> i & 1 == 1 {
             panic!(
                 "{}: operand {i}, {} {:?}, was made in inference mode and cannot be kept for a \

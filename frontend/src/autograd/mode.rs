@@ -1,39 +1,41 @@
 //! What this thread does with ops beside computing them: recording, checking,
-//! replacing. One byte, so that an op asks once.
+//! replacing. One number, so that an op asks once.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 
 /// Ops are recorded.
-pub(crate) const GRAD: u8 = 1;
+pub(crate) const GRAD: u16 = 1;
 /// Results never take part in a recorded op.
-pub(crate) const INFERENCE: u8 = 2;
+pub(crate) const INFERENCE: u16 = 2;
 /// Nodes remember their operands' types, for messages.
-pub(crate) const ANOMALY: u8 = 4;
+pub(crate) const ANOMALY: u16 = 4;
 /// Gradients are searched for NaN as they are made.
-pub(crate) const CHECK_NAN: u8 = 8;
+pub(crate) const CHECK_NAN: u16 = 8;
 /// Saved values are handed to a hook.
-pub(crate) const PACK: u8 = 16;
+pub(crate) const PACK: u16 = 16;
 /// Some tensors stand for others.
-pub(crate) const REPLACE: u8 = 32;
+pub(crate) const REPLACE: u16 = 32;
 /// A checkpointed region decides which results are kept.
-pub(crate) const SELECT: u8 = 64;
+pub(crate) const SELECT: u16 = 64;
 /// Results are searched for NaN as they are made.
-pub(crate) const FORWARD_NAN: u8 = 128;
+pub(crate) const FORWARD_NAN: u16 = 128;
+/// Ops are noted, to be run in batches.
+pub(crate) const DEFER: u16 = 256;
 
 thread_local! {
-    static MODE: Cell<u8> = const { Cell::new(GRAD) };
+    static MODE: Cell<u16> = const { Cell::new(GRAD) };
 }
 
 /// This thread's modes.
 #[inline]
-pub(crate) fn get() -> u8 {
+pub(crate) fn get() -> u16 {
     MODE.get()
 }
 
 /// Whether ops are recorded under `mode`.
 #[inline]
-pub(crate) fn records(mode: u8) -> bool {
+pub(crate) fn records(mode: u16) -> bool {
     mode & (GRAD | INFERENCE) == GRAD
 }
 
@@ -54,9 +56,9 @@ pub fn inference_mode_enabled() -> bool {
 /// [`detect_anomaly`], [`set_detect_anomaly`] and [`detect_forward_nan`].
 #[must_use = "the mode lasts as long as the guard"]
 pub struct GradGuard {
-    before: u8,
+    before: u16,
     /// The bits it changed.
-    mask: u8,
+    mask: u16,
     // The mode is this thread's: the guard must not leave it.
     _here: PhantomData<*const ()>,
 }
@@ -68,7 +70,7 @@ impl Drop for GradGuard {
 }
 
 /// Sets the bits of `mask` to those of `to`.
-pub(crate) fn set(mask: u8, to: u8) -> GradGuard {
+pub(crate) fn set(mask: u16, to: u16) -> GradGuard {
     let before = MODE.get();
     MODE.set(before & !mask | to & mask);
     GradGuard { before, mask, _here: PhantomData }

@@ -197,8 +197,7 @@ fn make_node(
     location: &'static Location<'static>,
 ) -> Arc<Node> {
     let out = &outs[0];
-    let wanted = |(i, t): (usize, &&Tensor)| u32::from(t.requires_grad()) << i;
-    let needs = vjp::saves(&op, inputs.len(), inputs.iter().enumerate().map(wanted).sum());
+    let needs = vjp::saves(&op, inputs.len(), vjp::wanted(inputs));
     let operand = |t: &&Tensor| {
         let edge = t.edge();
         let spread = op.is_pointwise() && !matches!(edge, Edge::None) && t.shape() != out.shape();

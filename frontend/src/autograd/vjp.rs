@@ -66,6 +66,12 @@ pub(crate) fn has_rule(op: &Op) -> bool {
     }
 }
 
+/// Which operands want a gradient. The ops that take more than 32 keep no operand.
+pub(super) fn wanted(inputs: &[&Tensor]) -> u32 {
+    let bit = |(i, t): (usize, &&Tensor)| u32::from(t.requires_grad()) << i;
+    inputs.iter().take(32).enumerate().map(bit).sum()
+}
+
 /// What the rule of `op`, on that many operands, needs to give gradients to those
 /// whose bits are set in `wanted`.
 pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {

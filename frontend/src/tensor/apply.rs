@@ -1,6 +1,6 @@
 //! The one door through which every op goes: run it or trace it, record it or not.
 
-use super::{BATCHED, INFERENCE, REQUIRES_GRAD, Tensor, UNTRACKED};
+use super::{BATCHED, DEFERRED, INFERENCE, REQUIRES_GRAD, Tensor, UNTRACKED};
 use crate::autograd::{self, mode};
 use crate::{batch, trace};
 use sinter_runtime::op::{Build, TensorType, complex, decompose, infer};
@@ -75,6 +75,18 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
             return lifted(op, inputs).swap_remove(0);
         }
         return batch::apply_batched(op, inputs).swap_remove(0);
+    }
+    if mode & mode::DEFER != 0 {
+        if is_number_along_axis(&op, inputs) {
+            return lifted(op, inputs).swap_remove(0);
+        }
+        if let Some(t) = batch::defer(&op, inputs) {
+            return t;
+        }
+    }
+    if flags & DEFERRED != 0 {
+        let values = batch::resolved(inputs);
+        return apply(op, &values.iter().collect::<SmallVec<[&Tensor; 4]>>());
     }
     let grad = flags != 0 && mode::records(mode);
     if grad {
@@ -194,6 +206,10 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
             return lifted(op, inputs);
         }
         return batch::apply_batched(op, inputs);
+    }
+    if flags & DEFERRED != 0 {
+        let values = batch::resolved(inputs);
+        return apply_all(op, &values.iter().collect::<SmallVec<[&Tensor; 4]>>());
     }
     let grad = flags != 0 && mode::grad_enabled();
     if grad && flags & (UNTRACKED | INFERENCE) != 0 {

@@ -145,6 +145,9 @@ impl Tensor {
         if let Some((value, level)) = self.as_batched() {
             return value.grad().map(|g| Tensor::batched(g, level));
         }
+        if let Some(d) = self.as_deferred() {
+            return crate::batch::value(d).grad();
+        }
         let own = self.meta().grad.clone();
         own.or_else(|| self.kept_grad()?.lock().unwrap_or_else(|e| e.into_inner()).clone())
     }
@@ -192,6 +195,7 @@ impl Tensor {
             }
             Repr::Traced(..) => self.clone(),
             Repr::Batched(value, level) => Tensor::batched(value.detach(), *level),
+            Repr::Deferred(d) => crate::batch::value(d).detach(),
         }
     }
 
@@ -214,6 +218,9 @@ impl Tensor {
     pub(crate) fn edge(&self) -> Edge {
         if let Some((value, _)) = self.as_batched() {
             return value.edge();
+        }
+        if let Some(d) = self.as_deferred() {
+            return crate::batch::value(d).edge();
         }
         match self.flags() & (REQUIRES_GRAD | RECORDED) {
             REQUIRES_GRAD => Edge::Leaf(self.clone()),

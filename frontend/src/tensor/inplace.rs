@@ -34,6 +34,13 @@ pub(crate) fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&T
     if target.as_batched().is_some() || inputs.iter().any(|t| t.as_batched().is_some()) {
         return crate::batch::in_place_batched(name, op, target, inputs);
     }
+    if target.as_deferred().is_some() || inputs.iter().any(|t| t.as_deferred().is_some()) {
+        let all: SmallVec<[&Tensor; 5]> =
+            std::iter::once(target).chain(inputs.iter().copied()).collect();
+        let values = crate::batch::resolved(&all);
+        let refs: SmallVec<[&Tensor; 5]> = values.iter().collect();
+        return in_place(name, op, refs[0], &refs[1..]);
+    }
     if trace::is_active() {
         trace::in_place(name, &op, target, inputs, at);
         return;

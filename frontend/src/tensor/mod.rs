@@ -58,6 +58,7 @@ pub use reduce::IntoAxes;
 pub use shape::{broadcast_shapes, broadcast_tensors};
 
 use crate::autograd::{Meta, Node, grad_enabled, mode};
+use crate::batch::Deferred;
 use crate::trace::Traced;
 use sinter_runtime::{Array, DType, Device, Number, Scalar};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -107,6 +108,8 @@ pub(crate) const INFERENCE: u8 = 16;
 const BARRED: u8 = 32;
 /// Stands for the elements of a batch.
 pub(crate) const BATCHED: u8 = 64;
+/// The result of an op that waited, or still does.
+pub(crate) const DEFERRED: u8 = 128;
 
 enum Repr {
     Eager(Array),
@@ -115,6 +118,8 @@ enum Repr {
     /// One of the elements that lie along the first dimension of a tensor, whichever,
     /// and the level of the batch.
     Batched(Tensor, usize),
+    /// The result of an op that waits to be run in a batch.
+    Deferred(Arc<Deferred>),
 }
 
 impl Tensor {
@@ -137,7 +142,7 @@ impl Tensor {
 
     /// A tensor made under `mode`.
     #[inline]
-    fn made(array: Array, mode: u8) -> Tensor {
+    fn made(array: Array, mode: u16) -> Tensor {
         let flags = if mode & mode::INFERENCE != 0 { INFERENCE } else { 0 };
         Tensor::make(Repr::Eager(array), flags, 0, None, Meta::default())
     }
@@ -206,6 +211,20 @@ impl Tensor {
         Tensor::make(Repr::Batched(value, level), flags, 0, None, Meta::default())
     }
 
+    /// The result of an op that waits.
+    pub(crate) fn deferred(d: Arc<Deferred>, requires_grad: bool) -> Tensor {
+        // What requires a gradient is the result of a recorded op.
+        let flags = DEFERRED | if requires_grad { REQUIRES_GRAD | RECORDED } else { 0 };
+        Tensor::make(Repr::Deferred(d), flags, 0, None, Meta::default())
+    }
+
+    pub(crate) fn as_deferred(&self) -> Option<&Arc<Deferred>> {
+        match &self.0.repr {
+            Repr::Deferred(d) => Some(d),
+            _ => None,
+        }
+    }
+
     /// The batch that the tensor stands for, and its level.
     pub(crate) fn as_batched(&self) -> Option<(&Tensor, usize)> {
         match &self.0.repr {
@@ -214,7 +233,8 @@ impl Tensor {
         }
     }
 
-    /// Whether there are elements to look at: neither while tracing nor in a batch.
+    /// Whether there are elements to look at: neither while tracing nor in a batch, nor
+    /// before an op that waits has been run.
     pub(crate) fn has_data(&self) -> bool {
         matches!(self.0.repr, Repr::Eager(_))
     }
@@ -235,12 +255,13 @@ impl Tensor {
             Repr::Eager(a) => a,
             Repr::Traced(..) => crate::trace::no_data(),
             Repr::Batched(..) => crate::batch::no_data(),
+            Repr::Deferred(d) => crate::batch::value(d).array(),
         }
     }
 
     pub(crate) fn as_traced(&self) -> Option<Traced> {
         match &self.0.repr {
-            Repr::Eager(_) | Repr::Batched(..) => None,
+            Repr::Eager(_) | Repr::Batched(..) | Repr::Deferred(_) => None,
             Repr::Traced(t, ..) => Some(t.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         }
     }
@@ -280,6 +301,7 @@ impl Tensor {
             Repr::Eager(a) => a.shape(),
             Repr::Traced(_, _, shape) => shape,
             Repr::Batched(value, _) => &value.shape()[1..],
+            Repr::Deferred(d) => &d.shape,
         }
     }
 
@@ -308,6 +330,7 @@ impl Tensor {
             Repr::Eager(a) => a.dtype(),
             Repr::Traced(_, dtype, _) => *dtype,
             Repr::Batched(value, _) => value.dtype(),
+            Repr::Deferred(d) => d.dtype,
         }
     }
 
@@ -315,7 +338,7 @@ impl Tensor {
     pub fn device(&self) -> Device {
         match &self.0.repr {
             Repr::Eager(a) => a.device(),
-            Repr::Traced(..) => Device::Cpu,
+            Repr::Traced(..) | Repr::Deferred(_) => Device::Cpu,
             Repr::Batched(value, _) => value.device(),
         }
     }

@@ -46,7 +46,7 @@ fn outputs_that_cannot_be_written_are_errors() {
     let e = run_into(&ADD, &[&a, &a], &[&repeated]).unwrap_err();
     assert!(matches!(e, OpError::Value { .. }), "{e}");
     let e = run_into(&ADD, &[&a, &a], &[&array(&[0.0; 3])]).unwrap_err();
-    assert!(e.to_string().contains("f32[2]") && e.to_string().contains("f32 [3]"), "{e}");
+    assert!(e.to_string().contains("f32 [2]") && e.to_string().contains("f32 [3]"), "{e}");
     let doubles = Array::from_slice(&[0.0f64, 0.0], &[2]).unwrap();
     assert!(run_into(&ADD, &[&a, &a], &[&doubles]).is_err());
     assert!(run_into(&ADD, &[&a, &a], &[]).is_err());

@@ -126,7 +126,7 @@ fn contradictions_are_named() {
         (put(dense(0, &[24]), dense(9, &[24]), dense(1, &[24])), "buffer 9, which is none"),
         (put(dense(0, &[24]), dense(0, &[24]), dense(2, &[24])), "buffer 2, which is read-only"),
         (put(dense(0, &[24]), dense(0, &[24]), dense(0, &[24])), "buffer 0, which is read-only"),
-        (put(dense(0, &[24]), dense(0, &[24]), dense(1, &[2, 12])), "results are f32[24]"),
+        (put(dense(0, &[24]), dense(0, &[24]), dense(1, &[2, 12])), "results are f32 [24]"),
         (
             matmul(dense(3, &[4, 6]), dense(3, &[6, 4]), Packing::None, dense(3, &[1, 4, 4])),
             "writes buffer 3 while it reads it",
