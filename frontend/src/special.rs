@@ -153,6 +153,9 @@ fn recurrence(
     let n = n.as_tensor(DType::I64);
     // Of a traced degree nothing is known: tracing ends here with its own error.
     let highest = n.to_vec::<i64>().into_iter().max().unwrap_or(0);
+    if highest > 100_000 {
+        panic!("polynomial: degree {highest}; the recurrence is for degrees up to 100000");
+    }
     let (mut before, mut now) = (ones_like(x), first(x));
     if n.numel() == 1 && n.rank() == 0 {
         return match highest {

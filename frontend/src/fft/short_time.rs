@@ -22,7 +22,7 @@ pub struct Stft {
     pub n_fft: usize,
     /// From one frame to the next; a quarter of a transform by default.
     pub hop_length: usize,
-    /// The window [win_length], put in the middle of a frame; ones by default.
+    /// The window, `[win_length]`, put in the middle of a frame; ones by default.
     pub window: Option<Tensor>,
     /// Elements of the window; those of a transform by default.
     pub win_length: usize,

@@ -38,7 +38,7 @@ pub fn solve_triangular(
     t(&solve_triangle(&t(&a), &t(&b), !upper, unitriangular))
 }
 
-/// The solution of `a x = b`: `a` [.., n, n], `b` [.., n, k] or a vector [n] (of a batch,
+/// The solution of `a x = b`: `a` [.., n, n], `b` [.., n, k] or a vector `[n]` (of a batch,
 /// [.., n] with exactly the batch of `a`). Batches broadcast.
 ///
 /// # Panics

@@ -6,6 +6,10 @@ use crate::no_grad;
 use crate::tensor::{Tensor, full_like, stack};
 use sinter_runtime::DType;
 
+/// The target that counts nothing where no other is named. Where targets have no
+/// data, in tracing, it is not looked for: there it is an index out of range, and an error.
+const IGNORED: i64 = -100;
+
 /// Choices of [`nll_loss_with`] and [`cross_entropy_with`].
 #[derive(Clone, Copy, Debug)]
 pub struct ClassLoss<'a> {
@@ -23,7 +27,7 @@ impl Default for ClassLoss<'_> {
     fn default() -> Self {
         ClassLoss {
             weight: None,
-            ignore_index: -100,
+            ignore_index: IGNORED,
             label_smoothing: 0.0,
             reduction: Reduction::Mean,
         }
@@ -49,6 +53,9 @@ fn classes(op: &str, x: &Tensor, target: &Tensor, ignore: i64) -> (Tensor, Tenso
         panic!("{op}: target {:?} does not match predictions {:?}", target.shape(), x.shape());
     }
     let counts = no_grad(|| t.ne(ignore));
+    if !t.has_data() && ignore == IGNORED {
+        return (t, counts);
+    }
     if t.has_data() {
         let bad = no_grad(|| t.lt(0).logical_or(&t.ge(n as i64)).logical_and(&counts));
         if bad.any().item_scalar().as_bool() {
@@ -98,7 +105,12 @@ fn negative_log(op: &str, log_probs: &Tensor, target: &Tensor, options: &ClassLo
     let (t, counts) = classes(op, log_probs, target, options.ignore_index);
     let dim = class_dim(log_probs) as i64;
     let loss = -log_probs.gather(dim, &t.unsqueeze(dim)).squeeze(dim);
-    if options.weight.is_none() && (!t.has_data() || counts.all().item_scalar().as_bool()) {
+    let all = if t.has_data() {
+        counts.all().item_scalar().as_bool()
+    } else {
+        options.ignore_index == IGNORED
+    };
+    if options.weight.is_none() && all {
         return options.reduction.apply(loss);
     }
     let w = target_weights(log_probs, &t, &counts, options.weight);
