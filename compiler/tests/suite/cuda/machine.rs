@@ -396,8 +396,10 @@ fn convert(inst: &Inst, v: u64) -> Result<u64, String> {
         // Halves are reached through f32, in one step only where that is exact.
         let exact = from.size() <= 2;
         return Ok(match to {
-            Ty::F16 if exact && !signed => f16::from_f32(v as f32).to_bits().into(),
-            Ty::BF16 if exact && !signed => bf16::from_f32(v as f32).to_bits().into(),
+            Ty::F16 if exact && signed => f16::from_f32(v as i64 as f32).to_bits().into(),
+            Ty::F16 if exact => f16::from_f32(v as f32).to_bits().into(),
+            Ty::BF16 if exact && signed => bf16::from_f32(v as i64 as f32).to_bits().into(),
+            Ty::BF16 if exact => bf16::from_f32(v as f32).to_bits().into(),
             Ty::F16 | Ty::BF16 => return Err("an integer is rounded once instead of twice".into()),
             Ty::F32 if signed => u64::from((v as i64 as f32).to_bits()),
             Ty::F32 => u64::from((v as f32).to_bits()),
@@ -418,6 +420,7 @@ fn convert(inst: &Inst, v: u64) -> Result<u64, String> {
         Ty::BF16 => bf16::from_f64(x).to_bits().into(),
         Ty::F32 => u64::from((x as f32).to_bits()),
         Ty::F64 => x.to_bits(),
+        Ty::Signed(2) => widen(x as i16 as u64, to),
         Ty::Signed(4) => widen(x as i32 as u64, to),
         Ty::Signed(8) => x as i64 as u64,
         Ty::Unsigned(2) => u64::from(x as u16),
