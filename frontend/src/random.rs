@@ -4,6 +4,8 @@
 //! depends on the seed and on `i` alone, so the same program gives the same
 //! numbers on any number of threads.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Mutex;
 
 static STATE: Mutex<State> = Mutex::new(State { seed: 0, offset: 0 });
@@ -44,9 +46,69 @@ pub fn set_state(state: State) {
 #[track_caller]
 pub(crate) fn reserve(n: usize) -> (u64, u64) {
     crate::trace::forbid_random();
+    let State { seed, offset } = RUNS.with_borrow_mut(|runs| {
+        let from = runs.iter().rposition(|r| matches!(r, Run::Again(..)));
+        let again = from.and_then(|i| match &mut runs[i] {
+            Run::Again(parts) => parts.pop_front(),
+            Run::First(_) => None,
+        });
+        let part = again.unwrap_or_else(|| advance(n));
+        for r in &mut runs[from.map_or(0, |i| i + 1)..] {
+            if let Run::First(parts) = r {
+                parts.push(part);
+            }
+        }
+        part
+    });
+    (seed, offset)
+}
+
+fn advance(n: usize) -> State {
     let mut s = STATE.lock().unwrap_or_else(|e| e.into_inner());
-    let at = s.offset;
+    let part = *s;
     // A number needs at most one 128-bit draw.
     s.offset += n.max(1) as u64;
-    (s.seed, at)
+    part
+}
+
+/// A piece of code that may run again with the same random numbers, whatever other
+/// threads draw meanwhile.
+enum Run {
+    /// The parts of the stream that it takes.
+    First(Vec<State>),
+    /// Those that it takes again.
+    Again(VecDeque<State>),
+}
+
+thread_local! {
+    /// Pieces of code under way on this thread, one inside the other.
+    static RUNS: RefCell<Vec<Run>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Ends a run.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        RUNS.with_borrow_mut(|r| r.pop());
+    }
+}
+
+/// Runs `f`; gives its result and the parts of the stream that it took.
+pub(crate) fn noted<R>(f: impl FnOnce() -> R) -> (R, Vec<State>) {
+    RUNS.with_borrow_mut(|r| r.push(Run::First(Vec::new())));
+    let _end = End;
+    let result = f();
+    let parts = RUNS.with_borrow_mut(|r| match r.last_mut() {
+        Some(Run::First(parts)) => std::mem::take(parts),
+        _ => unreachable!("runs end in order"),
+    });
+    (result, parts)
+}
+
+/// Runs `f` with the parts of the stream that it took before.
+pub(crate) fn again<R>(parts: &[State], f: impl FnOnce() -> R) -> R {
+    RUNS.with_borrow_mut(|r| r.push(Run::Again(parts.iter().copied().collect())));
+    let _end = End;
+    f()
 }

@@ -117,7 +117,7 @@ impl Checkpoint {
         let frame = Arc::new(Frame {
             versions: inputs.iter().map(|t| t.array().block().version()).collect(),
             inputs: inputs.clone(),
-            rng: random::state(),
+            draws: Mutex::default(),
             stand_ins: stand_ins(),
             options: self.clone(),
             f: Box::new(f),
@@ -133,7 +133,9 @@ impl Checkpoint {
         };
         let _hooks = saved_tensors_hooks(pack, Slot::value);
         let _select = self.policy.as_ref().map(|_| select(&frame, false));
-        (frame.f)(&inputs)
+        let (results, draws) = random::noted(|| (frame.f)(&inputs));
+        *lock(&frame.draws) = draws;
+        results
     }
 }
 
@@ -190,7 +192,8 @@ struct Frame {
     f: Box<Region>,
     inputs: Vec<Tensor>,
     versions: Vec<u64>,
-    rng: random::State,
+    /// The parts of the random stream that the first run took.
+    draws: Mutex<Vec<random::State>>,
     /// Tensors that stood for others, as in `func::functional_call`.
     stand_ins: Vec<(Tensor, Tensor)>,
     options: Checkpoint,
@@ -255,14 +258,17 @@ impl Frame {
             }
         };
         {
-            let _rng = self.options.preserve_rng_state.then(|| Rng::set(self.rng));
             let _grad = enable_grad_guard();
             let _plain = mode::set(mode::PACK | mode::REPLACE | mode::SELECT, 0);
             let _hooks = saved_tensors_hooks(pack, |_: &()| unreachable!("its graph is dropped"));
             let _select = self.options.policy.as_ref().map(|_| select(self, true));
             let inputs: Vec<Tensor> =
                 self.inputs.iter().map(|t| t.detach().requires_grad_(t.requires_grad())).collect();
-            let run = || drop((self.f)(&inputs));
+            let draws = lock(&self.draws).clone();
+            let run = || match self.options.preserve_rng_state {
+                true => drop(random::again(&draws, || (self.f)(&inputs))),
+                false => drop((self.f)(&inputs)),
+            };
             let ran = catch_unwind(AssertUnwindSafe(|| match self.stand_ins.is_empty() {
                 true => run(),
                 false => with_replaced(self.stand_ins.clone(), run),
@@ -301,23 +307,6 @@ fn compare(first: &[TensorType], second: &[Tensor]) {
         first.len(),
         lines.iter().take(5).cloned().collect::<Vec<_>>().join("; "),
     );
-}
-
-/// Puts the random stream back where it stood when it is dropped.
-struct Rng(random::State);
-
-impl Rng {
-    fn set(to: random::State) -> Rng {
-        let now = random::state();
-        random::set_state(to);
-        Rng(now)
-    }
-}
-
-impl Drop for Rng {
-    fn drop(&mut self) {
-        random::set_state(self.0);
-    }
 }
 
 // ---------------------------------------------------------------- selecting
