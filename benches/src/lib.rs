@@ -7,7 +7,8 @@
 pub mod eager;
 pub mod memory;
 pub mod models;
+pub mod race;
 mod timing;
 pub mod training;
 
-pub use timing::{Candidate, Stats, interleaved};
+pub use timing::{Candidate, Stats, cpu_time, interleaved};

@@ -36,7 +36,7 @@ pub struct Stats {
 }
 
 /// CPU time of this process, all threads.
-fn cpu_time() -> Duration {
+pub fn cpu_time() -> Duration {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the clock exists on Linux, and `t` is a timespec to be filled in.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut t) };

@@ -189,6 +189,16 @@ unary_methods! {
     sigmoid = Sigmoid;
     /// Error function.
     erf = Erf;
+    /// `1 - erf(x)`, without cancellation.
+    erfc = Erfc;
+    /// The inverse of [`erf`](Tensor::erf).
+    erfinv = Erfinv;
+    /// Logarithm of `|Γ(x)|`.
+    lgamma = Lgamma;
+    /// Derivative of `ln Γ`.
+    digamma = Digamma;
+    /// Modified Bessel function of the first kind, order 0.
+    i0 = I0;
     /// Largest integer not above.
     floor = Floor;
     /// Smallest integer not below.
@@ -243,6 +253,30 @@ binary_methods! {
     floor_divide = FloorDiv;
     /// Angle of the point `(other, self)`.
     atan2 = Atan2;
+    /// Remainder with the sign of the dividend.
+    fmod = Fmod;
+    /// `|self|` with the sign of `other`.
+    copysign = CopySign;
+    /// `sqrt(self² + other²)`, without overflow on the way.
+    hypot = Hypot;
+    /// The number after `self` in the direction of `other`.
+    nextafter = NextAfter;
+    /// Regularised lower incomplete gamma function `P(self, other)`; no derivative by
+    /// `self`.
+    igamma = Igamma;
+    /// Regularised upper incomplete gamma function `Q(self, other)`; no derivative by
+    /// `self`.
+    igammac = Igammac;
+    /// Greatest common divisor.
+    gcd = Gcd;
+    /// `self + other`.
+    add = Add;
+    /// `self - other`.
+    sub = Sub;
+    /// `self * other`.
+    mul = Mul;
+    /// `self / other`.
+    div = Div;
     /// Bitwise and; of bools, logical.
     bitwise_and = And;
     /// Bitwise or; of bools, logical.
