@@ -3,6 +3,7 @@
 use sinter::autograd::NextFunction;
 use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{Layer, Linear, Module};
+use sinter::optim::{Optimizer, Sgd};
 use sinter::{Tensor, autobatch, cat, no_grad, randn, stack, tensor, zeros};
 use std::collections::BTreeSet;
 
@@ -178,6 +179,31 @@ fn control_flow_may_look_at_values() {
         assert!(a.allclose(b, 1e-5, 1e-6), "{a} {b}");
         assert!(b.requires_grad() && !b.is_leaf());
     }
+}
+
+/// What was written before a change in place does not see it.
+#[test]
+fn parameters_may_change_on_the_way() {
+    let w = tensor([[1.0f64, 2.0]]).requires_grad_(true);
+    let (before, after) = autobatch(|| {
+        let x = tensor([[3.0f64, 4.0]]);
+        let before = x.matmul(&w.t());
+        no_grad(|| w.mul_(2.0));
+        (before, x.matmul(&w.t()))
+    });
+    assert_eq!((before.item::<f64>(), after.item::<f64>()), (11.0, 22.0));
+    let layer = Linear::new(2, 1);
+    let mut sgd = Sgd::new(layer.parameters(), 0.5);
+    let train = |sgd: &mut Sgd| {
+        for _ in 0..3 {
+            layer.forward(&zeros([1, 2])).square().sum().backward();
+            sgd.step();
+            sgd.zero_grad();
+        }
+    };
+    autobatch(|| train(&mut sgd));
+    // y = b: each step halves it (lr · 2 b = b) to zero at once.
+    assert_eq!(layer.forward(&zeros([1, 2])).item::<f32>(), 0.0);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Deferred {
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
     requires_grad: bool,
+    /// Whether it is made of parameters alone, and so the same for all instances.
+    shared: bool,
     /// The region that noted the op, and its number there.
     region: u64,
     note: usize,
@@ -55,6 +57,9 @@ struct Region {
     notes: Vec<Option<Note>>,
     /// How many notes have been run: all those before have.
     done: usize,
+    /// What is made of parameters alone is noted once, however often it is written: a
+    /// transposed weight is one operand, not one for each use.
+    shared: FxHashMap<(Op, bool, SmallVec<[usize; 3]>), Arc<Deferred>>,
 }
 
 thread_local! {
@@ -170,7 +175,13 @@ pub(crate) fn defer(op: &Op, inputs: &[&Tensor]) -> Option<Tensor> {
             Some(r.notes[d.note].as_ref().expect("it waits").depth + 1)
         };
         let depth = inputs.iter().filter_map(depth).max().unwrap_or(0);
+        let shared = inputs.iter().all(|t| is_shared(t));
+        let same = || (op.clone(), records, inputs.iter().map(|t| key(t)).collect());
+        if shared && let Some(d) = r.shared.get(&same()) {
+            return Some(Tensor::deferred(d.clone(), d.requires_grad));
+        }
         let result = Arc::new(Deferred {
+            shared,
             dtype: ty.dtype,
             shape: ty.shape,
             requires_grad: records
@@ -181,6 +192,9 @@ pub(crate) fn defer(op: &Op, inputs: &[&Tensor]) -> Option<Tensor> {
             place: OnceLock::new(),
             value: OnceLock::new(),
         });
+        if shared {
+            r.shared.insert(same(), result.clone());
+        }
         r.notes.push(Some(Note {
             op: op.clone(),
             inputs: inputs.iter().map(|t| (*t).clone()).collect(),
@@ -242,16 +256,36 @@ struct Signature {
 }
 
 fn alike(t: &Tensor) -> Alike {
-    if t.as_deferred().is_none() && t.requires_grad() && t.is_leaf() {
-        return Alike::Same(t.id());
+    if is_shared(t) { Alike::Same(key(t)) } else { Alike::Type(t.dtype(), t.shape().into()) }
+}
+
+/// Whether it is a parameter, or made of parameters alone.
+fn is_shared(t: &Tensor) -> bool {
+    match t.as_deferred() {
+        Some(d) => d.shared,
+        None => t.requires_grad() && t.is_leaf(),
     }
-    Alike::Type(t.dtype(), t.shape().into())
+}
+
+/// The same number for handles to one value.
+fn key(t: &Tensor) -> usize {
+    t.as_deferred().map_or(t.id(), |d| Arc::as_ptr(d) as usize)
+}
+
+/// Runs what waits before memory is changed in place, which it may read.
+#[inline]
+pub(crate) fn before_write() {
+    if mode::get() & mode::DEFER != 0 {
+        flush();
+    }
 }
 
 /// Runs all notes.
 fn flush() {
     let notes: Vec<Note> = REGION.with_borrow_mut(|r| {
         let Some(r) = r else { return vec![] };
+        // Parameters may change now.
+        r.shared.clear();
         let from = r.done;
         r.done = r.notes.len();
         r.notes[from..].iter_mut().filter_map(Option::take).collect()
@@ -318,7 +352,7 @@ fn run(mut group: Vec<Note>) {
         return;
     }
     let operands = group[0].inputs.len();
-    let shared = |k: usize| group.iter().all(|n| n.inputs[k].id() == group[0].inputs[k].id());
+    let shared = |k: usize| group.iter().all(|n| key(&n.inputs[k]) == key(&group[0].inputs[k]));
     let batched: SmallVec<[bool; 4]> = (0..operands).map(|k| !shared(k)).collect();
     let Some(first) = batched.iter().position(|&b| b) else {
         // Equal ops on equal operands have one result.

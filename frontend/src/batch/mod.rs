@@ -9,7 +9,7 @@ mod auto;
 mod rules;
 mod vmap;
 
-pub(crate) use auto::{Deferred, defer, resolved, value};
+pub(crate) use auto::{Deferred, before_write, defer, resolved, value};
 pub use auto::{Resolve, autobatch};
 pub use vmap::{Randomness, Vmap, vmap};
 pub(crate) use vmap::{apply_batched, draw, expand, in_place_batched, no_data, unwrap, wrap};

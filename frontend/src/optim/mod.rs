@@ -142,6 +142,7 @@ pub trait Optimizer {
 impl<O: Rule> Optimizer for Optim<O> {
     #[track_caller]
     fn step(&mut self) {
+        crate::batch::before_write();
         let _guard = crate::autograd::no_grad_guard();
         for (g, states) in self.groups.iter().zip(&mut self.state) {
             for (p, s) in g.params.iter().zip(states) {

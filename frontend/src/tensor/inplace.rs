@@ -34,6 +34,7 @@ pub(crate) fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&T
     if target.as_batched().is_some() || inputs.iter().any(|t| t.as_batched().is_some()) {
         return crate::batch::in_place_batched(name, op, target, inputs);
     }
+    crate::batch::before_write();
     if target.as_deferred().is_some() || inputs.iter().any(|t| t.as_deferred().is_some()) {
         let all: SmallVec<[&Tensor; 5]> =
             std::iter::once(target).chain(inputs.iter().copied()).collect();
