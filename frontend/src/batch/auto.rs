@@ -51,6 +51,9 @@ struct Note {
     at: &'static Location<'static>,
 }
 
+/// An op, whether it is recorded, and its operands.
+type Same = (Op, bool, SmallVec<[usize; 3]>);
+
 #[derive(Default)]
 struct Region {
     id: u64,
@@ -59,7 +62,7 @@ struct Region {
     done: usize,
     /// What is made of parameters alone is noted once, however often it is written: a
     /// transposed weight is one operand, not one for each use.
-    shared: FxHashMap<(Op, bool, SmallVec<[usize; 3]>), Arc<Deferred>>,
+    shared: FxHashMap<Same, Arc<Deferred>>,
 }
 
 thread_local! {
@@ -176,7 +179,7 @@ pub(crate) fn defer(op: &Op, inputs: &[&Tensor]) -> Option<Tensor> {
         };
         let depth = inputs.iter().filter_map(depth).max().unwrap_or(0);
         let shared = inputs.iter().all(|t| is_shared(t));
-        let same = || (op.clone(), records, inputs.iter().map(|t| key(t)).collect());
+        let same = || -> Same { (op.clone(), records, inputs.iter().map(|t| key(t)).collect()) };
         if shared && let Some(d) = r.shared.get(&same()) {
             return Some(Tensor::deferred(d.clone(), d.requires_grad));
         }
