@@ -6,6 +6,7 @@ use sinter::nn::{Layer, Linear, Module};
 use sinter::optim::{Optimizer, Sgd};
 use sinter::{Tensor, autobatch, cat, no_grad, randn, stack, tensor, zeros};
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 /// A binary tree with words at its leaves.
 enum Tree {
@@ -240,4 +241,33 @@ fn joining_many_tensors() {
     let parts: Vec<Tensor> = (0..100).map(|i| &x * f64::from(i)).collect();
     cat(&parts.iter().collect::<Vec<_>>(), 0).sum().backward();
     assert_eq!(x.grad().unwrap().item::<f64>(), 4950.0);
+}
+
+/// A result that waits is a tensor as any other: hooks, kept gradients, `detach_`.
+#[test]
+fn results_that_wait_have_all_that_tensors_have() {
+    let w = tensor([1.0f64, 2.0]).requires_grad_(true);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let see = seen.clone();
+    let rows = autobatch(|| {
+        let rows: Vec<Tensor> = (1..4).map(|i| &w * f64::from(i)).collect();
+        rows[0].retain_grad();
+        rows[1].register_hook(move |g| {
+            see.lock().unwrap().extend(g.to_vec::<f64>());
+            None
+        });
+        assert_eq!(rows[2].grad_fn_name(), Some("reshape"));
+        stack(&rows.iter().collect::<Vec<_>>(), 0).square().sum().backward();
+        rows
+    });
+    assert_eq!(rows[0].grad().unwrap().to_vec::<f64>(), [2.0, 4.0]);
+    assert_eq!(*seen.lock().unwrap(), [4.0, 8.0]);
+    assert_eq!(w.grad().unwrap().to_vec::<f64>(), [28.0, 56.0]);
+    let constant = autobatch(|| {
+        let y = &w * 3.0;
+        y.detach_();
+        assert!(!y.requires_grad() && y.is_leaf());
+        y
+    });
+    assert!(!constant.requires_grad());
 }

@@ -144,3 +144,13 @@ fn batches_have_one_extent() {
 fn errors_speak_of_one_element() {
     let _ = vmap(|x: &Tensor| x.matmul(x))(&zeros([5, 2, 3]));
 }
+
+#[test]
+#[should_panic(expected = "register_hook: the f32 [2] tensor stands for the elements of a batch")]
+fn hooks_on_single_elements_are_refused() {
+    let x = zeros([3, 2]).requires_grad_(true);
+    let _ = vmap(|x: &Tensor| {
+        x.register_hook(|_| None);
+        x * 2.0
+    })(&x);
+}

@@ -195,7 +195,10 @@ pub(super) fn on_node_after(node: &Arc<Node>, f: NodeHook) -> HookHandle {
 }
 
 /// Adds a hook to a leaf or a recorded result.
+#[track_caller]
 fn on_tensor(t: &Tensor, f: Hook) -> (u64, Place) {
+    refuse_batched("register_hook", t);
+    let t = t.behind();
     let grad_fn = t.grad_node();
     match grad_fn {
         Some((node, output)) => {
@@ -206,6 +209,19 @@ fn on_tensor(t: &Tensor, f: Hook) -> (u64, Place) {
             let number = add(&mut t.meta().hooks, |h, n| h.on_grad.push((0, n, f)));
             (number, Place::Leaf(t.clone()))
         }
+    }
+}
+
+/// A hook would be called with the gradients of a whole batch, not of an element.
+#[track_caller]
+fn refuse_batched(name: &str, t: &Tensor) {
+    if t.as_batched().is_some() {
+        panic!(
+            "{name}: the {} {:?} tensor stands for the elements of a batch inside `vmap`, whose \
+             gradients exist only together; hook the tensor outside",
+            t.dtype(),
+            t.shape()
+        );
     }
 }
 
@@ -332,6 +348,7 @@ impl Tensor {
         &self,
         f: impl Fn(&Tensor) + Send + Sync + 'static,
     ) -> HookHandle {
+        refuse_batched("register_post_accumulate_grad_hook", self);
         if !self.requires_grad() || !self.is_leaf() {
             panic!("register_post_accumulate_grad_hook: needs a leaf that requires a gradient");
         }
@@ -360,7 +377,7 @@ impl Tensor {
         {
             let place = Kept::default();
             let into = Arc::downgrade(&place);
-            self.meta().hooks.get_or_insert_default().kept = Some(place);
+            self.behind().meta().hooks.get_or_insert_default().kept = Some(place);
             node.hooks().get_or_insert_default().keep.push(Keep { output, into });
         }
     }
@@ -379,9 +396,17 @@ impl Tensor {
         self.kept_grad().is_some()
     }
 
+    /// Whether hooks hang on the gradient of this leaf or result.
+    pub(crate) fn has_hooks(&self) -> bool {
+        match self.grad_node() {
+            Some((node, _)) => node.hooks().is_some(),
+            None => self.meta().hooks.is_some(),
+        }
+    }
+
     /// The place of a result's gradient, if it keeps one.
     pub(crate) fn kept_grad(&self) -> Option<Arc<Mutex<Option<Tensor>>>> {
-        self.meta().hooks.as_ref()?.kept.clone()
+        self.behind().meta().hooks.as_ref()?.kept.clone()
     }
 }
 

@@ -390,8 +390,16 @@ fn run(mut group: Vec<Note>) {
     }
 }
 
+/// Where an operand lies. A value that has hooks or was made a constant is taken as it
+/// is: its gradient passes through it, or ends there.
 fn place(t: &Tensor) -> Option<Place> {
-    t.as_deferred().and_then(|d| d.place.get().cloned())
+    let d = t.as_deferred()?;
+    match d.value.get() {
+        Some(v) if v.has_hooks() || v.requires_grad() != d.requires_grad => {
+            Some(Place::Whole(v.clone()))
+        }
+        _ => d.place.get().cloned(),
+    }
 }
 
 /// Joining values of one shape takes them out of their batches at once.

@@ -145,19 +145,18 @@ impl Tensor {
         if let Some((value, level)) = self.as_batched() {
             return value.grad().map(|g| Tensor::batched(g, level));
         }
-        if let Some(d) = self.as_deferred() {
-            return crate::batch::value(d).grad();
-        }
-        let own = self.meta().grad.clone();
-        own.or_else(|| self.kept_grad()?.lock().unwrap_or_else(|e| e.into_inner()).clone())
+        let t = self.behind();
+        let own = t.meta().grad.clone();
+        own.or_else(|| t.kept_grad()?.lock().unwrap_or_else(|e| e.into_inner()).clone())
     }
 
     /// Replaces the gradient; `None` clears it.
     pub fn set_grad(&self, grad: Option<Tensor>) {
+        let t = self.behind();
+        let grad = grad.map(|g| g.behind().clone());
         // The old gradient is dropped after the lock is gone: its history may be long.
-        let old = std::mem::replace(&mut self.meta().grad, grad);
-        let kept =
-            self.kept_grad().and_then(|k| k.lock().unwrap_or_else(|e| e.into_inner()).take());
+        let old = std::mem::replace(&mut t.meta().grad, grad);
+        let kept = t.kept_grad().and_then(|k| k.lock().unwrap_or_else(|e| e.into_inner()).take());
         drop((old, kept));
     }
 
@@ -208,23 +207,31 @@ impl Tensor {
         if self.is_view() {
             panic!("detach_: the tensor is a view of shape {:?}; use `detach`", self.shape());
         }
+        if !std::ptr::eq(self.behind(), self) {
+            self.behind().detach_();
+        }
         let old = self.meta().grad_fn.take();
         self.0.flags.fetch_and(!(REQUIRES_GRAD | RECORDED), Ordering::Relaxed);
         drop(old);
         self
     }
 
+    /// The tensor that has the history: the one that stands behind an element of a
+    /// batch or the result of an op that waits, any other itself.
+    pub(crate) fn behind(&self) -> &Tensor {
+        match &self.0.repr {
+            Repr::Eager(_) | Repr::Traced(..) => self,
+            Repr::Batched(value, _) => value.behind(),
+            Repr::Deferred(d) => crate::batch::value(d),
+        }
+    }
+
     /// The edge along which a gradient for this tensor travels.
     pub(crate) fn edge(&self) -> Edge {
-        if let Some((value, _)) = self.as_batched() {
-            return value.edge();
-        }
-        if let Some(d) = self.as_deferred() {
-            return crate::batch::value(d).edge();
-        }
-        match self.flags() & (REQUIRES_GRAD | RECORDED) {
-            REQUIRES_GRAD => Edge::Leaf(self.clone()),
-            f if f & RECORDED != 0 => match &self.meta().grad_fn {
+        let t = self.behind();
+        match t.flags() & (REQUIRES_GRAD | RECORDED) {
+            REQUIRES_GRAD => Edge::Leaf(t.clone()),
+            f if f & RECORDED != 0 => match &t.meta().grad_fn {
                 Some((node, output)) => Edge::Node(node.clone(), *output),
                 None => unreachable!("a recorded tensor has a node"),
             },
@@ -259,10 +266,11 @@ impl Tensor {
 
     /// The node that made the tensor, and which of its results it is.
     pub(crate) fn grad_node(&self) -> Option<(Arc<Node>, u16)> {
-        if self.flags() & RECORDED == 0 {
+        let t = self.behind();
+        if t.flags() & RECORDED == 0 {
             return None;
         }
-        self.meta().grad_fn.clone()
+        t.meta().grad_fn.clone()
     }
 
     /// The op that made the tensor, when it is on the tape.

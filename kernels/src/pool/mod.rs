@@ -392,10 +392,10 @@ impl<T: Real, const MAX: bool> RealTask<T> for Backward<'_, T, MAX> {
         let chosen = gradient.wrapping_add(results);
         let numbers = chosen.wrapping_add(results);
         let starts = numbers.wrapping_add(taps);
-        // SAFETY: the scratch has room for the image, two rows for each row of windows,
-        // the numbers of a window's elements, and each window's first. Valid rows and
-        // columns lie inside the images, which the views vouch for; jobs own their
-        // planes.
+        // The scratch has room for the image, two rows for each row of windows, the
+        // numbers of a window's elements, and each window's first.
+        // SAFETY: all that is room taken above; valid rows and columns lie inside the
+        // images, which the views vouch for; jobs own their planes.
         unsafe {
             fill(staged, image, T::LOWEST);
             fill(gradient, 2 * results, T::ZERO);
