@@ -99,6 +99,7 @@ impl Depthwise<'_> {
                         of: self,
                         x: self.x.offset(at),
                         first: (start * self.stride[0]) as isize - self.padding[0] as isize,
+                        again: strip < self.out[0],
                         staged: scratch.ptr(),
                         count: (rows.len() - 1) * self.stride[0] + down,
                         pitch,
@@ -130,6 +131,8 @@ struct Strip<'a> {
     x: *const f32,
     /// Its row that is staged first, perhaps one of the padding.
     first: isize,
+    /// Whether rows of padding may hold pixels of another strip.
+    again: bool,
     /// Room for so many rows, `pitch` apart, zero left and right of pixels.
     staged: *mut f32,
     count: usize,
@@ -190,7 +193,9 @@ impl Strip<'_> {
             unsafe {
                 let to = self.staged.add(i * self.pitch);
                 if at < 0 || at >= h as isize {
-                    to.write_bytes(0, self.pitch);
+                    if self.again {
+                        to.write_bytes(0, self.pitch);
+                    }
                     continue;
                 }
                 let (from, to) = (self.x.offset(at * row), to.add(c.padding[1]));
