@@ -419,67 +419,112 @@ impl RealTask<f32> for Softmax {
 
     #[inline(always)]
     fn run<V: RealVector<Elem = f32>>(self) {
-        let lowest = f32::LOWEST;
-        for r in 0..self.rows.len() {
-            // SAFETY: the maker vouches for the rows.
-            unsafe {
-                let row = self.scores.add(r * self.ld);
-                let seen = match self.causal {
-                    Some(start) => (self.rows.start + r + 1).saturating_sub(start).min(self.n),
-                    None => self.n,
-                };
-                if let Some((mask, mask_ld, step)) = self.mask {
-                    let mut mask = mask.offset(r as isize * mask_ld).cast_const();
-                    if step != 1 {
-                        for j in 0..seen {
-                            *self.mask_row.add(j) = *mask.offset(j as isize * step);
-                        }
-                        mask = self.mask_row;
-                    }
-                    for_vectors(
-                        seen,
-                        #[inline(always)]
-                        |i, k| {
-                            let s = read::<V>(row, i, k, 0.0).add(read(mask, i, k, 0.0));
-                            write(s, row, i, k);
-                        },
-                    );
+        // SAFETY: the maker vouches for the rows.
+        unsafe {
+            // In two loops: the processor then works at several rows at once, where each
+            // row would wait for its own largest score.
+            let mut before = [f32::LOWEST; MR];
+            for r in 0..self.rows.len() {
+                let m = self.masked::<V>(r);
+                if !self.first {
+                    before[r] = *self.largest.add(r);
                 }
+                *self.largest.add(r) = before[r].larger(m);
+            }
+            for r in 0..self.rows.len() {
+                self.weights::<V>(r, before[r]);
+            }
+        }
+    }
+}
+
+impl Softmax {
+    /// Keys of the block that the query of a row sees.
+    #[inline(always)]
+    fn seen(&self, r: usize) -> usize {
+        match self.causal {
+            Some(start) => (self.rows.start + r + 1).saturating_sub(start).min(self.n),
+            None => self.n,
+        }
+    }
+
+    /// Adds the mask to a row of scores; gives the largest.
+    ///
+    /// # Safety
+    /// The row is there.
+    #[inline(always)]
+    unsafe fn masked<V: RealVector<Elem = f32>>(&self, r: usize) -> f32 {
+        let (n, lowest) = (self.seen(r), f32::LOWEST);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let row = self.scores.add(r * self.ld);
+            let Some((mask, mask_ld, step)) = self.mask else {
                 let [m] = join_row::<V, 1>(
-                    seen,
+                    n,
                     lowest,
                     V::max,
                     #[inline(always)]
                     |i, k| [read::<V>(row, i, k, lowest)],
                 );
-                let before = if self.first { lowest } else { *self.largest.add(r) };
-                let m = before.larger(m);
-                // Where there is nothing but negative infinity yet, its difference to
-                // itself would be NaN.
-                let shift = V::splat(if m == lowest { 0.0 } else { m });
-                let [sum] = join_row::<V, 1>(
-                    seen,
-                    0.0,
-                    V::add,
-                    #[inline(always)]
-                    |i, k| {
-                        let e = read::<V>(row, i, k, lowest).sub(shift).exp();
-                        write(e, row, i, k);
-                        [e]
-                    },
-                );
-                for j in seen..self.n {
-                    *row.add(j) = 0.0;
+                return m;
+            };
+            let mut mask = mask.offset(r as isize * mask_ld).cast_const();
+            if step != 1 {
+                for j in 0..n {
+                    *self.mask_row.add(j) = *mask.offset(j as isize * step);
                 }
-                *self.largest.add(r) = m;
-                if self.first {
-                    *self.sum.add(r) = sum;
-                    continue;
-                }
-                let less = if before == m { 1.0 } else { (before - m).exponential() };
-                *self.sum.add(r) = (*self.sum.add(r)).fused(less, sum);
-                scale::<V>(self.f, less, self.out.offset(r as isize * self.out_ld));
+                mask = self.mask_row;
             }
+            let [m] = join_row::<V, 1>(
+                n,
+                lowest,
+                V::max,
+                #[inline(always)]
+                |i, k| {
+                    let s = read::<V>(row, i, k, lowest).add(read(mask, i, k, 0.0));
+                    write(s, row, i, k);
+                    [s]
+                },
+            );
+            m
+        }
+    }
+
+    /// Makes weights of a row of scores; `before` was the largest score.
+    ///
+    /// # Safety
+    /// The row is there.
+    #[inline(always)]
+    unsafe fn weights<V: RealVector<Elem = f32>>(&self, r: usize, before: f32) {
+        let (n, lowest) = (self.seen(r), f32::LOWEST);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let row = self.scores.add(r * self.ld);
+            let m = *self.largest.add(r);
+            // Where there is nothing but negative infinity yet, its difference to
+            // itself would be NaN.
+            let shift = V::splat(if m == lowest { 0.0 } else { m });
+            let [sum] = join_row::<V, 1>(
+                n,
+                0.0,
+                V::add,
+                #[inline(always)]
+                |i, k| {
+                    let e = read::<V>(row, i, k, lowest).sub(shift).exp();
+                    write(e, row, i, k);
+                    [e]
+                },
+            );
+            for j in n..self.n {
+                *row.add(j) = 0.0;
+            }
+            if self.first {
+                *self.sum.add(r) = sum;
+                return;
+            }
+            let less = if before == m { 1.0 } else { (before - m).exponential() };
+            *self.sum.add(r) = (*self.sum.add(r)).fused(less, sum);
+            scale::<V>(self.f, less, self.out.offset(r as isize * self.out_ld));
         }
     }
 }
