@@ -43,6 +43,7 @@ pub use gathers::ScatterReduce;
 pub(crate) use gathers::{highest, lowest};
 pub use histogram::histogramdd;
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
+pub use inplace::apply_op_into;
 pub(crate) use inplace::in_place;
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
