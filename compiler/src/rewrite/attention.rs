@@ -27,7 +27,7 @@ struct Scores {
 /// `(matmul (softmax ?s) ?v)` -> `attention(q, k, ?v, mask)`.
 pub(super) fn raise(r: &mut Rewriter<'_>) -> Option<Id> {
     let (s, v) = (r.var("?s"), r.var("?v"));
-    let (_, sides) = r.find(r.root, |op| plain(op))?;
+    let (_, sides) = r.find(r.root, plain)?;
     let axis = |op: &Op<Dim>| match op {
         Op::Softmax { axis, log: false } => Some(*axis),
         _ => None,
