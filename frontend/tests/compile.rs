@@ -139,6 +139,26 @@ fn heads_are_split_and_joined_without_copies() {
     }
 }
 
+/// Three projections of one input are one product.
+#[test]
+fn projections_are_joined() {
+    let parts = [Linear::new(24, 24), Linear::new(24, 24), Linear::new(24, 24)];
+    let f = |x: &[Tensor]| {
+        let [n, t, _] = x[0].shape()[..] else { panic!("three dimensions") };
+        let head = |i: usize| parts[i].forward(&x[0]).reshape([n, t, 3, 8]).transpose(1, 2);
+        let y = F::scaled_dot_product_attention(&head(0), &head(1), &head(2), None, true);
+        vec![y.transpose(1, 2).reshape([n, t, 24]) + &x[0]]
+    };
+    let x = randn([2, 9, 24]);
+    let compiled =
+        Compiler::new().dynamic("N", &[(0, 0)], 1..=16).compile_fn(f, &[&x]).expect("it compiles");
+    assert_eq!(compiled.model().program().steps.len(), 3, "a product, attention, a sum");
+    for x in [randn([1, 9, 24]), x] {
+        let want = no_grad(|| f(std::slice::from_ref(&x)).remove(0));
+        assert_close(&compiled.run(&[&x]).expect("it runs")[0], &want);
+    }
+}
+
 #[test]
 fn embeddings_and_integer_inputs() {
     let table = Embedding::new(50, 16);

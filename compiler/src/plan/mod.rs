@@ -2,6 +2,7 @@
 //! everything lies.
 
 mod fuse;
+mod join;
 mod layout;
 mod legalize;
 mod loops;
@@ -90,6 +91,10 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
     check(&g, "legalizing types")?;
     prepare::expand(&mut g)?;
     check(&g, "expanding composites")?;
+    if fuse {
+        join::join_products(&mut g)?;
+        check(&g, "joining products")?;
+    }
     prepare::fold_constants(&mut g)?;
     check(&g, "folding constants")?;
     for n in g.topological() {
