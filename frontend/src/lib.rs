@@ -19,6 +19,7 @@ pub mod optim;
 pub mod random;
 pub mod signal;
 pub mod special;
+mod step;
 mod tensor;
 pub mod trace;
 
@@ -27,6 +28,7 @@ pub use batch::{Randomness, Resolve, Vmap, autobatch, vmap};
 pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
 pub use exchange::from_vec;
 pub use random::manual_seed;
+pub use step::{CompiledStep, compile_step};
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;
 pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar};

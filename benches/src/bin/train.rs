@@ -20,6 +20,15 @@ struct Args {
     /// The optimizer.
     #[arg(long, default_value = "adadelta")]
     optimizer: Method,
+    /// Whether the step is compiled, too.
+    #[arg(long)]
+    compiled: bool,
+    /// Lists what the compiled step spends its time on.
+    #[arg(long)]
+    profile: bool,
+    /// Without dropout.
+    #[arg(long)]
+    no_dropout: bool,
     /// Batch size.
     #[arg(long, default_value_t = 64)]
     batch: usize,
@@ -34,17 +43,31 @@ struct Args {
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
     sinter_kernels::par::set_threads(args.threads);
-    let mut training = Training::random(args.model, args.optimizer, args.batch, true);
+    let make = || Training::random(args.model, args.optimizer, args.batch, !args.no_dropout);
+    let (mut training, mut other) = (make(), make());
     let watch = Watch::start()?;
     let budget = Duration::from_secs_f64(args.budget);
-    let stats = interleaved(budget, vec![Candidate::new("step", || drop(training.step()))]);
+    let eager = Candidate::new("eager", || drop(training.step()));
+    let stats = match args.compiled || args.profile {
+        true => other.compiled(|step| {
+            if args.profile {
+                for (ns, what) in step.profile() {
+                    println!("{:9.1} us  {what}", ns / 1e3);
+                }
+            }
+            let compiled = Candidate::new("compiled", || drop(step.step()));
+            interleaved(budget, vec![eager, compiled])
+        }),
+        false => interleaved(budget, vec![eager]),
+    };
     let memory = watch.read()?;
     let mut table = Table::new();
-    table.set_header(["median ms", "min ms", "CPU ms", "samples", "growth MB", "peak MB"]);
+    let header = ["step", "median ms", "min ms", "CPU ms", "samples", "growth MB", "peak MB"];
+    table.set_header(header);
     for s in stats {
         let time = [s.median, s.min, s.cpu].map(|t| format!("{:.2}", t / 1e6));
         let bytes = [memory.growth, memory.peak].map(|b| format!("{:.1}", b as f64 / 1e6));
-        table.add_row(time.into_iter().chain([s.samples.to_string()]).chain(bytes));
+        table.add_row([s.name].into_iter().chain(time).chain([s.samples.to_string()]).chain(bytes));
     }
     println!("{table}");
     Ok(())

@@ -263,6 +263,9 @@ pub(super) fn accumulate_into(t: &Tensor, g: Tensor) {
     // A gradient is dense memory of its own: not a broadcast view, and not shared
     // with another leaf's.
     let dense = |g: Tensor| {
+        if g.is_traced() {
+            return g;
+        }
         let shared = !g.is_unique() || g.array().block().handles() > 1;
         if shared || !g.is_contiguous() { g.copy() } else { g }
     };
