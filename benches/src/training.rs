@@ -83,6 +83,11 @@ impl Training {
         loss.detach()
     }
 
+    /// The model's weights.
+    pub fn weights(&self) -> StateDict {
+        self.model.state_dict()
+    }
+
     /// Calls `f` with the same step as a compiled program.
     pub fn compiled<R>(&mut self, f: impl FnOnce(&mut dyn Compiled) -> R) -> R {
         let net = self.net;
