@@ -8,8 +8,8 @@ use sinter::nn::{
 use sinter::optim::{
     Adadelta, Adagrad, Adam, AdamW, LrScheduler, Optim, Optimizer, RmsProp, Rule, Sgd, StepLr,
 };
-use std::sync::{Mutex, MutexGuard};
 use sinter::{Tensor, compile_step, manual_seed, ones, rand, randint, randn, random, zeros};
+use std::sync::{Mutex, MutexGuard};
 
 /// The random stream is the process's: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -78,10 +78,7 @@ fn agrees<M: Module, O: Rule>(
 }
 
 fn mlp() -> Sequential {
-    Sequential::new()
-        .add(Linear::new(7, 13))
-        .add(Activation::Relu)
-        .add(Linear::new(13, 5))
+    Sequential::new().add(Linear::new(7, 13)).add(Activation::Relu).add(Linear::new(13, 5))
 }
 
 fn batch(n: usize) -> Vec<Tensor> {
@@ -350,9 +347,8 @@ fn constants_that_change() {
     let net = mlp();
     let weights = ones([5]);
     let mut sgd = Sgd::new(net.parameters(), 0.0);
-    let mut step = compile_step(&net, &mut sgd, |m, x: &[Tensor]| {
-        (m.forward(&x[0]) * &weights).abs().sum()
-    });
+    let mut step =
+        compile_step(&net, &mut sgd, |m, x: &[Tensor]| (m.forward(&x[0]) * &weights).abs().sum());
     let data = batch(3);
     let first = step.run(&data).unwrap().item::<f32>();
     weights.mul_(2.0);

@@ -57,13 +57,7 @@ impl Training {
         Ok(Training::of(net, model, method, x, target))
     }
 
-    fn of(
-        net: Net,
-        model: Model,
-        method: Method,
-        x: Tensor,
-        target: Tensor,
-    ) -> Training {
+    fn of(net: Net, model: Model, method: Method, x: Tensor, target: Tensor) -> Training {
         let params = model.parameters();
         let optimizer: Box<dyn Optimizer> = match method {
             Method::Sgd => Box::new(Sgd::new(params, 0.01)),
@@ -138,7 +132,8 @@ impl<F: Fn(&Model, &[Tensor]) -> Tensor> Compiled for OnBatch<'_, F> {
         };
         let inputs: Vec<Array> = program.program().inputs.iter().map(array).collect();
         let outputs: Vec<Array> = program.program().outputs.iter().map(array).collect();
-        let (x, y): (Vec<&Array>, Vec<&Array>) = (inputs.iter().collect(), outputs.iter().collect());
+        let (x, y): (Vec<&Array>, Vec<&Array>) =
+            (inputs.iter().collect(), outputs.iter().collect());
         let mut best: Vec<f64> = vec![];
         for _ in 0..10 {
             let times = program.profile(&x, &y).expect("the program runs");

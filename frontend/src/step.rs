@@ -156,11 +156,12 @@ where
         if self.eager.is_some() {
             return Ok(self.run_eagerly(batch));
         }
-        let types: Vec<TensorType> =
-            batch.iter().map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() }).collect();
+        let types: Vec<TensorType> = batch
+            .iter()
+            .map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() })
+            .collect();
         let module = fingerprint(self.model);
-        let mut found =
-            self.programs.iter().position(|p| p.batch == types && p.module == module);
+        let mut found = self.programs.iter().position(|p| p.batch == types && p.module == module);
         if let Some(i) = found
             && self.programs[i].read.iter().any(|(b, v)| b.version() != *v)
         {
@@ -261,8 +262,7 @@ where
         };
         let TracedStep { graph, sources, updated, drawn, read } = traced;
         check_memory(&sources, &updated, &graph.input_ports())?;
-        let mut compiled =
-            compiler::compile(&graph, &self.options).map_err(|e| e.to_string())?;
+        let mut compiled = compiler::compile(&graph, &self.options).map_err(|e| e.to_string())?;
         let model = compiled.load().map_err(|e| e.to_string())?;
         Ok(Prepared {
             batch: types,
@@ -323,9 +323,10 @@ fn check_memory(
         if !a.is_contiguous() || a.block().is_read_only() {
             return Err(format!("`{name}` does not lie densely in memory that can be written"));
         }
-        let shared = sources.iter().enumerate().find(|(j, s)| {
-            matches!(s, Source::State(u) if *j != i && u.array().may_overlap(a))
-        });
+        let shared = sources
+            .iter()
+            .enumerate()
+            .find(|(j, s)| matches!(s, Source::State(u) if *j != i && u.array().may_overlap(a)));
         if let Some((j, _)) = shared {
             return Err(format!("`{name}` and `{}` share memory", ports[j].name));
         }

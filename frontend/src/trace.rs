@@ -217,6 +217,11 @@ pub(crate) fn not_followed(op: &str, at: &'static Location<'static>) -> ! {
     stop(TraceError::View { op: op.to_string(), at: at.to_string() })
 }
 
+/// A write to memory that exists.
+pub(crate) fn refuse_write(op: &str, at: &'static Location<'static>) -> ! {
+    stop(TraceError::Write { op: op.to_string(), at: at.to_string() })
+}
+
 /// Appends an op.
 pub(crate) fn record(
     op: &Op,
@@ -288,8 +293,7 @@ pub(crate) fn in_place(
     let Some(v) = target.as_traced() else {
         stop(TraceError::Write { op: name.to_string(), at: at.to_string() });
     };
-    let viewed =
-        RECORDING.with_borrow(|r| r.as_ref().is_some_and(|r| r.viewed.contains(&v.place)));
+    let viewed = RECORDING.with_borrow(|r| r.as_ref().is_some_and(|r| r.viewed.contains(&v.place)));
     if v.view || viewed {
         stop(TraceError::View { op: name.to_string(), at: at.to_string() });
     }

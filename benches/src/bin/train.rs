@@ -58,8 +58,7 @@ fn check(args: &Args, dir: &Path) -> Result<()> {
         serde_json::from_str(&std::fs::read_to_string(dir.join("meta.json"))?)?;
     let want: Vec<f64> = serde_json::from_value(meta["losses_f64"].clone())?;
     for compiled in [false, true] {
-        let mut t =
-            Training::with(args.model, args.optimizer, false, &weights, batch.clone())?;
+        let mut t = Training::with(args.model, args.optimizer, false, &weights, batch.clone())?;
         let got: Vec<f64> = match compiled {
             false => (0..5).map(|_| t.step().item()).collect(),
             true => t.compiled(|s| (0..5).map(|_| s.step().item()).collect()),

@@ -503,8 +503,7 @@ impl Fuser<'_> {
         while out.len() < live.len() {
             let is_done = |d: &usize| done.contains(d);
             let ready = |c: &usize| {
-                needs[c].iter().all(is_done)
-                    && waiting.get(c).is_none_or(|w| w.iter().all(is_done))
+                needs[c].iter().all(is_done) && waiting.get(c).is_none_or(|w| w.iter().all(is_done))
             };
             let next = live.iter().copied().filter(|c| !is_done(c) && ready(c)).min_by_key(|c| {
                 let first = self.cluster(*c).nodes.iter().map(|n| self.order[n]).min();

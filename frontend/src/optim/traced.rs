@@ -119,8 +119,10 @@ pub(super) fn count<O: Rule>(
 ) -> Option<Vec<Vec<f64>>> {
     let step = |c: &Counted, j: usize| states[c.group][j].step;
     let together = |c: &Counted| c.members.iter().all(|&j| step(c, j) == step(c, c.members[0]));
-    let there = |c: &Counted| c.members.iter().all(|&j| !states[c.group][j].tensors.is_empty())
-        || groups[c.group].options.state().is_empty();
+    let there = |c: &Counted| {
+        c.members.iter().all(|&j| !states[c.group][j].tensors.is_empty())
+            || groups[c.group].options.state().is_empty()
+    };
     if !counted.iter().all(|c| together(c) && there(c)) {
         return None;
     }

@@ -111,12 +111,7 @@ impl Formula<2, 3> for Sgd {
         }
     }
     #[inline(always)]
-    fn step<A: Arith>(
-        &self,
-        [rate, keep, enter]: &[A; 3],
-        g: A,
-        [p, buffer]: [A; 2],
-    ) -> [A; 2] {
+    fn step<A: Arith>(&self, [rate, keep, enter]: &[A; 3], g: A, [p, buffer]: [A; 2]) -> [A; 2] {
         let g = decayed(g, &p, self.weight_decay, self.maximize);
         let buffer = g.clone().fma(enter.clone(), buffer.mul(keep.clone()));
         let g = match self.nesterov {

@@ -25,11 +25,7 @@ pub(super) fn matmul(c: &Context, g: &Tensor) -> Grads {
                 // The gradient lies in memory as the operand does: that of a transposed
                 // weight is the transpose of what its owner will keep.
                 let turned = if b.has_data() { b.strides()[0] == 1 } else { is_transposed(b) };
-                if turned {
-                    transposed(&mm(&transposed(&g), &a))
-                } else {
-                    mm(&transposed(&a), &g)
-                }
+                if turned { transposed(&mm(&transposed(&g), &a)) } else { mm(&transposed(&a), &g) }
             } else {
                 sum_to(&mm(&transposed(a), g), b.shape())
             }
