@@ -2,8 +2,8 @@
 //! that says what is wrong.
 
 use sinter::nn::{
-    Activation, BatchNorm2d, Conv2d, Dropout, Embedding, Layer, LayerNorm, Linear, Module,
-    Sequential, TransformerEncoderLayer, functional as F,
+    Activation, BatchNorm2d, Conv2d, Conv2dOptions, Dropout, Embedding, Layer, LayerNorm, Linear,
+    Module, Sequential, TransformerEncoderLayer, functional as F,
 };
 use sinter::trace::{DynamicDim, TraceError};
 use sinter::{
@@ -137,6 +137,23 @@ fn heads_are_split_and_joined_without_copies() {
             assert_close(&compiled.run(&[&x]).expect("it runs")[0], &want);
         }
     }
+}
+
+/// What bounds a contraction from both sides happens in its registers.
+#[test]
+fn bounded_convolutions() {
+    let conv = Conv2d::new(3, 18, 1);
+    let options = Conv2dOptions { groups: 18, ..Conv2dOptions::default() };
+    let depthwise = Conv2d::with_options(18, 18, [3, 3], options);
+    let f = |x: &[Tensor]| {
+        let y = depthwise.forward(&conv.forward(&x[0]).clamp(0.0, 0.5)).clamp(0.0, 0.1);
+        vec![(&y * 2.0).minimum(&y)]
+    };
+    let x = randn([2, 3, 9, 7]);
+    let compiled = Compiler::new().compile_fn(f, &[&x]).expect("it compiles");
+    assert_eq!(compiled.model().program().steps.len(), 2);
+    let want = no_grad(|| f(std::slice::from_ref(&x)).remove(0));
+    assert_close(&compiled.run(&[&x]).expect("it runs")[0], &want);
 }
 
 /// Three projections of one input are one product.

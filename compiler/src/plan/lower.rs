@@ -7,9 +7,9 @@ use super::pack::{self, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
-use sinter_runtime::op::Act;
+use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
-use sinter_runtime::{Array, DType, Dim, Extent, Op, eager};
+use sinter_runtime::{Array, DType, Dim, Extent, Op, Scalar, eager};
 
 /// A constant as it will lie in the program's constants.
 #[derive(Clone, Debug)]
@@ -332,7 +332,7 @@ impl<'a> Lowering<'a> {
     fn contract(&mut self, anchor: NodeId, nodes: &[NodeId]) -> Result<(), PlanError> {
         let op = self.g.op(anchor).expect("clusters hold ops").clone();
         let operands = self.g.operands(anchor);
-        let epilogue: Vec<NodeId> = nodes.iter().copied().filter(|&n| n != anchor).collect();
+        let mut epilogue: Vec<NodeId> = nodes.iter().copied().filter(|&n| n != anchor).collect();
         self.locate_operands(&epilogue, Some(anchor))?;
         let x = self.locate(operands[0])?;
         let bias = match operands.get(2) {
@@ -369,6 +369,9 @@ impl<'a> Lowering<'a> {
         let out = self.result(home);
         let tile = as_tile(self.g, anchor, &out)
             .ok_or_else(|| PlanError::Internal("a dense result is not a tile".into()))?;
+        // What kernels do in registers takes no generated code.
+        let most = epilogue.first().and_then(|&n| ceiling(self.g, n, anchor));
+        let bounded = most.map(|_| epilogue.remove(0));
         let hook = !epilogue.is_empty();
         // Products are [batch, row, column]; images keep their four dimensions.
         let result = match op {
@@ -382,11 +385,14 @@ impl<'a> Lowering<'a> {
             packing,
             bias: bias.map(|b| b.view()),
             act,
+            most,
             hook,
             result,
         });
         if hook {
-            self.located.insert(Value { node: anchor, output: 0 }, out.clone());
+            for n in bounded.into_iter().chain([anchor]) {
+                self.located.insert(Value { node: n, output: 0 }, out.clone());
+            }
             let write: Vec<(NodeId, Located)> = escaping
                 .iter()
                 .filter(|&&n| n != anchor)
@@ -543,6 +549,18 @@ fn destinations(g: &Graph) -> Vec<(usize, Place)> {
     };
     let places: Vec<Place> = (0..g.outputs().len()).map(place).collect();
     places.into_iter().enumerate().collect()
+}
+
+/// Of the smaller of a contraction's result and a number: the number.
+fn ceiling(g: &Graph, n: NodeId, anchor: NodeId) -> Option<f32> {
+    let Some(Op::Binary(BinaryOp::Min)) = g.op(n) else { return None };
+    let operands = g.operands(n);
+    let others: Vec<Value> = operands.iter().copied().filter(|v| v.node != anchor).collect();
+    let [other] = others[..] else { return None };
+    match g.op(other.node)? {
+        Op::Full { value: Scalar::Float(v), .. } if !v.is_nan() => Some(*v as f32),
+        _ => None,
+    }
 }
 
 fn bare(op: &Op<Dim>) -> Op<Dim> {

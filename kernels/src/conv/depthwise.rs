@@ -164,6 +164,7 @@ impl RealTask<f32> for Strip<'_> {
                     bias: c.ep.bias_row.map_or(0.0, |b| b[self.channel + o]),
                     biased: c.ep.bias_row.is_some(),
                     relu: c.ep.act == Act::Relu,
+                    most: c.ep.most,
                     rows: self.rows,
                     cols: c.out[1],
                     y: self.y.add(o * c.out[0] * c.out[1]),
@@ -228,6 +229,7 @@ struct Lines {
     bias: f32,
     biased: bool,
     relu: bool,
+    most: Option<f32>,
     rows: usize,
     cols: usize,
     y: *mut f32,
@@ -342,6 +344,12 @@ impl Lines {
         if self.biased {
             sum = sum.add(V::splat(self.bias));
         }
-        if self.relu { sum.max(V::splat(0.0)) } else { sum }
+        if self.relu {
+            sum = sum.max(V::splat(0.0));
+        }
+        match self.most {
+            Some(most) => sum.min(V::splat(most)),
+            None => sum,
+        }
     }
 }

@@ -168,6 +168,7 @@ impl Part<'_> {
                         ldc: ld as isize,
                         bias_row: s.ep.bias_row.map_or(std::ptr::null(), |b| b[channel..].as_ptr()),
                         relu: s.ep.act == Act::Relu,
+                        most: s.ep.ceiling(),
                         ..Micro::NONE
                     };
                     if whole {

@@ -292,7 +292,7 @@ impl ConvKernel {
     }
 }
 
-/// `y = act(conv(x, w) + bias)`: chooses the algorithm, packs the kernels and runs.
+/// `y = act(conv(x, w) + bias)` with what else the epilogue does: chooses the algorithm, packs the kernels and runs.
 ///
 /// # Panics
 /// As [`ConvKernel::run_packed`].

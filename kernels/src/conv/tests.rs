@@ -91,9 +91,12 @@ fn check(c: &Case, style: u64) {
 
     let bias = noise32(w_shape[0], 4);
     let pixels = y_shape[2] * y_shape[3];
-    let act = |(i, v): (usize, &f64)| (v + f64::from(bias[i / pixels % y_shape[1]])).max(0.0);
+    let most = 1.5f32;
+    let act = |(i, v): (usize, &f64)| {
+        (v + f64::from(bias[i / pixels % y_shape[1]])).max(0.0).min(most.into())
+    };
     let y: Vec<f64> = y.iter().enumerate().map(act).collect();
-    let ep = Epilogue { bias_row: Some(&bias), act: Act::Relu, ..Epilogue::NONE };
+    let ep = Epilogue { bias_row: Some(&bias), act: Act::Relu, most: Some(most), ..Epilogue::NONE };
     let [ox, ow, ogy] = [(&x, x_shape), (&w, w_shape), (&gy, y_shape)]
         .map(|(v, shape)| Operand::new(&shape, style, v));
     let got = same_everywhere(|| {

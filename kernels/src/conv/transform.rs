@@ -238,6 +238,7 @@ pub(super) struct Finish {
     /// One number a channel, or null.
     pub(super) bias: *const f32,
     pub(super) relu: bool,
+    pub(super) most: f32,
 }
 
 // A function of its own: in a loop the compiler would keep 36 addresses on the
@@ -263,11 +264,12 @@ unsafe fn land_body<S: Simd>(m: *const f32, point: usize, end: &Finish, out: *mu
                 true => S::zero(),
                 false => S::load_mask(end.bias.add(o), S::mask(end.channels - o)),
             };
+            let most = S::splat(end.most);
             unroll!(for i in 0..OUT {
                 let row = output(rows[i]);
                 unroll!(for j in 0..OUT {
                     let v = row[j].add(bias);
-                    let v = if end.relu { v.relu() } else { v };
+                    let v = if end.relu { v.relu() } else { v }.at_most(most);
                     v.store(out.add((i * SPAN + j) * LANES + o));
                 });
             });

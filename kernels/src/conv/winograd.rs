@@ -233,7 +233,8 @@ impl Conv<'_> {
         for o in (0..self.o).step_by(LANES) {
             let channels = (self.o - o).min(LANES);
             let bias = self.ep.bias_row.map_or(std::ptr::null(), |b| b[o..].as_ptr());
-            let end = Finish { channels, bias, relu: self.ep.act == Act::Relu };
+            let end =
+                Finish { channels, bias, relu: self.ep.act == Act::Relu, most: self.ep.ceiling() };
             for col in (0..ow).step_by(SPAN) {
                 let width = (ow - col).min(SPAN);
                 // SAFETY: the tiles and pixels lie inside the image; `pixels` has room

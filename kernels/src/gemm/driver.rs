@@ -260,6 +260,7 @@ impl Part<'_> {
                         bias_row: bias(ep.bias_row, row),
                         bias_col: bias(ep.bias_col, col),
                         relu: last && ep.act == Act::Relu,
+                        most: if last { ep.ceiling() } else { f32::INFINITY },
                     };
                     self.kernel.tile(kind, &tile);
                 }

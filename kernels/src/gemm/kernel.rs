@@ -69,6 +69,8 @@ pub(crate) struct Micro {
     pub(crate) bias_col: *const f32,
     /// Replace negative results by zero.
     pub(crate) relu: bool,
+    /// No result is larger, after that.
+    pub(crate) most: f32,
 }
 
 impl Micro {
@@ -91,6 +93,7 @@ impl Micro {
         bias_row: std::ptr::null(),
         bias_col: std::ptr::null(),
         relu: false,
+        most: f32::INFINITY,
     };
 }
 

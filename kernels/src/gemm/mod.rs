@@ -60,7 +60,7 @@ pub struct Tile {
 }
 
 /// What happens to the output while it is still in registers or a near cache:
-/// `act(x + bias_col + bias_row)`, then the hook.
+/// `min(act(x + bias_col + bias_row), most)`, then the hook.
 #[derive(Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     /// Added to every row: one number for each column.
@@ -69,6 +69,8 @@ pub struct Epilogue<'a> {
     pub bias_row: Option<&'a [f32]>,
     /// Applied after the biases.
     pub act: Act,
+    /// No result is larger. NaN stays NaN.
+    pub most: Option<f32>,
     /// Called with each finished rectangle, every element being covered once. It
     /// may change the elements. Calls come from several threads.
     pub hook: Option<&'a (dyn Fn(Tile) + Sync)>,
@@ -77,7 +79,12 @@ pub struct Epilogue<'a> {
 impl Epilogue<'_> {
     /// No bias, no activation, no hook.
     pub const NONE: Epilogue<'static> =
-        Epilogue { bias_col: None, bias_row: None, act: Act::None, hook: None };
+        Epilogue { bias_col: None, bias_row: None, act: Act::None, most: None, hook: None };
+
+    /// What no result exceeds.
+    pub(crate) fn ceiling(&self) -> f32 {
+        self.most.unwrap_or(f32::INFINITY)
+    }
 
     pub(crate) fn check(&self, m: usize, n: usize) {
         assert!(

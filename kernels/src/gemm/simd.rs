@@ -46,6 +46,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn fma(self, m: Self, a: Self) -> Self;
     /// `self` where it is positive or NaN, else zero (or `self` when it is -0).
     unsafe fn relu(self) -> Self;
+    /// `self` where it is smaller than `o` or NaN, else `o`, which is not.
+    unsafe fn at_most(self, o: Self) -> Self;
     /// Asks for the cache line at `p`; any address is allowed.
     unsafe fn prefetch(p: *const f32);
     /// Eight columns of a matrix whose rows are `ld` apart: lane `i` of vector `j`
@@ -121,6 +123,11 @@ impl Simd for Zmm {
     unsafe fn relu(self) -> Self {
         // SAFETY: the caller has AVX-512. The second operand wins for NaN and -0.
         unsafe { Zmm(_mm512_max_ps(_mm512_setzero_ps(), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, o: Self) -> Self {
+        // SAFETY: the caller has AVX-512. The second operand wins for NaN.
+        unsafe { Zmm(_mm512_min_ps(o.0, self.0)) }
     }
     #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
@@ -255,6 +262,11 @@ impl Simd for Ymm {
         unsafe { Ymm(_mm256_max_ps(_mm256_setzero_ps(), self.0)) }
     }
     #[inline(always)]
+    unsafe fn at_most(self, o: Self) -> Self {
+        // SAFETY: the caller has AVX2. The second operand wins for NaN.
+        unsafe { Ymm(_mm256_min_ps(o.0, self.0)) }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -384,6 +396,10 @@ impl Simd for Quad {
     #[inline(always)]
     unsafe fn relu(self) -> Self {
         Quad::lanes(|i| if 0.0 > self.0[i] { 0.0 } else { self.0[i] })
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, o: Self) -> Self {
+        Quad::lanes(|i| if o.0[i] < self.0[i] { o.0[i] } else { self.0[i] })
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}

@@ -201,6 +201,14 @@ unsafe fn finish<S: Simd, const R: usize, const V: usize>(t: &Micro, mut acc: [[
                 });
             });
         }
+        if t.most < f32::INFINITY {
+            let most = S::splat(t.most);
+            unroll!(for r in 0..R {
+                unroll!(for v in 0..V {
+                    acc[r][v] = acc[r][v].at_most(most);
+                });
+            });
+        }
         unroll!(for r in 0..R {
             let c = t.c.offset(r as isize * t.ldc);
             unroll!(for v in 0..V {

@@ -117,6 +117,8 @@ pub enum Step {
         bias: Option<View>,
         /// Applied after the bias, in registers.
         act: Act,
+        /// No result is larger after that; NaN stays NaN.
+        most: Option<f32>,
         /// Whether generated code finishes each tile.
         hook: bool,
         /// The result.

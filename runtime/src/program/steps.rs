@@ -205,7 +205,8 @@ impl<'a> Run<'a> {
         frame: *const Frame,
         hook: Option<HookFn>,
     ) -> Result<(), OpError> {
-        let Step::Contract { op, operands, packing, bias, act, hook: hooked, result } = step else {
+        let Step::Contract { op, operands, packing, bias, act, most, hook: hooked, result } = step
+        else {
             unreachable!("called for contractions")
         };
         let x = self.resolve(&operands[0])?;
@@ -250,7 +251,7 @@ impl<'a> Run<'a> {
                     dilation: *dilation,
                     groups: *groups,
                 };
-                let ep = Epilogue { bias_row: bias, act, hook, ..Epilogue::NONE };
+                let ep = Epilogue { bias_row: bias, act, most: *most, hook, ..Epilogue::NONE };
                 match packing {
                     Packing::Conv(kind) => {
                         let kernel = ConvKernel::from_number(*kind).ok_or_else(|| {
@@ -263,7 +264,7 @@ impl<'a> Run<'a> {
                 }
             }
             _ => {
-                let ep = Epilogue { bias_col: bias, act, hook, ..Epilogue::NONE };
+                let ep = Epilogue { bias_col: bias, act, most: *most, hook, ..Epilogue::NONE };
                 if x.shape.len() == 3 {
                     gemm::gemm_batch_f32(x.src(), w.src(), y.dst(), false, &ep);
                     return Ok(());

@@ -95,6 +95,7 @@ fn matmul(x: View, w: View, packing: Packing, result: View) -> Step {
         packing,
         bias: None,
         act: Act::Relu,
+        most: None,
         hook: false,
         result,
     }
@@ -200,6 +201,7 @@ fn step() -> impl Strategy<Value = Step> {
                 packing,
                 bias,
                 act: Act::None,
+                most: None,
                 hook: false,
                 result
             }

@@ -32,7 +32,7 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
         Step::Library { op, operands, results } => {
             format!("{} = library {}({})", list(results), op.text(names), list(operands))
         }
-        Step::Contract { op, operands: [x, w], packing, bias, act, hook, result } => {
+        Step::Contract { op, operands: [x, w], packing, bias, act, most, hook, result } => {
             let packed = || format!("b{}[{}]", w.buffer, dims(&w.shape, names));
             let w = match packing {
                 Packing::None => view(w),
@@ -45,6 +45,9 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
             }
             if *act != Act::None {
                 t += &format!(", {}", act.name());
+            }
+            if let Some(most) = most {
+                t += &format!(", at most {most}");
             }
             if *hook {
                 t += ", each tile finished by generated code";
