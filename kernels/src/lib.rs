@@ -51,3 +51,4 @@ pub mod sort;
 pub mod conv;
 pub mod gemm;
 pub mod pool;
+pub mod recurrent;
