@@ -152,16 +152,12 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         Op::Pool { .. } | Op::PoolGrad { .. } => inputs(1),
         Op::Softmax { .. } => output,
         Op::LayerNorm { .. } => inputs(if operands > 1 { 3 } else { 1 }),
-<<<<<<< HEAD
-        Op::Dropout { .. } => none,
         Op::Recurrent { kind, keep, .. } => {
             Saves { output: true, ..inputs(recurrent::inputs(*kind, *keep)) }
         }
         Op::RecurrentGrad { .. } => inputs(!0),
-=======
         // The place in the random stream.
         Op::Dropout { .. } => inputs(if operands > 1 { 2 } else { 0 }),
->>>>>>> main
         Op::TriangularSolve { .. } => Saves { output: true, ..inputs(1) },
         Op::Fft { .. } => none,
         Op::Eig {} => Saves { types: true, ..output },
