@@ -69,7 +69,8 @@ fn plain(a: &Operand, b: &Operand, c: &Operand, accumulate: bool, ep: &Epilogue)
                 }
                 sum += ep.bias_col.map_or(0.0, |b| b[j]);
                 sum += ep.bias_row.map_or(0.0, |b| b[r]);
-                out[at] = if ep.act == Act::Relu && sum < 0.0 { 0.0 } else { sum };
+                let sum = if ep.act == Act::Relu && sum < 0.0 { 0.0 } else { sum };
+                out[at] = ep.most.filter(|&m| m < sum).unwrap_or(sum);
             }
         }
     }
@@ -114,6 +115,7 @@ proptest! {
             bias_row: (bias & 1 != 0).then_some(&rows),
             bias_col: (bias & 2 != 0).then_some(&cols),
             act: if relu { Act::Relu } else { Act::None },
+            most: (seed % 2 == 0).then_some(0.75),
             hook: None,
         };
         let want = plain(&a, &b, &c, accumulate, &ep);
