@@ -91,7 +91,8 @@ fn check(c: &Case, style: u64) {
 
     let bias = noise32(w_shape[0], 4);
     let pixels = y_shape[2] * y_shape[3];
-    let most = 1.5f32;
+    // Some results are larger, but errors still small beside the largest.
+    let most = 0.8 * y.iter().fold(1.0f64, |m, v| m.max(*v)) as f32;
     let act = |(i, v): (usize, &f64)| {
         (v + f64::from(bias[i / pixels % y_shape[1]])).max(0.0).min(most.into())
     };
