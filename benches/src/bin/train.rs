@@ -3,9 +3,8 @@
 use clap::Parser;
 use comfy_table::Table;
 use sinter_benches::memory::Watch;
-use sinter_benches::models::Net;
-use sinter_benches::training::{Method, Training};
 use sinter_benches::{Candidate, interleaved};
+use sinter_models::{Method, Net, Task, Training};
 use std::time::Duration;
 
 /// Measures a step of training: forward with dropout, loss, backward, optimizer.
@@ -34,7 +33,7 @@ struct Args {
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
     sinter_kernels::par::set_threads(args.threads);
-    let mut training = Training::random(args.model, args.optimizer, args.batch, true);
+    let mut training = Training::random(&Task::new(args.model, args.optimizer, true), args.batch);
     let watch = Watch::start()?;
     let budget = Duration::from_secs_f64(args.budget);
     let stats = interleaved(budget, vec![Candidate::new("step", || drop(training.step()))]);
