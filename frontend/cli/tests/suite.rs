@@ -117,7 +117,7 @@ fn cases_are_checked_and_measured() {
     let out = bench(dir, &["--case", "mlp_b3,matmul_9", "--steps", "--json", to]);
     let shown = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(shown.contains("mlp_b3, fused, step by step") && shown.contains("planned MB"));
+    assert!(shown.contains("mlp_b3, fused, compiled: trace ") && shown.contains("planned MB"));
     assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
 }
 

@@ -42,7 +42,7 @@ pub struct Args {
     /// Seconds to measure each case for.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.5, requires = "suite")]
     budget: f64,
-    /// Measure the steps of compiled cases, too.
+    /// Measure the passes of the compiler and the steps of compiled cases, too.
     #[arg(long, requires = "suite", conflicts_with = "eager")]
     steps: bool,
     /// The machine's limits, where they have been measured.
@@ -134,6 +134,10 @@ struct Record {
     max_error: Option<f64>,
     /// The least time that this machine could take, of the time taken.
     of_limit: f64,
+    /// With `--steps`, milliseconds of tracing and of the compiler's passes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    passes: Vec<(String, f64)>,
+    /// With `--steps`, the program's steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     steps: Vec<StepResult>,
 }
@@ -176,7 +180,10 @@ pub fn run(args: &Args, json: Option<Option<&Path>>) -> anyhow::Result<()> {
     if !printed {
         println!("{}", summary(&records));
         for r in records.iter().filter(|r| !r.steps.is_empty()) {
-            println!("\n{}, {}, step by step", r.case, r.mode.name());
+            let pass = |(name, ms): &(String, f64)| format!("{name} {ms:.2} ms");
+            let passes: Vec<String> = r.passes.iter().map(pass).collect();
+            println!("\n{}, {}, compiled: {}", r.case, r.mode.name(), passes.join(", "));
+            println!("step by step");
             println!("{}", show::step_table(&r.steps));
         }
         show::of_limit();

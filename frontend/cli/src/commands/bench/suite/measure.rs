@@ -61,7 +61,7 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
         let limit = least_time(machine, &meta, work::graph(&graph));
         drop((graph, expected));
         let stats = timed.sample(|| drop(run()))?;
-        return Ok(timed.record(stats, limit, None, None, Some(max_error), vec![]));
+        return Ok(timed.record(stats, limit, None, None, Some(max_error), Detail::default()));
     }
     let start = Instant::now();
     let compiled = compiler.fusion(mode == Mode::Fused).compile_fn(|x| model.run(x), &refs)?;
@@ -69,7 +69,11 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     let outputs = compiled.run(&refs)?;
     let max_error = check(&outputs)?;
     let limit = least_time(machine, &meta, work::graph(&compiled.compiled().source));
-    let steps = if args.steps { profile(&compiled, machine, &inputs, &outputs)? } else { vec![] };
+    let mut detail = Detail::default();
+    if args.steps {
+        detail.passes = passes(&compiled, compile);
+        detail.steps = profile(&compiled, machine, &inputs, &outputs)?;
+    }
     let program = compiled.into_program();
     drop((model, expected));
     let bytes = |t: &Tensor| (t.numel() * t.dtype().size()) as u64;
@@ -79,7 +83,7 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     let stats = timed.sample(|| {
         program.run_into(&refs, &outs).expect("the same inputs and outputs as before");
     })?;
-    Ok(timed.record(stats, limit, Some(compile), Some(planned), Some(max_error), steps))
+    Ok(timed.record(stats, limit, Some(compile), Some(planned), Some(max_error), detail))
 }
 
 fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Record> {
@@ -109,7 +113,7 @@ fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Rec
     let timed = Timed { entry, args, machine, mode: Mode::Eager, before };
     let stats = timed.sample(|| drop(training.step()))?;
     let limit = meta.gflop_step.unwrap_or(0.0) * 1e9 / machine.flops;
-    Ok(timed.record(stats, limit, None, None, max_error, vec![]))
+    Ok(timed.record(stats, limit, None, None, max_error, Detail::default()))
 }
 
 /// The least time in seconds that a case can take: what its products need, where the
@@ -167,6 +171,22 @@ fn profile(
     Ok(step_results(plan, machine, &[], &times))
 }
 
+/// What is looked at beside the whole.
+#[derive(Default)]
+struct Detail {
+    passes: Vec<(String, f64)>,
+    steps: Vec<StepResult>,
+}
+
+/// Milliseconds of the compiler's passes, and of what came before them.
+fn passes(compiled: &CompiledModel, all: Duration) -> Vec<(String, f64)> {
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    let report = compiled.report();
+    let trace = ("trace".to_string(), ms(all.saturating_sub(report.total())));
+    let passes = report.passes.iter().map(|(name, t)| (name.clone(), ms(*t)));
+    std::iter::once(trace).chain(passes).collect()
+}
+
 /// A case about to be measured.
 struct Timed<'a> {
     entry: &'a Entry,
@@ -195,9 +215,10 @@ impl Timed<'_> {
         compile: Option<Duration>,
         planned_bytes: Option<u64>,
         max_error: Option<f64>,
-        steps: Vec<StepResult>,
+        detail: Detail,
     ) -> Record {
-        debug_assert_eq!(par::threads(), self.machine.threads);
+        // The time of one thread does not count what somebody else did on the core.
+        let least = if par::threads() == 1 { stats.cpu_min.min(stats.min) } else { stats.min };
         Record {
             case: self.entry.name.clone(),
             threads: par::threads(),
@@ -210,8 +231,9 @@ impl Timed<'_> {
             peak_bytes: peak.saturating_sub(self.before),
             planned_bytes,
             max_error,
-            of_limit: limit * 1e9 / stats.min,
-            steps,
+            of_limit: limit * 1e9 / least,
+            passes: detail.passes,
+            steps: detail.steps,
         }
     }
 }
