@@ -1,8 +1,8 @@
 //! Tensors as a user of NumPy or PyTorch expects them.
 
 use sinter::{
-    DType, Ellipsis, NewAxis, Scalar, Tensor, arange, cat, eye, from_slice, full, linspace, ones,
-    scalar, stack, tensor, zeros,
+    DType, Ellipsis, NewAxis, Op, Scalar, Tensor, apply_op_into, arange, cat, eye, from_slice,
+    full, linspace, ones, op::BinaryOp, scalar, stack, tensor, zeros,
 };
 use std::fmt::Write;
 
@@ -211,6 +211,49 @@ fn in_place_ops_keep_the_type_and_refuse_overlaps() {
     // An operand in between is read before it is written.
     y.narrow(0, 0, 4).slice(0, 0, 4, 2).copy_(&y.slice(0, 1, 5, 2));
     assert_eq!(y.to_vec::<i64>(), [1, 1, 3, 3, 4]);
+}
+
+#[test]
+fn results_are_written_where_they_are_wanted() {
+    let x = ints(6, &[2, 3]);
+    let (values, indices) =
+        (zeros([2, 2]).to_dtype(DType::I64), zeros([2, 4]).to_dtype(DType::I64));
+    let top = Op::TopK { k: 2, axis: 1, largest: true };
+    apply_op_into(top.clone(), &[&x], &[&values, &indices.slice(1, 0, 4, 2)]);
+    assert_eq!(values.to_vec::<i64>(), [2, 1, 5, 4]);
+    assert_eq!(indices.to_vec::<i64>(), [2, 0, 1, 0, 2, 0, 1, 0]);
+    assert_eq!(values.version(), 1);
+    let add = Op::Binary(BinaryOp::Add);
+    let said = |f: &dyn Fn()| {
+        let e = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+        e.downcast_ref::<String>().unwrap().clone()
+    };
+    let cases: [(&dyn Fn(), &str); 5] = [
+        (&|| apply_op_into(top.clone(), &[&x], &[&values, &values]), "share"),
+        (&|| apply_op_into(add.clone(), &[&x, &x], &[&values]), "results are"),
+        (&|| apply_op_into(add.clone(), &[&x, &x], &[&zeros([2, 3])]), "results are"),
+        (
+            &|| {
+                apply_op_into(
+                    add.clone(),
+                    &[&x.t(), &x.t()],
+                    &[&x.reshape([6]).as_strided([3, 2], [2, 1], None)],
+                )
+            },
+            "share part",
+        ),
+        (
+            &|| {
+                let w = ones([2]).requires_grad_(true);
+                apply_op_into(add.clone(), &[&w, &w], &[&zeros([2])]);
+            },
+            "requires a gradient",
+        ),
+    ];
+    for (f, want) in cases {
+        let got = said(f);
+        assert!(got.contains(want), "{got}");
+    }
 }
 
 #[test]

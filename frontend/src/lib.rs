@@ -29,5 +29,5 @@ pub use exchange::from_vec;
 pub use random::manual_seed;
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;
-pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar};
+pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar, op};
 pub use tensor::*;

@@ -7,6 +7,7 @@ mod function;
 mod hooks;
 mod inplace;
 mod modes;
+mod parts;
 mod programs;
 mod tape;
 mod threads;

@@ -2,6 +2,7 @@
 
 use super::hooks::{self, Hooks};
 use super::node::{Node, Rule};
+use super::parts::{self, Part, Parts};
 use super::{Edge, mode, sum_to, vjp};
 use crate::tensor::Tensor;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -166,6 +167,8 @@ pub(super) struct Pass {
 struct Ready {
     node: Arc<Node>,
     grads: SmallVec<[Option<Tensor>; 1]>,
+    /// Of the first result, beside the whole ones.
+    parts: Parts,
 }
 
 /// Leaves with hooks, which see the sum of all a pass brings.
@@ -187,6 +190,9 @@ struct Waiting {
 #[derive(Default)]
 struct Frontier {
     leaves: Leaves,
+    /// Leaves whose gradients came in parts, in the order in which they were reached.
+    parts: Vec<(Tensor, Parts)>,
+    parts_of: FxHashMap<usize, usize>,
     /// By sequence number: when a node comes to the top, every user of its
     /// results has been there before.
     heap: BinaryHeap<(u64, usize)>,
@@ -197,11 +203,17 @@ struct Frontier {
 
 impl Frontier {
     fn add(&mut self, node: &Arc<Node>, output: u16, g: Tensor) {
+        accumulate(&mut self.ready(node).grads[output as usize], g);
+    }
+
+    /// What has come to a node so far.
+    fn ready(&mut self, node: &Arc<Node>) -> &mut Ready {
         let key = Arc::as_ptr(node) as usize;
         let slot = *self.by_node.entry(key).or_insert_with(|| {
             let ready = Ready {
                 node: node.clone(),
                 grads: SmallVec::from_elem(None, node.outputs as usize),
+                parts: Parts::default(),
             };
             let slot = match self.free.pop() {
                 Some(s) => {
@@ -216,8 +228,7 @@ impl Frontier {
             self.heap.push((node.seq, slot));
             slot
         });
-        let ready = self.slots[slot].as_mut().expect("a slot in the map is filled");
-        accumulate(&mut ready.grads[output as usize], g);
+        self.slots[slot].as_mut().expect("a slot in the map is filled")
     }
 
     fn pop(&mut self) -> Option<Ready> {
@@ -239,13 +250,7 @@ pub(super) fn accumulate(slot: &mut Option<Tensor>, g: Tensor) {
 }
 
 fn sum(old: Tensor, g: &Tensor) -> Tensor {
-    let own = old.is_unique()
-        && old.has_data()
-        && g.has_data()
-        && !mode::grad_enabled()
-        && old.array().block().handles() == 1
-        && old.is_contiguous()
-        && old.shape() == g.shape();
+    let own = !mode::grad_enabled() && old.owns_dense() && g.has_data() && old.shape() == g.shape();
     if own {
         let a = old.array();
         let done = eager::run_into(&Op::Binary(BinaryOp::Add), &[a, g.array()], &[a]);
@@ -262,10 +267,7 @@ fn sum(old: Tensor, g: &Tensor) -> Tensor {
 pub(super) fn accumulate_into(t: &Tensor, g: Tensor) {
     // A gradient is dense memory of its own: not a broadcast view, and not shared
     // with another leaf's.
-    let dense = |g: Tensor| {
-        let shared = !g.is_unique() || g.array().block().handles() > 1;
-        if shared || !g.is_contiguous() { g.copy() } else { g }
-    };
+    let dense = |g: Tensor| if g.owns_dense() { g } else { g.copy() };
     let mut total = match t.take_grad() {
         Some(old) => sum(old, &g),
         None => dense(g),
@@ -286,7 +288,20 @@ impl Pass {
             edges.push(edge.clone());
             self.send(&edge, g, &edges, &mut frontier, out);
         }
-        while let Some(Ready { node, grads }) = frontier.pop() {
+        while let Some(Ready { node, mut grads, mut parts }) = frontier.pop() {
+            if !parts.is_empty() {
+                if self.is_free(&node)
+                    && grads[0].is_none()
+                    && parts::transposes(&node)
+                    && let Some(turned) = parts.transposed()
+                {
+                    for p in turned {
+                        self.send_part(&node.operands[0].edge, p, &edges, &mut frontier, out);
+                    }
+                    continue;
+                }
+                parts.join(&mut grads[0]);
+            }
             let (grads, hooked) = hooks::before(&node, grads);
             if let Goal::Some { captured, wanted, .. } = &self.goal {
                 let key = Arc::as_ptr(&node) as usize;
@@ -302,7 +317,14 @@ impl Pass {
             }
             let results = match &node.rule {
                 Rule::Op(op) => {
-                    let ctx = node.context(self.create);
+                    let mut ctx = node.context(self.create);
+                    // Hooks and the search for NaN see whole gradients.
+                    if !self.create && !hooked && mode::get() & mode::CHECK_NAN == 0 {
+                        if let Some((i, part)) = parts::split(op, &mut ctx, &grads) {
+                            let edge = &node.operands[i].edge;
+                            self.send_part(edge, part, &edges, &mut frontier, out);
+                        }
+                    }
                     vjp::vjp(op, &ctx, &grads)
                 }
                 Rule::Function(f) => f.backward(&node, &grads, self.create),
@@ -327,6 +349,9 @@ impl Pass {
                 };
                 self.send(&operand.edge, g, &edges, &mut frontier, out);
             }
+        }
+        for (leaf, parts) in std::mem::take(&mut frontier.parts) {
+            self.deliver_parts(&leaf, parts, out);
         }
         for w in std::mem::take(&mut frontier.leaves.list) {
             if let Some(g) = w.grad {
@@ -367,6 +392,62 @@ impl Pass {
             && let Some(g) = w.grad.take()
         {
             self.deliver(leaf, g, true, out);
+        }
+    }
+
+    /// Whether nobody looks at the gradients of a node's results.
+    fn is_free(&self, node: &Arc<Node>) -> bool {
+        let asked = match &self.goal {
+            Goal::Leaves => false,
+            Goal::Some { .. } => true,
+        };
+        !asked && node.hooks().is_none()
+    }
+
+    /// Sends a gradient that is part of a sum to be made later.
+    fn send_part(
+        &self,
+        edge: &Edge,
+        part: Part,
+        roots: &[Edge],
+        frontier: &mut Frontier,
+        out: &mut [Option<Tensor>],
+    ) {
+        let mut parts = Parts::default();
+        match edge {
+            Edge::Node(n, 0) => {
+                let ready = frontier.ready(n);
+                if ready.parts.push(part) {
+                    std::mem::take(&mut ready.parts).join(&mut ready.grads[0]);
+                }
+            }
+            Edge::Leaf(leaf) if leaf.meta().hooks.is_none() => {
+                let at = *frontier.parts_of.entry(leaf.id()).or_insert_with(|| {
+                    frontier.parts.push((leaf.clone(), Parts::default()));
+                    frontier.parts.len() - 1
+                });
+                let waiting = &mut frontier.parts[at].1;
+                if waiting.push(part) {
+                    let parts = std::mem::take(waiting);
+                    self.deliver_parts(leaf, parts, out);
+                }
+            }
+            edge => {
+                parts.push(part);
+                let mut g = None;
+                parts.join(&mut g);
+                if let Some(g) = g {
+                    self.send(edge, g, roots, frontier, out);
+                }
+            }
+        }
+    }
+
+    fn deliver_parts(&self, leaf: &Tensor, parts: Parts, out: &mut [Option<Tensor>]) {
+        let mut g = None;
+        parts.join(&mut g);
+        if let Some(g) = g {
+            self.deliver(leaf, g, false, out);
         }
     }
 

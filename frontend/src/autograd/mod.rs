@@ -17,6 +17,7 @@ mod graph;
 mod hooks;
 pub(crate) mod mode;
 mod node;
+mod parts;
 mod replace;
 mod saved;
 mod views;

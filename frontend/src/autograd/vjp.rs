@@ -37,7 +37,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    fn x(&self, i: usize) -> &Tensor {
+    pub(super) fn x(&self, i: usize) -> &Tensor {
         self.inputs[i].as_ref().expect("`saves` names every operand its rule uses")
     }
     fn y(&self) -> &Tensor {
@@ -49,7 +49,7 @@ impl Context {
     fn ty(&self, i: usize) -> &TensorType {
         &self.types.as_ref().expect("`saves` asks for types where its rule uses them")[i]
     }
-    fn shape(&self, i: usize) -> &[usize] {
+    pub(super) fn shape(&self, i: usize) -> &[usize] {
         &self.ty(i).shape
     }
 }
@@ -181,6 +181,9 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
         return linalg::vjp(op, c, grads);
     }
     let Some(g) = &grads[0] else { return smallvec![None; c.needs.len()] };
+    if !c.needs.contains(&true) {
+        return smallvec![None; c.needs.len()];
+    }
     match op {
         Op::Unary(u) => smallvec![Some(pointwise::unary(*u, c, g))],
         Op::Binary(b) => pointwise::binary(*b, c, g),

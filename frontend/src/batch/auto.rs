@@ -11,30 +11,73 @@ use super::rules::{self, Operands};
 use crate::autograd::{self, mode};
 use crate::tensor::{Tensor, apply, cat, fail};
 use rustc_hash::FxHashMap;
-use sinter_runtime::op::{TensorType, infer_first};
-use sinter_runtime::{DType, Op, Shape};
+use sinter_runtime::op::{TensorType, TypeRef, infer_first};
+use sinter_runtime::{DType, Op, OpError, Shape};
 use smallvec::SmallVec;
 use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What a result of a noted op is, and where it will be.
-pub(crate) struct Deferred {
-    pub(crate) dtype: DType,
-    pub(crate) shape: Shape,
-    requires_grad: bool,
-    /// Whether it is made of parameters alone, and so the same for all instances.
+/// An op on operands of certain types: notes of one kind and depth become one op.
+struct Kind {
+    op: Op,
+    records: bool,
+    operands: SmallVec<[Alike; 3]>,
+    result: TensorType,
+    /// Whether its operands are parameters or made of parameters alone, so that its
+    /// result is the same for all instances.
     shared: bool,
-    /// The region that noted the op, and its number there.
+    /// In the order in which kinds were first met.
+    number: u32,
+}
+
+/// What makes an operand of noted ops alike.
+#[derive(PartialEq, Eq, Hash)]
+enum Alike {
+    /// A parameter is shared by the whole batch.
+    Same(usize),
+    Type(DType, Shape),
+}
+
+impl Alike {
+    fn is(&self, t: &Tensor) -> bool {
+        match self {
+            Alike::Same(id) => is_shared(t) && t.id() == *id,
+            Alike::Type(dtype, shape) => {
+                t.dtype() == *dtype && t.shape() == &shape[..] && !is_shared(t)
+            }
+        }
+    }
+}
+
+/// The result of a noted op.
+pub(crate) struct Deferred {
+    kind: Arc<Kind>,
+    requires_grad: bool,
+    /// How many ops that wait stand before it.
+    depth: u32,
     region: u64,
-    note: usize,
     place: OnceLock<Place>,
     value: OnceLock<Tensor>,
 }
 
+impl Deferred {
+    pub(crate) fn dtype(&self) -> DType {
+        self.kind.result.dtype
+    }
+
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.kind.result.shape
+    }
+
+    fn waits(&self) -> bool {
+        self.place.get().is_none()
+    }
+}
+
 /// Where a value lies.
-#[derive(Clone)]
 enum Place {
     /// A row of a batch.
     Row(Tensor, usize),
@@ -43,26 +86,64 @@ enum Place {
 
 /// An op to run.
 struct Note {
-    op: Op,
+    result: Tensor,
     inputs: SmallVec<[Tensor; 3]>,
-    result: Arc<Deferred>,
-    depth: u32,
-    records: bool,
     at: &'static Location<'static>,
 }
 
-/// An op, whether it is recorded, and its operands.
-type Same = (Op, bool, SmallVec<[usize; 3]>);
+impl Note {
+    fn result(&self) -> &Deferred {
+        self.result.as_deferred().expect("the result of a note")
+    }
+}
 
 #[derive(Default)]
 struct Region {
     id: u64,
-    notes: Vec<Option<Note>>,
-    /// How many notes have been run: all those before have.
-    done: usize,
+    notes: Vec<Note>,
+    /// Those of the notes, by their hash.
+    kinds: FxHashMap<u64, SmallVec<[Arc<Kind>; 1]>>,
+    met: u32,
     /// What is made of parameters alone is noted once, however often it is written: a
-    /// transposed weight is one operand, not one for each use.
-    shared: FxHashMap<Same, Arc<Deferred>>,
+    /// transposed weight is one operand, not one for each use. By kind.
+    shared: FxHashMap<u32, Tensor>,
+}
+
+impl Region {
+    /// The kind of an op, whose rule is asked when it is first met.
+    fn kind(&mut self, op: &Op, records: bool, inputs: &[&Tensor]) -> Result<Arc<Kind>, OpError> {
+        let mut hash = rustc_hash::FxHasher::default();
+        (op, records).hash(&mut hash);
+        for t in inputs {
+            match is_shared(t) {
+                true => t.id().hash(&mut hash),
+                false => (t.dtype(), t.shape()).hash(&mut hash),
+            }
+        }
+        let known = self.kinds.entry(hash.finish()).or_default();
+        let same = |k: &&Arc<Kind>| {
+            k.op == *op
+                && k.records == records
+                && k.operands.len() == inputs.len()
+                && k.operands.iter().zip(inputs).all(|(a, t)| a.is(t))
+        };
+        if let Some(k) = known.iter().find(same) {
+            return Ok(k.clone());
+        }
+        let types: SmallVec<[TypeRef<'_>; 4]> =
+            inputs.iter().map(|t| TypeRef { dtype: t.dtype(), shape: t.shape() }).collect();
+        let kind = Arc::new(Kind {
+            op: op.clone(),
+            records,
+            operands: inputs.iter().map(|t| alike(t)).collect(),
+            result: infer_first(op, &types)?,
+            shared: inputs.iter().all(|t| is_shared(t)),
+            number: self.met,
+        });
+        self.met += 1;
+        known.push(kind.clone());
+        Ok(kind)
+    }
 }
 
 thread_local! {
@@ -158,68 +239,58 @@ impl<A: Resolve, B: Resolve, C: Resolve> Resolve for (A, B, C) {
 /// or depends on a note, is worth it.
 #[track_caller]
 pub(crate) fn defer(op: &Op, inputs: &[&Tensor]) -> Option<Tensor> {
-    let waits = |t: &&Tensor| t.as_deferred().is_some_and(|d| d.place.get().is_none());
-    if !inputs.iter().any(|t| waits(t) || t.requires_grad()) {
+    let wanted = inputs.iter().any(|t| t.requires_grad());
+    let waiting = inputs.iter().filter_map(|t| t.as_deferred()).filter(|d| d.waits());
+    let depth = waiting.map(|d| d.depth + 1).max();
+    if !wanted && depth.is_none() {
         return None;
     }
-    let types: SmallVec<[TensorType; 4]> =
-        inputs.iter().map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() }).collect();
-    let refs: SmallVec<[_; 4]> = types.iter().map(TensorType::as_ref).collect();
-    let ty = match infer_first(op, &refs) {
-        Ok(ty) => ty,
-        Err(e) => fail(&e, inputs),
-    };
     let records = autograd::grad_enabled();
     let at = autograd::line(Location::caller());
-    REGION.with_borrow_mut(|r| {
+    let noted = REGION.with_borrow_mut(|r| {
         let r = r.as_mut().expect("ops are noted inside a region alone");
-        let depth = |t: &&Tensor| {
-            let d = t.as_deferred().filter(|d| d.place.get().is_none())?;
-            Some(r.notes[d.note].as_ref().expect("it waits").depth + 1)
-        };
-        let depth = inputs.iter().filter_map(depth).max().unwrap_or(0);
-        let shared = inputs.iter().all(|t| is_shared(t));
-        let same = || -> Same { (op.clone(), records, inputs.iter().map(|t| key(t)).collect()) };
-        if shared && let Some(d) = r.shared.get(&same()) {
-            return Some(Tensor::deferred(d.clone(), d.requires_grad));
+        let kind = r.kind(op, records, inputs)?;
+        if kind.shared
+            && let Some(t) = r.shared.get(&kind.number)
+        {
+            return Ok(t.clone());
         }
-        let result = Arc::new(Deferred {
-            shared,
-            dtype: ty.dtype,
-            shape: ty.shape,
-            requires_grad: records
-                && ty.dtype.is_differentiable()
-                && inputs.iter().any(|t| t.requires_grad()),
-            region: r.id,
-            note: r.notes.len(),
-            place: OnceLock::new(),
-            value: OnceLock::new(),
-        });
-        if shared {
-            r.shared.insert(same(), result.clone());
+        let number = kind.shared.then_some(kind.number);
+        let requires_grad = records && wanted && kind.result.dtype.is_differentiable();
+        let result = Tensor::deferred(
+            Deferred {
+                kind,
+                requires_grad,
+                depth: depth.unwrap_or(0),
+                region: r.id,
+                place: OnceLock::new(),
+                value: OnceLock::new(),
+            },
+            requires_grad,
+        );
+        if let Some(n) = number {
+            r.shared.insert(n, result.clone());
         }
-        r.notes.push(Some(Note {
-            op: op.clone(),
-            inputs: inputs.iter().map(|t| (*t).clone()).collect(),
-            result: result.clone(),
-            depth,
-            records,
-            at,
-        }));
-        Some(Tensor::deferred(result.clone(), result.requires_grad))
-    })
+        let inputs = inputs.iter().map(|t| (*t).clone()).collect();
+        r.notes.push(Note { result: result.clone(), inputs, at });
+        Ok(result)
+    });
+    match noted {
+        Ok(t) => Some(t),
+        Err(e) => fail(&e, inputs),
+    }
 }
 
 /// The operands with what has been computed in the place of notes; runs what waits.
 pub(crate) fn resolved(inputs: &[&Tensor]) -> SmallVec<[Tensor; 4]> {
-    inputs.iter().map(|t| t.as_deferred().map_or(*t, |d| value(d)).clone()).collect()
+    inputs.iter().map(|t| t.as_deferred().map_or(*t, value).clone()).collect()
 }
 
 /// The value of a noted op.
 #[cold]
-pub(crate) fn value(d: &Arc<Deferred>) -> &Tensor {
+pub(crate) fn value(d: &Deferred) -> &Tensor {
     // Not inside the initialisation below: other notes may need this value.
-    if d.place.get().is_none() {
+    if d.waits() {
         let here = REGION.with_borrow(|r| r.as_ref().is_some_and(|r| r.id == d.region));
         if !here {
             panic!(
@@ -237,42 +308,23 @@ pub(crate) fn value(d: &Arc<Deferred>) -> &Tensor {
             Place::Whole(t) => t.clone(),
             Place::Row(batch, row) => {
                 let one = Op::Slice { axis: 0, start: *row, len: 1, step: 1 };
-                apply(Op::Reshape { shape: d.shape.clone() }, &[&apply(one, &[batch])])
+                let shape = d.shape().into();
+                apply(Op::Reshape { shape }, &[&apply(one, &[batch])])
             }
         }
     })
 }
 
-/// What makes an operand of noted ops alike.
-#[derive(PartialEq, Eq, Hash)]
-enum Alike {
-    /// A parameter is shared by the whole batch.
-    Same(usize),
-    Type(DType, Shape),
-}
-
-#[derive(PartialEq, Eq, Hash)]
-struct Signature {
-    op: Op,
-    records: bool,
-    operands: SmallVec<[Alike; 3]>,
-}
-
 fn alike(t: &Tensor) -> Alike {
-    if is_shared(t) { Alike::Same(key(t)) } else { Alike::Type(t.dtype(), t.shape().into()) }
+    if is_shared(t) { Alike::Same(t.id()) } else { Alike::Type(t.dtype(), t.shape().into()) }
 }
 
 /// Whether it is a parameter, or made of parameters alone.
 fn is_shared(t: &Tensor) -> bool {
     match t.as_deferred() {
-        Some(d) => d.shared,
+        Some(d) => d.kind.shared,
         None => t.requires_grad() && t.is_leaf(),
     }
-}
-
-/// The same number for handles to one value.
-fn key(t: &Tensor) -> usize {
-    t.as_deferred().map_or(t.id(), |d| Arc::as_ptr(d) as usize)
 }
 
 /// Runs what waits before memory is changed in place, which it may read.
@@ -285,133 +337,99 @@ pub(crate) fn before_write() {
 
 /// Runs all notes.
 fn flush() {
-    let notes: Vec<Note> = REGION.with_borrow_mut(|r| {
+    let mut notes = REGION.with_borrow_mut(|r| {
         let Some(r) = r else { return vec![] };
-        // Parameters may change now.
+        // Parameters may change now, and others lie at their addresses.
         r.shared.clear();
-        let from = r.done;
-        r.done = r.notes.len();
-        r.notes[from..].iter_mut().filter_map(Option::take).collect()
+        r.kinds.clear();
+        std::mem::take(&mut r.notes)
     });
     let _plain = mode::set(mode::DEFER, 0);
-    let notes = needed(notes);
-    // By depth, then in the order in which signatures were first met.
-    let deepest = notes.iter().map(|n| n.depth).max().unwrap_or(0) as usize;
-    let mut levels: Vec<Vec<Note>> = (0..=deepest).map(|_| Vec::new()).collect();
-    for n in notes {
-        levels[n.depth as usize].push(n);
+    // By depth, then in the order in which kinds were first met. Notes whose result
+    // nobody has or needs are left out: letting one go lets go of what it takes.
+    let mut order: Vec<((u32, u32), u32)> = Vec::with_capacity(notes.len());
+    for (i, n) in notes.iter_mut().enumerate().rev() {
+        if n.result.is_unique() {
+            n.inputs.clear();
+        } else {
+            let d = n.result();
+            order.push(((d.depth, d.kind.number), i as u32));
+        }
     }
-    for level in levels {
-        let mut groups: Vec<Vec<Note>> = Vec::new();
-        let mut found: FxHashMap<Signature, usize> = FxHashMap::default();
-        for n in level {
-            let signature = Signature {
-                op: n.op.clone(),
-                records: n.records,
-                operands: n.inputs.iter().map(alike).collect(),
-            };
-            let group = *found.entry(signature).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
-            groups[group].push(n);
-        }
-        for group in groups {
-            run(group);
-        }
+    order.sort_unstable();
+    let mut group: Vec<&Note> = Vec::new();
+    for alike in order.chunk_by(|a, b| a.0 == b.0) {
+        group.clear();
+        group.extend(alike.iter().map(|&(_, i)| &notes[i as usize]));
+        run(&mut group);
     }
 }
 
-/// Without notes whose result nobody has or needs.
-fn needed(notes: Vec<Note>) -> Vec<Note> {
-    let mut wanted: rustc_hash::FxHashSet<usize> = Default::default();
-    let mut kept: Vec<Note> = Vec::with_capacity(notes.len());
-    // Dropping a note drops its hold on what it takes: users are gone before it is asked.
-    for n in notes.into_iter().rev() {
-        let key = Arc::as_ptr(&n.result) as usize;
-        if Arc::strong_count(&n.result) > 1 || wanted.contains(&key) {
-            wanted.extend(
-                n.inputs.iter().filter_map(|t| Some(Arc::as_ptr(t.as_deferred()?) as usize)),
-            );
-            kept.push(n);
-        }
-    }
-    kept.reverse();
-    kept
+fn put(note: &Note, place: Place) {
+    let _ = note.result().place.set(place);
 }
 
 /// Runs alike ops as one.
-fn run(mut group: Vec<Note>) {
-    let _mode = mode::set(mode::GRAD, if group[0].records { mode::GRAD } else { 0 });
-    let at = group[0].at;
-    if let [note] = &group[..] {
-        let joined = joined(note);
-        let out = joined.unwrap_or_else(|| {
-            let inputs = resolved(&note.inputs.iter().collect::<SmallVec<[&Tensor; 4]>>());
-            let refs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-            autograd::at(at, || apply(note.op.clone(), &refs))
-        });
-        let _ = note.result.place.set(Place::Whole(out));
-        return;
-    }
-    let operands = group[0].inputs.len();
-    let shared = |k: usize| group.iter().all(|n| key(&n.inputs[k]) == key(&group[0].inputs[k]));
-    let batched: SmallVec<[bool; 4]> = (0..operands).map(|k| !shared(k)).collect();
-    let Some(first) = batched.iter().position(|&b| b) else {
-        // Equal ops on equal operands have one result.
-        let inputs = resolved(&group[0].inputs.iter().collect::<SmallVec<[&Tensor; 4]>>());
+fn run(group: &mut [&Note]) {
+    let first = group[0];
+    let kind = &first.result().kind;
+    let _mode = mode::set(mode::GRAD, if kind.records { mode::GRAD } else { 0 });
+    let once = |note: &Note| {
+        let inputs = resolved(&note.inputs.iter().collect::<SmallVec<[&Tensor; 4]>>());
         let refs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-        let out = autograd::at(at, || apply(group[0].op.clone(), &refs));
-        for n in &group {
-            let _ = n.result.place.set(Place::Whole(out.clone()));
-        }
-        return;
+        autograd::at(note.at, || apply(kind.op.clone(), &refs))
+    };
+    if let [note] = group {
+        return put(note, Place::Whole(joined(note, &kind.op).unwrap_or_else(|| once(note))));
+    }
+    let operands = first.inputs.len();
+    let shared = |k: usize| group.iter().all(|n| n.inputs[k].is_same(&first.inputs[k]));
+    let batched: SmallVec<[bool; 4]> = (0..operands).map(|k| !shared(k)).collect();
+    let Some(lead) = batched.iter().position(|&b| b) else {
+        // Equal ops on equal operands have one result.
+        let out = once(first);
+        return group.iter().for_each(|n| put(n, Place::Whole(out.clone())));
     };
     // In the order of the rows of one operand, which can then be taken as they are.
-    group.sort_by_cached_key(|n| match place(&n.inputs[first]) {
-        Some(Place::Row(batch, row)) => (batch.id(), row),
+    group.sort_by_cached_key(|n| match place(&n.inputs[lead]) {
+        Some(Place::Row(batch, row)) => (batch.id(), *row),
         _ => (usize::MAX, 0),
     });
-    let out = autograd::at(at, || {
+    let out = autograd::at(first.at, || {
         let values: SmallVec<[Tensor; 4]> = (0..operands)
-            .map(|k| {
-                if batched[k] {
-                    gather(&group.iter().map(|n| &n.inputs[k]).collect::<Vec<_>>())
-                } else {
-                    group[0].inputs[k].clone().resolve()
-                }
+            .map(|k| match batched[k] {
+                true => gather(group.iter().map(|n| &n.inputs[k])),
+                false => first.inputs[k].clone().resolve(),
             })
             .collect();
         let operands = Operands { values: &values, batched: &batched, n: group.len() };
-        rules::batched(&group[0].op, &operands).swap_remove(0)
+        rules::batched(&kind.op, &operands).swap_remove(0)
     });
     for (row, n) in group.iter().enumerate() {
-        let _ = n.result.place.set(Place::Row(out.clone(), row));
+        put(n, Place::Row(out.clone(), row));
     }
 }
 
-/// Where an operand lies. A value that has hooks or was made a constant is taken as it
-/// is: its gradient passes through it, or ends there.
-fn place(t: &Tensor) -> Option<Place> {
+/// Where an operand lies, if that is not its own memory. A value that has hooks or was
+/// made a constant is taken as it is: its gradient passes through it, or ends there.
+fn place(t: &Tensor) -> Option<&Place> {
     let d = t.as_deferred()?;
     match d.value.get() {
-        Some(v) if v.has_hooks() || v.requires_grad() != d.requires_grad => {
-            Some(Place::Whole(v.clone()))
-        }
-        _ => d.place.get().cloned(),
+        Some(v) if v.has_hooks() || v.requires_grad() != d.requires_grad => None,
+        _ => d.place.get(),
     }
 }
 
 /// Joining values of one shape takes them out of their batches at once.
-fn joined(note: &Note) -> Option<Tensor> {
-    let Op::Concat { axis } = note.op else { return None };
+fn joined(note: &Note, op: &Op) -> Option<Tensor> {
+    let Op::Concat { axis } = *op else { return None };
     let shape = note.inputs[0].shape();
     let rows = note.inputs.iter().all(|t| matches!(place(t), Some(Place::Row(..))));
     if note.inputs.len() < 3 || !rows || note.inputs.iter().any(|t| t.shape() != shape) {
         return None;
     }
     Some(autograd::at(note.at, || {
-        let all = gather(&note.inputs.iter().collect::<Vec<_>>());
+        let all = gather(note.inputs.iter());
         let mut joined: Shape = shape.into();
         joined[axis] *= note.inputs.len();
         all.movedim(0, axis as i64).reshape(&joined[..])
@@ -419,27 +437,31 @@ fn joined(note: &Note) -> Option<Tensor> {
 }
 
 /// Values of one shape, stacked.
-fn gather(values: &[&Tensor]) -> Tensor {
+fn gather<'a>(values: impl Iterator<Item = &'a Tensor>) -> Tensor {
     // Each source with the rows that are taken from it, and for each value which of
     // all rows taken it is.
-    let mut sources: Vec<(Tensor, Vec<usize>)> = Vec::new();
+    let mut sources: Vec<(&Tensor, Vec<usize>)> = Vec::new();
     let mut index: FxHashMap<usize, usize> = FxHashMap::default();
     let mut single: Vec<Tensor> = Vec::new();
-    let mut taken: Vec<(usize, usize)> = Vec::with_capacity(values.len());
+    let mut taken: Vec<(usize, usize)> = Vec::with_capacity(values.size_hint().0);
     const SINGLE: usize = usize::MAX;
     for t in values {
         match place(t) {
             Some(Place::Row(batch, row)) => {
-                let s = *index.entry(batch.id()).or_insert_with(|| {
-                    sources.push((batch, Vec::new()));
-                    sources.len() - 1
-                });
+                // Neighbours mostly come from one batch.
+                let s = match sources.last() {
+                    Some((last, _)) if last.is_same(batch) => sources.len() - 1,
+                    _ => *index.entry(batch.id()).or_insert_with(|| {
+                        sources.push((batch, Vec::new()));
+                        sources.len() - 1
+                    }),
+                };
                 taken.push((s, sources[s].1.len()));
-                sources[s].1.push(row);
+                sources[s].1.push(*row);
             }
             _ => {
                 taken.push((SINGLE, single.len()));
-                single.push((*t).clone().resolve().unsqueeze(0));
+                single.push(t.clone().resolve().unsqueeze(0));
             }
         }
     }

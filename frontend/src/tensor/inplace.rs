@@ -72,6 +72,57 @@ pub(crate) fn in_place(name: &'static str, op: Op, target: &Tensor, inputs: &[&T
     }
 }
 
+/// Applies any op of the vocabulary and writes its results into tensors that exist, as
+/// PyTorch does with `out=`: their types and shapes must be those of the results.
+///
+/// ```
+/// use sinter::{Op, apply_op_into, op::BinaryOp, tensor, zeros};
+/// let (x, sum) = (tensor([1.0f32, 2.0]), zeros([2]));
+/// apply_op_into(Op::Binary(BinaryOp::Add), &[&x, &x], &[&sum]);
+/// assert_eq!(sum.to_vec::<f32>(), [2.0, 4.0]);
+/// ```
+///
+/// # Panics
+/// If the operands break the op's rule, a result does not fit, shares part of its memory
+/// with an operand, or a gradient is wanted: what is written has no history.
+#[track_caller]
+pub fn apply_op_into(op: Op, inputs: &[&Tensor], outs: &[&Tensor]) {
+    let name = op.name();
+    let wanted = inputs.iter().chain(outs).any(|t| t.requires_grad());
+    if autograd::grad_enabled() && wanted {
+        panic!(
+            "{name}: results that are written into tensors have no history, and a tensor here \
+             requires a gradient; use the out-of-place op, or `no_grad`"
+        );
+    }
+    let all = || inputs.iter().chain(outs);
+    if let Some(t) = all().find(|t| !t.has_data() && t.as_deferred().is_none()) {
+        panic!(
+            "{name}: results cannot be written into tensors while tracing or in a batch ({t:?})"
+        );
+    }
+    crate::batch::before_write();
+    for out in outs {
+        check_target(name, out, false);
+        check_overlap(name, out, inputs);
+    }
+    if outs
+        .iter()
+        .enumerate()
+        .any(|(i, a)| outs[..i].iter().any(|b| a.array().may_overlap(b.array())))
+    {
+        panic!("{name}: tensors for several results share memory");
+    }
+    let [inputs_of, outs_of] =
+        [inputs, outs].map(|l| l.iter().map(|t| t.array()).collect::<SmallVec<[&Array; 4]>>());
+    if let Err(e) = eager::run_into(&op, &inputs_of, &outs_of) {
+        fail_as(name, &op, &e, inputs);
+    }
+    for out in outs.iter().filter(|t| !t.is_inference()) {
+        autograd::note_write(out.array().block(), name, Location::caller(), false);
+    }
+}
+
 /// Refuses to change what must not change.
 #[track_caller]
 fn check_target(name: &str, target: &Tensor, recording: bool) {

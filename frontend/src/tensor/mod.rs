@@ -43,6 +43,7 @@ pub use gathers::ScatterReduce;
 pub(crate) use gathers::{highest, lowest};
 pub use histogram::histogramdd;
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
+pub use inplace::apply_op_into;
 pub(crate) use inplace::in_place;
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
@@ -119,7 +120,7 @@ enum Repr {
     /// and the level of the batch.
     Batched(Tensor, usize),
     /// The result of an op that waits to be run in a batch.
-    Deferred(Arc<Deferred>),
+    Deferred(Deferred),
 }
 
 impl Tensor {
@@ -212,13 +213,13 @@ impl Tensor {
     }
 
     /// The result of an op that waits.
-    pub(crate) fn deferred(d: Arc<Deferred>, requires_grad: bool) -> Tensor {
+    pub(crate) fn deferred(d: Deferred, requires_grad: bool) -> Tensor {
         // What requires a gradient is the result of a recorded op.
         let flags = DEFERRED | if requires_grad { REQUIRES_GRAD | RECORDED } else { 0 };
         Tensor::make(Repr::Deferred(d), flags, 0, None, Meta::default())
     }
 
-    pub(crate) fn as_deferred(&self) -> Option<&Arc<Deferred>> {
+    pub(crate) fn as_deferred(&self) -> Option<&Deferred> {
         match &self.0.repr {
             Repr::Deferred(d) => Some(d),
             _ => None,
@@ -237,6 +238,14 @@ impl Tensor {
     /// before an op that waits has been run.
     pub(crate) fn has_data(&self) -> bool {
         matches!(self.0.repr, Repr::Eager(_))
+    }
+
+    /// Whether nobody else sees the tensor's memory, which is dense.
+    pub(crate) fn owns_dense(&self) -> bool {
+        self.is_unique()
+            && self.has_data()
+            && self.array().block().handles() == 1
+            && self.is_contiguous()
     }
 
     pub(crate) fn meta(&self) -> MutexGuard<'_, Meta> {
@@ -301,7 +310,7 @@ impl Tensor {
             Repr::Eager(a) => a.shape(),
             Repr::Traced(_, _, shape) => shape,
             Repr::Batched(value, _) => &value.shape()[1..],
-            Repr::Deferred(d) => &d.shape,
+            Repr::Deferred(d) => d.shape(),
         }
     }
 
@@ -330,7 +339,7 @@ impl Tensor {
             Repr::Eager(a) => a.dtype(),
             Repr::Traced(_, dtype, _) => *dtype,
             Repr::Batched(value, _) => value.dtype(),
-            Repr::Deferred(d) => d.dtype,
+            Repr::Deferred(d) => d.dtype(),
         }
     }
 

@@ -88,7 +88,8 @@ fn types<'a>(inputs: &[&'a Array]) -> SmallVec<[TypeRef<'a>; 4]> {
 
 /// Runs an op, writing its results into `outs`, whose types must be exactly the
 /// inferred ones. For element-wise ops an output may be the very view of an
-/// operand; any other overlap is copied out of the way first.
+/// operand, for those that change a part of their first operand, of that one; any
+/// other overlap is copied out of the way first.
 ///
 /// # Errors
 /// As [`run`], and when an output has the wrong type, overlaps itself or is
@@ -146,13 +147,15 @@ fn write_into(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result
     }
     // An operand that shares memory with an output in any other way than being
     // the same view would be overwritten before it is read.
-    let unsafe_overlap = |a: &Array| {
-        outs.iter().any(|o| o.may_overlap(a) && !(op.is_pointwise() && o.is_same_view(a)))
+    let unsafe_overlap = |(i, a): (usize, &&Array)| {
+        let stays = op.is_pointwise() || i == 0 && op.changes_first();
+        outs.iter().any(|o| o.may_overlap(a) && !(stays && o.is_same_view(a)))
     };
-    if inputs.iter().any(|a| unsafe_overlap(a)) {
+    if inputs.iter().enumerate().any(unsafe_overlap) {
         let safe = inputs
             .iter()
-            .map(|a| if unsafe_overlap(a) { layout::copy_of(a) } else { Ok((*a).clone()) })
+            .enumerate()
+            .map(|x| if unsafe_overlap(x) { layout::copy_of(x.1) } else { Ok((*x.1).clone()) })
             .collect::<Result<SmallVec<[Array; 4]>, _>>()?;
         let refs: SmallVec<[&Array; 4]> = safe.iter().collect();
         return exec_or_copy(op, &refs, outs, exec);

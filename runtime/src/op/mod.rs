@@ -540,6 +540,11 @@ impl<D> Op<D> {
         None
     }
 
+    /// Whether the result is the first operand with some elements changed.
+    pub fn changes_first(&self) -> bool {
+        matches!(self, Op::SliceAssign { .. } | Op::Scatter { .. } | Op::IndexAdd { .. })
+    }
+
     /// Whether the result can be a view of the first operand.
     pub fn is_view(&self) -> bool {
         matches!(
