@@ -48,6 +48,7 @@ pub mod index;
 pub mod sort;
 
 // Contractions and windows.
+pub mod attention;
 pub mod conv;
 pub mod gemm;
 pub mod pool;

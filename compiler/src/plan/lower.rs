@@ -62,6 +62,10 @@ fn nominal(g: &Graph, v: Value) -> Located {
     let ty = g.type_of(v);
     let plain = || Located::new(0, ty.dtype, &ty.shape);
     match g.op(v.node) {
+        Some(Op::Attention { .. }) if !g.is_output(v) => {
+            let q = nominal(g, g.operands(v.node)[0]);
+            plain().lying(&q.order(&g.hints()))
+        }
         Some(op) if op.is_view() => {
             let x = nominal(g, g.operands(v.node)[0]);
             viewed(op, &x, &ty.shape).unwrap_or_else(plain)
@@ -245,9 +249,16 @@ impl<'a> Lowering<'a> {
         let op = self.g.op(n).expect("clusters hold ops").clone();
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
-        let results: Vec<Located> = (0..self.g.node(n).types.len())
+        let mut results: Vec<Located> = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }))
             .collect();
+        let first = Value { node: n, output: 0 };
+        if matches!(op, Op::Attention { .. }) && !self.g.is_output(first) {
+            // Heads that were split off features are joined again without a copy.
+            let order = operands[0].order(&self.g.hints());
+            results[0] = results[0].clone().lying(&order);
+            self.located.insert(first, results[0].clone());
+        }
         let types: Vec<DType> = operands.iter().map(|o| o.dtype).collect();
         if !eager::is_library(&op, &types, results[0].dtype) {
             return Err(PlanError::Internal(format!("`{op}` has no form as code or kernel")));

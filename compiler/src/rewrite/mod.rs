@@ -4,6 +4,7 @@
 //! ([`lang`]), the rules ([`rules`]) add equal expressions until nothing new
 //! appears or a limit is reached, and [`extract`] chooses the cheapest.
 
+mod attention;
 mod examples;
 mod extract;
 mod lang;

@@ -4,6 +4,7 @@
 //! [`run_into`], which writes results into arrays that exist: the way of in-place
 //! ops and of compiled programs that call a library kernel.
 
+mod attention;
 mod contract;
 mod index;
 mod layout;
@@ -21,6 +22,7 @@ use crate::op::{
 use crate::{Array, DType, Device, Extent, Op, OpError};
 use smallvec::SmallVec;
 
+pub use attention::axis_order;
 pub use reduce::adds_in;
 
 /// The results of an op.
@@ -72,7 +74,11 @@ fn run1_checked(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
         [x, y] => infer_first(op, &[type_of(x), type_of(y)]),
         _ => infer_first(op, &types(inputs)),
     }?;
-    let out = Array::empty(&result.shape, result.dtype).map_err(|e| rename(e, op))?;
+    let out = match op {
+        Op::Attention { .. } => attention::result(inputs[0], &result.shape, result.dtype),
+        _ => Array::empty(&result.shape, result.dtype),
+    };
+    let out = out.map_err(|e| rename(e, op))?;
     exec(op, inputs, &[&out])?;
     Ok(out)
 }
@@ -233,8 +239,10 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::Softmax { .. }
         | Op::SoftmaxGrad { .. }
         | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Attention { .. } => by_decomposition(op, inputs, outs[0]),
+        | Op::LayerNormGrad { .. } => by_decomposition(op, inputs, outs[0]),
+        Op::Attention { .. } if outs[0].dtype() != DType::F32 => {
+            by_decomposition(op, inputs, outs[0])
+        }
         Op::MatMul { act } | Op::Conv { act, .. }
             if op.is_composite(inputs.len())
                 && !contract::has_kernel(*act, inputs.len(), outs[0].dtype()) =>
@@ -268,7 +276,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
         _ if indirect => op.is_view(),
         Op::Reduce { kind: ReduceKind::Any | ReduceKind::All, .. } => x == DType::Bool,
         Op::Reduce { .. } | Op::Scan { .. } => x == result,
-        Op::Softmax { .. } => x == DType::F32,
+        Op::Softmax { .. } | Op::Attention { .. } => x == DType::F32,
         Op::MatMul { act } | Op::Conv { act, .. } => {
             contract::has_kernel(*act, operands.len(), result)
         }
@@ -279,8 +287,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
         | Op::Iota { .. }
         | Op::SoftmaxGrad { .. }
         | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Attention { .. } => false,
+        | Op::LayerNormGrad { .. } => false,
         _ => op.eager_only().is_none(),
     }
 }
@@ -309,6 +316,9 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::Softmax { axis, log } if outs[0].dtype() == DType::F32 => {
             normalize::softmax(*axis, *log, inputs[0], outs[0]);
             Ok(())
+        }
+        Op::Attention { scale, causal } if outs[0].dtype() == DType::F32 => {
+            attention::exec(*scale, *causal, inputs, outs[0])
         }
         Op::SliceAssign { .. } | Op::Pad { .. } | Op::Concat { .. } => {
             layout::exec(op, inputs, outs[0])
