@@ -19,6 +19,7 @@ use std::time::Duration;
 
 /// Options of the suite.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// A folder of cases, each a folder with meta.json, weights, inputs and the outputs
     /// that are expected.

@@ -97,6 +97,11 @@ fn step_work(plan: &Plan, step: &Step, sizes: &[usize]) -> Work {
     };
     match step {
         Step::Generated { .. } => Work::default(),
+        // Of a table, rows are read that become rows of the result.
+        Step::Library { op: Op::IndexSelect { .. }, operands, results } => {
+            let rows: f64 = results.iter().map(view).sum();
+            Work { bytes: 2.0 * rows + operands[1..].iter().map(view).sum::<f64>(), flops: 0.0 }
+        }
         Step::Library { operands, results, .. } => {
             Work { bytes: operands.iter().chain(results).map(view).sum(), flops: 0.0 }
         }

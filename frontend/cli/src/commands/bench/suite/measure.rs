@@ -53,7 +53,7 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     // Names are given to the parameters, for what is said of the program.
     model.named_parameters();
     let check = |got: &[Tensor]| compare(&names, got, &expected, args.precision);
-    let timed = Timed { entry, args, machine, mode, before };
+    let timed = Timed { entry, args, mode, before };
     if mode == Mode::Eager {
         let run = || no_grad(|| model.run(&inputs));
         let max_error = check(&run())?;
@@ -110,7 +110,7 @@ fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Rec
             .into());
         }
     }
-    let timed = Timed { entry, args, machine, mode: Mode::Eager, before };
+    let timed = Timed { entry, args, mode: Mode::Eager, before };
     let stats = timed.sample(|| drop(training.step()))?;
     let limit = meta.gflop_step.unwrap_or(0.0) * 1e9 / machine.flops;
     Ok(timed.record(stats, limit, None, None, max_error, Detail::default()))
@@ -191,7 +191,6 @@ fn passes(compiled: &CompiledModel, all: Duration) -> Vec<(String, f64)> {
 struct Timed<'a> {
     entry: &'a Entry,
     args: &'a Args,
-    machine: &'a Machine,
     mode: Mode,
     /// Bytes resident before the case was loaded.
     before: u64,
