@@ -30,7 +30,7 @@ pub use gpt2::{Gpt2, Gpt2Config};
 pub use mobilenet::MobileNetV2;
 pub use perceptron::Mlp;
 pub use resnet::ResNet18;
-pub use training::{Method, Net, Task, Training, UnknownName};
+pub use training::{Compiled, Method, Net, Task, Training, UnknownName};
 
 use sinter::Tensor;
 use sinter::nn::{Layer, Module};

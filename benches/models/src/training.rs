@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{Layer, Module, StateDict, StateError};
 use sinter::optim::{Adadelta, Adam, AdamW, Optimizer, Sgd};
-use sinter::{Tensor, randint, randn};
+use sinter::{CompiledStep, RunError, Tensor, compile_step, randint, randn};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -147,10 +147,12 @@ impl Task {
     }
 }
 
+type Trained = Box<dyn Layer + Send + Sync>;
+
 /// A model in training on one batch.
 pub struct Training {
     net: Net,
-    model: Box<dyn Layer + Send + Sync>,
+    model: Trained,
     optimizer: Box<dyn Optimizer>,
     x: Tensor,
     target: Tensor,
@@ -177,7 +179,7 @@ impl Training {
         Ok(Training::of(task, model, x, target))
     }
 
-    fn of(task: &Task, model: Box<dyn Layer + Send + Sync>, x: Tensor, target: Tensor) -> Training {
+    fn of(task: &Task, model: Trained, x: Tensor, target: Tensor) -> Training {
         let (params, lr) = (model.parameters(), task.lr);
         let optimizer: Box<dyn Optimizer> = match task.method {
             Method::Sgd => Box::new(Sgd::new(params, lr)),
@@ -196,5 +198,55 @@ impl Training {
         loss.backward();
         self.optimizer.step();
         loss.detach()
+    }
+
+    /// The model's weights.
+    pub fn weights(&self) -> StateDict {
+        self.model.state_dict()
+    }
+
+    /// Calls `f` with the same step as a compiled program, fused or one kernel an op.
+    pub fn compiled<R>(&mut self, fusion: bool, f: impl FnOnce(&mut dyn Compiled) -> R) -> R {
+        let net = self.net;
+        let step = compile_step(&self.model, &mut *self.optimizer, move |m: &Trained, batch| {
+            net.loss(&m.forward(&batch[0]), &batch[1])
+        });
+        let batch = [self.x.clone(), self.target.clone()];
+        f(&mut OnBatch { step: step.fusion(fusion), batch })
+    }
+}
+
+/// A compiled step of training on one batch.
+pub trait Compiled {
+    /// Runs it, and compiles it before if it has not run yet. Returns the loss.
+    ///
+    /// # Errors
+    /// When the program fails.
+    fn step(&mut self) -> Result<Tensor, RunError>;
+
+    /// Why it runs eagerly, if it does.
+    fn why_eager(&self) -> Option<&str>;
+
+    /// The program, and what compiling did; nothing before the first step.
+    fn program(&self) -> Option<(&sinter_runtime::program::Model, &sinter_compiler::Compiled)>;
+}
+
+struct OnBatch<'a, F> {
+    step: CompiledStep<'a, Trained, dyn Optimizer, F>,
+    batch: [Tensor; 2],
+}
+
+impl<F: Fn(&Trained, &[Tensor]) -> Tensor> Compiled for OnBatch<'_, F> {
+    #[track_caller]
+    fn step(&mut self) -> Result<Tensor, RunError> {
+        self.step.run(&self.batch)
+    }
+
+    fn why_eager(&self) -> Option<&str> {
+        self.step.why_eager()
+    }
+
+    fn program(&self) -> Option<(&sinter_runtime::program::Model, &sinter_compiler::Compiled)> {
+        self.step.program().zip(self.step.compiled())
     }
 }

@@ -6,7 +6,7 @@ use super::loops::{self, Body, Operands};
 use super::pack::{self, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::Act;
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, eager};
@@ -28,8 +28,8 @@ pub(super) struct Lowering<'a> {
     pub(super) generated: Vec<Generated>,
     /// Constants by the buffer they fill.
     pub(super) stored: Vec<(u32, Stored)>,
-    /// Which output a value is computed straight into.
-    targets: FxHashMap<Value, u32>,
+    /// Where a value is computed straight into: an output, or an input it updates.
+    targets: FxHashMap<Value, Place>,
     /// Number of the step each op became part of.
     pub(super) step_of: FxHashMap<NodeId, usize>,
 }
@@ -97,7 +97,8 @@ fn viewed(op: &Op<Dim>, x: &Located, shape: &[Dim]) -> Option<Located> {
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(g: &'a Graph) -> Lowering<'a> {
+    /// `in_place` are the outputs that may be written into the inputs they update.
+    pub(super) fn new(g: &'a Graph, in_place: &FxHashSet<usize>) -> Lowering<'a> {
         let mut l = Lowering {
             g,
             located: FxHashMap::default(),
@@ -112,10 +113,11 @@ impl<'a> Lowering<'a> {
             let at = l.buffer(Value { node: n, output: 0 }, Place::Input(i as u32));
             l.located.insert(Value { node: n, output: 0 }, at);
         }
-        for (i, &v) in g.outputs().iter().enumerate() {
+        for (i, place) in destinations(g) {
+            let v = g.outputs()[i];
             let computed = matches!(g.op(v.node), Some(op) if !op.is_view());
-            if computed {
-                l.targets.entry(v).or_insert(i as u32);
+            if computed && (matches!(place, Place::Output(_)) || in_place.contains(&i)) {
+                l.targets.entry(v).or_insert(place);
             }
         }
         l
@@ -135,7 +137,14 @@ impl<'a> Lowering<'a> {
     /// Memory for a computed value: an output's, or a temporary.
     fn result(&mut self, v: Value) -> Located {
         let place = match self.targets.get(&v) {
-            Some(&i) => Place::Output(i),
+            // The input's own buffer.
+            Some(Place::Input(i)) => {
+                let input = Value { node: self.g.inputs()[*i as usize], output: 0 };
+                let at = self.located[&input].clone();
+                self.located.insert(v, at.clone());
+                return at;
+            }
+            Some(&place) => place,
             None => Place::Temp { first: self.steps.len() as u32, last: self.steps.len() as u32 },
         };
         let at = self.buffer(v, place);
@@ -348,11 +357,15 @@ impl<'a> Lowering<'a> {
                 }
             },
         };
-        // The result: unfinished tiles live in the memory of the last value.
+        // The result: unfinished tiles live in the memory of the last value, unless that
+        // holds something else until they are finished.
         let tail = Value { node: *nodes.last().unwrap_or(&anchor), output: 0 };
         let escaping = self.escaping(nodes);
-        let home =
-            if escaping.contains(&tail.node) { tail } else { Value { node: anchor, output: 0 } };
+        let taken = matches!(self.targets.get(&tail), Some(Place::Input(_)));
+        let home = match escaping.contains(&tail.node) && !taken {
+            true => tail,
+            false => Value { node: anchor, output: 0 },
+        };
         let out = self.result(home);
         let tile = as_tile(self.g, anchor, &out)
             .ok_or_else(|| PlanError::Internal("a dense result is not a tile".into()))?;
@@ -486,18 +499,50 @@ impl<'a> Lowering<'a> {
 
     /// Outputs that no kernel writes itself are copied at the end.
     pub(super) fn outputs(&mut self) -> Result<(), PlanError> {
-        for (i, &v) in self.g.outputs().iter().enumerate() {
-            if self.targets.get(&v) == Some(&(i as u32)) {
+        let mut copies: Vec<(Located, Place)> = Vec::new();
+        for (i, place) in destinations(self.g) {
+            let v = self.g.outputs()[i];
+            if self.targets.get(&v) == Some(&place) {
                 continue;
             }
-            let at = self.locate(v)?;
-            let ty = self.g.type_of(v);
-            let out = self.buffer_of(ty.dtype, &ty.shape.clone(), Place::Output(i as u32));
-            let op = Op::Broadcast { shape: ty.shape.clone() };
-            self.library(op, &[at], &[out]);
+            let mut at = self.locate(v)?;
+            if let Place::Input(from) = self.buffers[at.buffer as usize].place {
+                if place == Place::Input(from) && at.is_dense() && at.offset.is(0) {
+                    continue; // the input as it was
+                }
+                // Another copy may write that input.
+                if self.g.updated().any(|k| k == from as usize) {
+                    at = self.copy(&at, Place::Temp { first: 0, last: 0 });
+                }
+            }
+            copies.push((at, place));
+        }
+        for (at, place) in copies {
+            self.copy(&at, place);
         }
         Ok(())
     }
+
+    fn copy(&mut self, at: &Located, place: Place) -> Located {
+        let out = self.buffer_of(at.dtype, &at.shape.clone(), place);
+        let op = Op::Broadcast { shape: at.shape.iter().cloned().collect() };
+        self.library(op, std::slice::from_ref(at), std::slice::from_ref(&out));
+        out
+    }
+}
+
+/// Where each output goes.
+fn destinations(g: &Graph) -> Vec<(usize, Place)> {
+    let mut given = 0;
+    let place = |i: usize| match g.updates(i) {
+        Some(input) => Place::Input(input as u32),
+        None => {
+            given += 1;
+            Place::Output(given - 1)
+        }
+    };
+    let places: Vec<Place> = (0..g.outputs().len()).map(place).collect();
+    places.into_iter().enumerate().collect()
 }
 
 fn bare(op: &Op<Dim>) -> Op<Dim> {

@@ -98,7 +98,7 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
         }
     }
     let fusion = fuse::fuse(&g, fuse);
-    let mut l = Lowering::new(&g);
+    let mut l = Lowering::new(&g, &fusion.in_place);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
@@ -112,6 +112,7 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
         outputs: g.output_ports(),
         buffers,
         steps,
+        written: g.updated().map(|i| i as u32).collect(),
     };
     lifetimes(&mut program, &generated);
     let mut decisions: Vec<Decision> = Vec::new();

@@ -150,7 +150,8 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         Op::Pool { .. } | Op::PoolGrad { .. } => inputs(1),
         Op::Softmax { .. } => output,
         Op::LayerNorm { .. } => inputs(if operands > 1 { 3 } else { 1 }),
-        Op::Dropout { .. } => none,
+        // The place in the random stream.
+        Op::Dropout { .. } => inputs(if operands > 1 { 2 } else { 0 }),
         Op::TriangularSolve { .. } => Saves { output: true, ..inputs(1) },
         Op::Fft { .. } => none,
         Op::Eig {} => Saves { types: true, ..output },
@@ -359,6 +360,9 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
                 out.push(c.needs[2].then(|| sum(g, &lead, false)));
             }
             out
+        }
+        Op::Dropout { .. } if c.needs.len() > 1 => {
+            smallvec![Some(apply(op.clone(), &[g, c.x(1)])), None]
         }
         Op::Dropout { .. } => smallvec![Some(apply(op.clone(), &[g]))],
 

@@ -260,7 +260,10 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
 pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> bool {
     let indirect = |d: &DType| d.computed_in() != *d;
     let indirect = operands.iter().any(indirect) || indirect(&result);
-    let Some(&x) = operands.first() else { return matches!(op, Op::Random { .. }) && !indirect };
+    if let Op::Random { .. } = op {
+        return !indirect;
+    }
+    let Some(&x) = operands.first() else { return false };
     match op {
         Op::Binary(b) if b.eval32().is_some() => x == DType::F32,
         Op::Binary(b) => b.divides_integers() && !x.is_float() && x != DType::Bool,

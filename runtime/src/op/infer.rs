@@ -224,6 +224,7 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
         }
         Op::Random { dtype, shape, .. } => {
             float_only(name, *dtype)?;
+            place(name, xs.first())?;
             one(*dtype, shape.clone())
         }
         Op::Sample { .. } => {
@@ -567,8 +568,19 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             if !(0.0..=1.0).contains(&p.get()) {
                 return Err(OpError::value(name, format!("p = {:?} is not a probability", p)));
             }
+            place(name, xs.get(1))?;
             one(xs[0].dtype, xs[0].shape)
         }
+    }
+}
+
+/// Where in a random stream an op begins: seed and offset.
+fn place<D: Extent>(op: &str, x: Option<&TypeRef<'_, D>>) -> Result<(), OpError> {
+    match x {
+        Some(x) if x.dtype != DType::I64 || x.shape.len() != 1 || !x.shape[0].is(2) => {
+            Err(OpError::shape(op, format!("a place in a stream is i64 [2], not {:?}", x.shape)))
+        }
+        _ => Ok(()),
     }
 }
 

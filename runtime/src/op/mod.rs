@@ -317,7 +317,8 @@ ops! {
     /// The index along `axis`, as a number of type `dtype`. No operands.
     Iota = "iota" { dtype: DType, axis: usize } dims { shape };
     /// Random numbers: draw `offset` and those after it of the Philox stream
-    /// `seed`. No operands.
+    /// `seed`. No operands, or `(place)`: two i64 that are added to `seed` and `offset`,
+    /// so that a compiled program draws other numbers each time.
     Random = "random" { kind: RandomKind, dtype: DType, seed: u64, offset: u64 } dims { shape };
 
     /// A random number for each element of the parameters, which have one shape: number i
@@ -442,8 +443,9 @@ ops! {
     /// `(q, k, v)` or `(q, k, v, mask)`: softmax(scale q kᵀ + mask) v over the
     /// last two dimensions; `causal` hides later keys.
     Attention = "attention" { scale: Real, causal: bool };
-    /// Zero with probability `p`, else divided by `1 - p`; the same mask for the
-    /// same `seed` and `offset`.
+    /// `(x)` or `(x, place)`: zero with probability `p`, else divided by `1 - p`; the
+    /// same mask for the same `seed` and `offset`, to which `place` is added as in
+    /// [`Op::Random`].
     Dropout = "dropout" { p: Real, seed: u64, offset: u64 };
 }
 
@@ -463,7 +465,9 @@ impl<D> Op<D> {
     /// How many operands the op takes, least and most.
     pub fn arity(&self) -> (usize, usize) {
         match self {
-            Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } => (0, 0),
+            Op::Full { .. } | Op::Iota { .. } => (0, 0),
+            Op::Random { .. } => (0, 1),
+            Op::Dropout { .. } => (1, 2),
             Op::Binary(_) | Op::Compare(_) => (2, 2),
             Op::Sample { kind: SampleKind::Binomial, .. } => (2, 2),
             Op::Select {} | Op::Scatter { .. } | Op::IndexAdd { .. } => (3, 3),

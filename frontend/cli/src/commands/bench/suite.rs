@@ -241,8 +241,7 @@ fn alone(entry: &Entry, args: &Args, machine: &str) -> anyhow::Result<Record> {
     c.args(["--case", &entry.name, "--json", "--machine", machine]);
     c.args(["--precision", args.precision.name(), "--budget", &args.budget.to_string()]);
     c.args(["--threads", &par::threads().to_string()]);
-    // Training has one form.
-    c.args(args.mode().filter(|_| !entry.training).map(|m| format!("--{}", m.name())));
+    c.args(args.mode().map(|m| format!("--{}", m.name())));
     c.args(args.steps.then_some("--steps"));
     let out = c.output().context("starting this program again")?;
     let said = String::from_utf8_lossy(&out.stderr);

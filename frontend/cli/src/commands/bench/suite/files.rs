@@ -93,11 +93,11 @@ pub enum SuiteError {
         /// What it needs.
         missing: &'static str,
     },
-    /// Training in a form that it does not have.
-    #[error("training steps are not compiled yet: `{case}` runs with --eager alone")]
+    /// A training step that is no program.
+    #[error("the step runs with --eager alone: {why}")]
     Training {
-        /// The case.
-        case: String,
+        /// What could not be traced or compiled.
+        why: String,
     },
     /// A wrong result.
     #[error(

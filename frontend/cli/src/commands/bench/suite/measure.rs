@@ -6,12 +6,15 @@ use crate::commands::bench::machine::Machine;
 use crate::commands::bench::{StepResult, step_results, work};
 use sinter::io::{npy, safetensors};
 use sinter::nn::StateDict;
-use sinter::{CompiledModel, Compiler, Tensor, no_grad};
+use sinter::{Compiler, RunError, Tensor, no_grad};
 use sinter_benches::memory::Watch;
 use sinter_benches::{Candidate, Stats, interleaved};
+use sinter_compiler::Report;
+use sinter_compiler::plan::Plan;
 use sinter_kernels::{mem, par};
 use sinter_models::Training;
 use sinter_runtime::Array;
+use sinter_runtime::program::{Model, Port};
 use std::time::{Duration, Instant};
 
 /// Runs whose steps are looked at.
@@ -71,8 +74,10 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     let limit = least_time(machine, &meta, work::graph(&compiled.compiled().source));
     let mut detail = Detail::default();
     if args.steps {
-        detail.passes = passes(&compiled, compile);
-        detail.steps = profile(&compiled, machine, &inputs, &outputs)?;
+        let arrays = |t: &[Tensor]| t.iter().map(|t| t.array().clone()).collect::<Vec<_>>();
+        let (x, y) = (arrays(&inputs), arrays(&outputs));
+        detail.passes = passes(compiled.report(), compile);
+        detail.steps = profile(&compiled.compiled().plan, compiled.model(), machine, &x, &y)?;
     }
     let program = compiled.into_program();
     drop((model, expected));
@@ -87,33 +92,74 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
 }
 
 fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Record> {
-    if matches!(args.mode(), Some(Mode::Fused | Mode::Unfused)) {
-        return Err(SuiteError::Training { case: entry.name.clone() }.into());
-    }
     let meta: TaskMeta = entry.meta()?;
     let before = Watch::start()?.read()?.before;
     let batch = (npy::load(entry.dir.join("input.npy"))?, npy::load(entry.dir.join("target.npy"))?);
     let mut training =
         Training::with(&meta.task, &weights(entry)?, batch).map_err(wrong_weights(entry))?;
-    let mut max_error = None;
-    for &want in &meta.losses_f64 {
-        let got = f64::from(training.step().item::<f32>());
-        let error = (got - want).abs() / want.abs().max(1.0);
-        max_error = Some(max_error.map_or(error, |m: f64| m.max(error)));
-        if !(error <= LOSS) {
-            return Err(SuiteError::Wrong {
-                output: "loss".to_string(),
-                error,
-                allowed: LOSS,
-                precision: args.precision.name(),
-            }
-            .into());
-        }
-    }
-    let timed = Timed { entry, args, mode: Mode::Eager, before };
-    let stats = timed.sample(|| drop(training.step()))?;
+    let mode = args.mode().unwrap_or(Mode::Fused);
+    let timed = Timed { entry, args, mode, before };
     let limit = meta.gflop_step.unwrap_or(0.0) * 1e9 / machine.flops;
-    Ok(timed.record(stats, limit, None, None, max_error, Detail::default()))
+    if mode == Mode::Eager {
+        let max_error = losses(&meta, args.precision, || Ok(training.step()))?;
+        let stats = timed.sample(|| drop(training.step()))?;
+        return Ok(timed.record(stats, limit, None, None, max_error, Detail::default()));
+    }
+    training.compiled(mode == Mode::Fused, |step| {
+        // The first step compiles.
+        let start = Instant::now();
+        let mut first = Some(step.step()?);
+        let taken = start.elapsed();
+        if let Some(why) = step.why_eager() {
+            return Err(SuiteError::Training { why: why.to_string() }.into());
+        }
+        let max_error =
+            losses(&meta, args.precision, || first.take().map_or_else(|| step.step(), Ok))?;
+        let start = Instant::now();
+        step.step()?;
+        let compile = taken.saturating_sub(start.elapsed());
+        let (model, compiled) = step.program().expect("a step ran as a program");
+        let array = |p: &Port| -> anyhow::Result<Array> {
+            let ty = p.ty.eval(&[]).expect("a step has no open sizes");
+            let n = ty.shape.iter().product::<usize>() * ty.dtype.size();
+            Ok(Array::from_bytes(&vec![0; n], &ty.shape, ty.dtype)?)
+        };
+        let arrays = |ports: &[Port]| ports.iter().map(array).collect::<Result<Vec<_>, _>>();
+        // Weights, the optimizer's state and the batch are inputs.
+        let inputs = arrays(&model.program().inputs)?;
+        let bytes: usize = inputs.iter().map(|a| a.numel() * a.dtype().size()).sum();
+        let planned = (model.constants().len() + model.arena_bytes(&[])? + bytes) as u64;
+        let mut detail = Detail::default();
+        if args.steps {
+            detail.passes = passes(&compiled.report, compile);
+            let outputs = arrays(&model.program().outputs)?;
+            detail.steps = profile(&compiled.plan, model, machine, &inputs, &outputs)?;
+        }
+        drop(inputs);
+        let stats = timed.sample(|| {
+            step.step().expect("the same step as before");
+        })?;
+        Ok(timed.record(stats, limit, Some(compile), Some(planned), max_error, detail))
+    })
+}
+
+/// Compares losses with those expected.
+fn losses(
+    meta: &TaskMeta,
+    precision: Precision,
+    mut step: impl FnMut() -> Result<Tensor, RunError>,
+) -> anyhow::Result<Option<f64>> {
+    let mut worst = None;
+    for &want in &meta.losses_f64 {
+        let error = (f64::from(step()?.item::<f32>()) - want).abs() / want.abs().max(1.0);
+        // A NaN is no small number.
+        if !(error <= LOSS) {
+            let (output, precision) = ("loss".to_string(), precision.name());
+            return Err(SuiteError::Wrong { output, error, allowed: LOSS, precision }.into());
+        }
+        worst = Some(worst.map_or(error, |w: f64| w.max(error)));
+    }
+    Ok(worst)
 }
 
 /// The least time in seconds that a case can take: what its products need, where the
@@ -153,18 +199,16 @@ fn compare(
 }
 
 fn profile(
-    compiled: &CompiledModel,
+    plan: &Plan,
+    model: &Model,
     machine: &Machine,
-    inputs: &[Tensor],
-    outputs: &[Tensor],
+    inputs: &[Array],
+    outputs: &[Array],
 ) -> anyhow::Result<Vec<StepResult>> {
-    let arrays = |t: &[Tensor]| t.iter().map(|t| t.array().clone()).collect::<Vec<Array>>();
-    let (inputs, outputs) = (arrays(inputs), arrays(outputs));
     let (inputs, outputs): (Vec<_>, Vec<_>) = (inputs.iter().collect(), outputs.iter().collect());
-    let plan = &compiled.compiled().plan;
     let mut times = vec![vec![]; plan.program.steps.len()];
     for _ in 0..PROFILES {
-        for (times, t) in times.iter_mut().zip(compiled.model().profile(&inputs, &outputs)?) {
+        for (times, t) in times.iter_mut().zip(model.profile(&inputs, &outputs)?) {
             times.push(t.as_secs_f64());
         }
     }
@@ -179,9 +223,8 @@ struct Detail {
 }
 
 /// Milliseconds of the compiler's passes, and of what came before them.
-fn passes(compiled: &CompiledModel, all: Duration) -> Vec<(String, f64)> {
+fn passes(report: &Report, all: Duration) -> Vec<(String, f64)> {
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
-    let report = compiled.report();
     let trace = ("trace".to_string(), ms(all.saturating_sub(report.total())));
     let passes = report.passes.iter().map(|(name, t)| (name.clone(), ms(*t)));
     std::iter::once(trace).chain(passes).collect()
