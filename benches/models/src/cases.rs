@@ -1,8 +1,8 @@
 //! What is measured: the models by the names of their cases.
 
 use crate::{
-    Elementwise, Encoder, EncoderConfig, Gpt2, Gpt2Config, LayerNormSoftmax, MatMul, Mlp, MnistCnn,
-    MobileNetV2, Model, ResNet18,
+    Elementwise, Encoder, EncoderConfig, Gpt2, Gpt2Config, LayerNormSoftmax, LstmNet, MatMul, Mlp,
+    MnistCnn, MobileNetV2, Model, ResNet18,
 };
 use sinter::DType;
 use sinter::nn::Activation;
@@ -54,6 +54,9 @@ const fn i64(name: &'static str, shape: &'static [usize]) -> Port {
 /// Keys or values of GPT-2 small, of some tokens.
 const CACHE: &[usize] = &[12, ANY, 12, ANY, 64];
 
+/// States of the two layers of the LSTM.
+const STATE: &[usize] = &[2, ANY, 256];
+
 /// Every model.
 pub const CASES: &[Case] = &[
     Case {
@@ -97,6 +100,12 @@ pub const CASES: &[Case] = &[
         build: || Box::new(Gpt2::new(&Gpt2Config::SMALL)),
         inputs: &[i64("ids", &[ANY, ANY])],
         outputs: &[f32("logits", &[ANY, 50257]), f32("k", CACHE), f32("v", CACHE)],
+    },
+    Case {
+        model: "lstm",
+        build: || Box::new(LstmNet::new(256, 256)),
+        inputs: &[f32("x", &[ANY, ANY, 256])],
+        outputs: &[f32("y", &[ANY, ANY, 256]), f32("h", STATE), f32("c", STATE)],
     },
     Case {
         model: "elementwise",

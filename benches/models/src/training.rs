@@ -1,6 +1,6 @@
 //! A step of training, with everything it takes.
 
-use crate::{EncoderConfig, EncoderLm, Mlp, MnistCnn};
+use crate::{EncoderConfig, EncoderLm, LstmClassifier, Mlp, MnistCnn};
 use serde::{Deserialize, Serialize};
 use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{Layer, Module, StateDict, StateError};
@@ -55,9 +55,11 @@ pub enum Net {
     /// [`EncoderLm`]
     #[serde(alias = "enc")]
     Encoder,
+    /// [`LstmClassifier`]
+    Lstm,
 }
 
-named!(Net { Mlp = "mlp", MnistCnn = "mnist_cnn", Encoder = "encoder", });
+named!(Net { Mlp = "mlp", MnistCnn = "mnist_cnn", Encoder = "encoder", Lstm = "lstm", });
 
 impl Net {
     /// The model with random weights; `dropout` where it has any.
@@ -66,6 +68,7 @@ impl Net {
             Net::Mlp => Box::new(Mlp::new()),
             Net::MnistCnn => Box::new(MnistCnn::new(dropout)),
             Net::Encoder => Box::new(EncoderLm::new(&EncoderConfig::SMALL)),
+            Net::Lstm => Box::new(LstmClassifier::new(256, 256, 10)),
         }
     }
 
@@ -75,6 +78,7 @@ impl Net {
             Net::Mlp => randn([batch, 784]),
             Net::MnistCnn => randn([batch, 1, 28, 28]),
             Net::Encoder => randint(0, 1000, [batch, 128]),
+            Net::Lstm => randn([batch, 64, 256]),
         }
     }
 

@@ -3,8 +3,8 @@
 use sinter::nn::{Activation, Module, StateDict};
 use sinter::{Compiler, Tensor, cat, manual_seed, no_grad, rand, randint, randn};
 use sinter_models::{
-    ANY, CASES, Elementwise, Encoder, EncoderConfig, Gpt2, Gpt2Config, LayerNormSoftmax, MatMul,
-    Method, Mlp, MnistCnn, MobileNetV2, Model, Net, ResNet18, Task, Training, case,
+    ANY, CASES, Elementwise, Encoder, EncoderConfig, Gpt2, Gpt2Config, LayerNormSoftmax, LstmNet,
+    MatMul, Method, Mlp, MnistCnn, MobileNetV2, Model, Net, ResNet18, Task, Training, case,
 };
 
 /// Names and shapes of the tensors of PyTorch's models, as `name 64x3x7x7`.
@@ -33,11 +33,14 @@ fn parameters_have_pytorchs_names_and_shapes() {
         ("mobilenet_v2", include_str!("structure/mobilenet_v2.txt")),
         ("minilm", include_str!("structure/minilm.txt")),
         ("gpt2_decode", include_str!("structure/gpt2.txt")),
+        ("lstm", include_str!("structure/lstm.txt")),
     ] {
         has_structure(&(case(name).unwrap().build)().state_dict(), text);
     }
     let encoder = Net::Encoder.build(false).state_dict();
     has_structure(&encoder, include_str!("structure/train_encoder.txt"));
+    let lstm = Net::Lstm.build(false).state_dict();
+    has_structure(&lstm, include_str!("structure/train_lstm.txt"));
 }
 
 #[test]
@@ -150,6 +153,12 @@ fn a_cache_takes_the_place_of_the_tokens_before() {
 }
 
 #[test]
+fn lstms_compile() {
+    let shapes: [&[usize]; 3] = [&[3, 5, 9], &[2, 3, 9], &[2, 3, 9]];
+    compiles(&LstmNet::new(7, 9), &[randn([3, 5, 7])], &shapes);
+}
+
+#[test]
 fn functions_compile() {
     compiles(&Elementwise, &[randn([1009])], &[&[1009]]);
     compiles(&Activation::Softmax(-1), &[randn([5, 33])], &[&[5, 33]]);
@@ -170,7 +179,7 @@ fn training_lowers_the_loss() {
 
 #[test]
 fn names_are_read_as_they_are_written() {
-    for net in [Net::Mlp, Net::MnistCnn, Net::Encoder] {
+    for net in [Net::Mlp, Net::MnistCnn, Net::Encoder, Net::Lstm] {
         assert_eq!(net.to_string().parse(), Ok(net));
     }
     for method in [Method::Sgd, Method::Adadelta, Method::Adam, Method::AdamW] {
