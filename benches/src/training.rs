@@ -4,8 +4,8 @@ use crate::models::Net;
 use serde::Serialize;
 use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{Layer, StateDict, StateError};
-use sinter::optim::{Adadelta, Adam, Optimizer, Sgd};
-use sinter::{CompiledStep, Tensor, compile_step, randint, zeros};
+use sinter::optim::{Adadelta, Adam, AdamW, Optimizer, Sgd};
+use sinter::{CompiledStep, Tensor, compile_step, zeros};
 use sinter_runtime::Array;
 use sinter_runtime::program::{Port, Step};
 
@@ -20,6 +20,8 @@ pub enum Method {
     Adadelta,
     /// Adam, rate 0.001.
     Adam,
+    /// AdamW, rate 0.001.
+    AdamW,
 }
 
 type Model = Box<dyn Layer + Send + Sync>;
@@ -37,7 +39,7 @@ impl Training {
     /// Random weights and a random batch.
     pub fn random(net: Net, method: Method, batch: usize, dropout: bool) -> Training {
         let model = net.build(dropout);
-        let (x, target) = (net.input(batch), randint(0, 10, [batch]));
+        let (x, target) = (net.input(batch), net.target(batch));
         Training::of(net, model, method, x, target)
     }
 
@@ -63,6 +65,7 @@ impl Training {
             Method::Sgd => Box::new(Sgd::new(params, 0.01)),
             Method::Adadelta => Box::new(Adadelta::new(params, 1.0)),
             Method::Adam => Box::new(Adam::new(params, 1e-3)),
+            Method::AdamW => Box::new(AdamW::new(params, 1e-3)),
         };
         Training { net, model, optimizer, x, target }
     }
@@ -96,6 +99,7 @@ fn loss(net: Net, y: &Tensor, target: &Tensor) -> Tensor {
     match net {
         Net::Mlp => F::cross_entropy(y, target, Reduction::Mean),
         Net::MnistCnn => F::nll_loss(y, target, Reduction::Mean),
+        Net::Encoder => F::cross_entropy(&y.flatten(0, 1), &target.reshape([-1]), Reduction::Mean),
     }
 }
 
