@@ -52,3 +52,4 @@ pub mod attention;
 pub mod conv;
 pub mod gemm;
 pub mod pool;
+pub mod recurrent;

@@ -38,16 +38,18 @@ mod layers;
 mod linear;
 mod module;
 mod norm;
-mod utils;
+mod recurrent;
+pub mod utils;
 
 pub use attention::{MultiHeadAttention, TransformerEncoderLayer};
 pub use container::Sequential;
-pub use conv::{AvgPool2d, Conv2d, Conv2dOptions, MaxPool2d};
+pub use conv::{AdaptiveAvgPool2d, AvgPool2d, Conv2d, Conv2dOptions, MaxPool2d};
 pub use layers::{Activation, Dropout, Embedding, Flatten};
 pub use linear::Linear;
 pub use module::{
     Buffer, Layer, LoadReport, Module, Param, StateDict, StateError, TrainFlag, Visit,
 };
 pub use norm::{BatchNorm2d, LayerNorm};
+pub use recurrent::{Gru, GruCell, Lstm, LstmCell, Nonlinearity, RecurrentOptions, Rnn, RnnCell};
 pub use sinter_derive::Module;
 pub use utils::{clip_grad_norm_, clip_grad_value_};

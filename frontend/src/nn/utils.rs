@@ -1,4 +1,6 @@
-//! What training loops do to gradients.
+//! What training loops do to gradients; sequences of different lengths.
+
+pub mod rnn;
 
 use super::Param;
 use crate::no_grad;

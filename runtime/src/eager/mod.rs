@@ -11,6 +11,7 @@ mod layout;
 mod linalg;
 mod normalize;
 mod pointwise;
+pub(crate) mod recurrent;
 mod reduce;
 mod source;
 
@@ -335,6 +336,7 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         | Op::ConvWeightGrad { .. }
         | Op::Pool { .. }
         | Op::PoolGrad { .. } => contract::exec(op, inputs, outs[0]),
+        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => recurrent::exec(op, inputs, None, outs),
         _ => Err(OpError::unsupported(op.name(), "a compiled program generates its code")),
     }
 }

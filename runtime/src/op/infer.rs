@@ -2,6 +2,7 @@
 
 mod contract;
 mod linalg;
+mod recurrent;
 mod views;
 
 use super::*;
@@ -195,6 +196,9 @@ pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, O
     let first = infer_first(op, xs)?;
     if op.is_linalg() {
         return linalg::factors(op, xs);
+    }
+    if let Op::Recurrent { .. } | Op::RecurrentGrad { .. } = op {
+        return recurrent::results(op, xs);
     }
     let mut types = Types::new();
     if op.outputs() == 2 {
@@ -519,6 +523,10 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
                 return shape_err(format!("gradient {:?} is not of shape {out:?}", xs[1].shape));
             }
             one(xs[0].dtype, xs[0].shape)
+        }
+
+        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => {
+            Ok(recurrent::results(op, xs)?.swap_remove(0))
         }
 
         Op::Cholesky {}
