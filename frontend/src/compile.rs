@@ -84,6 +84,21 @@ impl Compiler {
         self
     }
 
+    /// How exactly f32 matrices are multiplied by constant ones, in f32 if not said.
+    ///
+    /// ```
+    /// use sinter::nn::{Layer, Linear};
+    /// use sinter::{Compiler, Precision, randn};
+    /// let (model, x) = (Linear::new(64, 32), randn([8, 64]));
+    /// let medium = Compiler::new().precision(Precision::Medium).compile(&model, &x).unwrap();
+    /// let (y, want) = (medium.call(&x).unwrap(), model.forward(&x));
+    /// assert!((&y - &want).abs().max().item::<f32>() < 0.02 * want.abs().max().item::<f32>());
+    /// ```
+    pub fn precision(mut self, precision: Precision) -> Compiler {
+        self.options.precision = precision;
+        self
+    }
+
     /// Switches a rewrite rule off.
     pub fn disable_rule(mut self, name: impl Into<String>) -> Compiler {
         self.options.rewrite.disabled.push(name.into());
