@@ -3,9 +3,10 @@
 use sinter::autograd::{GradCheckError, gradcheck, gradgradcheck};
 use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{
-    BatchNorm2d, Layer, LayerNorm, Linear, MultiHeadAttention, TransformerEncoderLayer,
+    BatchNorm2d, Gru, Layer, LayerNorm, Linear, Lstm, Module, MultiHeadAttention, RecurrentOptions,
+    Rnn, TransformerEncoderLayer, Visit,
 };
-use sinter::{DType, Op, Tensor, Vmap, apply_op, eye, from_slice, stack, tensor};
+use sinter::{DType, Op, Tensor, Vmap, apply_op, cat, eye, from_slice, stack, tensor};
 use sinter_runtime::op::{
     Act, BinaryOp, CompareOp, PoolKind, ReduceKind, ScanKind, ScatterKind, TypeRef, UnaryOp, infer,
 };
@@ -131,6 +132,50 @@ fn examples() -> Vec<Example> {
         example("matmul[act=none]", vec![x(&[2, 3, 2]), x(&[2, 3])]),
         example("matmul[act=none]", vec![x(&[2, 1, 2, 3]), x(&[3, 3, 2])]),
         example("matmul[act=none]", vec![x(&[3, 2]), x(&[2, 2]), x(&[2])]),
+        example(
+            "recurrent[kind=tanh, reverse=false, keep=false]",
+            vec![x(&[2, 1, 2]), x(&[2, 2]), x(&[1, 2])],
+        ),
+        example(
+            "recurrent[kind=relu, reverse=true, keep=false]",
+            vec![x(&[2, 2, 2]), x(&[2, 2]), x(&[2, 2])],
+        ),
+        example(
+            "recurrent[kind=gru, reverse=true, keep=true]",
+            vec![x(&[2, 1, 6]), x(&[6, 2]), x(&[1, 2]), x(&[2])],
+        ),
+        example(
+            "recurrent[kind=gru, reverse=false, keep=false]",
+            vec![x(&[3, 2, 3]), x(&[3, 1]), x(&[2, 1])],
+        ),
+        example(
+            "recurrent[kind=lstm, reverse=false, keep=true]",
+            vec![x(&[2, 1, 8]), x(&[8, 2]), x(&[1, 2]), x(&[1, 2])],
+        ),
+        example(
+            "recurrent[kind=lstm, reverse=true, keep=false]",
+            vec![x(&[2, 2, 4]), x(&[4, 1]), x(&[2, 1]), x(&[2, 1])],
+        ),
+        example(
+            "recurrent_grad[kind=tanh, reverse=true]",
+            vec![x(&[2, 2]), x(&[2, 1, 2]), x(&[2, 1, 2])],
+        ),
+        example(
+            "recurrent_grad[kind=gru, reverse=false]",
+            vec![x(&[3, 1]), x(&[2, 1, 1]), x(&[2, 1, 1]), x(&[1, 1]), x(&[2, 1, 4])],
+        ),
+        example(
+            "recurrent_grad[kind=lstm, reverse=false]",
+            vec![
+                x(&[4, 1]),
+                x(&[2, 1, 1]),
+                x(&[2, 1, 1]),
+                x(&[1, 1]),
+                x(&[2, 1, 4]),
+                x(&[2, 1, 1]),
+                x(&[2, 1, 4]),
+            ],
+        ),
         example("softmax[axis=1, log=false]", vec![x(&[2, 3])]),
         example("softmax[axis=0, log=true]", vec![x(&[3, 2])]),
         example("softmax_grad[axis=1, log=false]", vec![spread(&[2, 3], 0.1, 0.9), x(&[2, 3])]),
@@ -436,6 +481,34 @@ fn layer(what: &str, m: &dyn Layer, x: &Tensor) {
     gradgradcheck(g, &inputs[..1]).unwrap_or_else(|e| panic!("{what}, second derivative: {e}"));
 }
 
+/// The results and last states of a network, in one.
+struct States<T>(T);
+
+impl<T: Module> Module for States<T> {
+    fn visit(&self, v: &mut dyn Visit) {
+        self.0.visit(v);
+    }
+}
+
+impl Layer for States<Lstm> {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let (y, (h, c)) = self.0.forward(x, None);
+        cat(&[&y.ravel(), &h.ravel(), &c.ravel()], 0)
+    }
+}
+
+macro_rules! states {
+    ($($t:ty),*) => {$(
+        impl Layer for States<$t> {
+            fn forward(&self, x: &Tensor) -> Tensor {
+                let (y, h) = self.0.forward(x, None);
+                cat(&[&y.ravel(), &h.ravel()], 0)
+            }
+        }
+    )*};
+}
+states!(Gru, Rnn);
+
 #[test]
 fn layers() {
     sinter::set_default_dtype(DType::F64);
@@ -445,6 +518,15 @@ fn layers() {
     layer("BatchNorm2d, evaluation", &BatchNorm2d::new(2), &x(&[2, 2, 1, 2]));
     layer("MultiHeadAttention", &MultiHeadAttention::new(4, 2), &x(&[1, 3, 4]));
     layer("TransformerEncoderLayer", &TransformerEncoderLayer::new(4, 2, 3), &x(&[1, 2, 4]));
+    let o = RecurrentOptions { num_layers: 2, bidirectional: true, ..Default::default() };
+    layer("Lstm", &States(Lstm::with_options(2, 2, o)), &x(&[3, 1, 2]));
+    layer(
+        "Lstm, projected",
+        &States(Lstm::with_options(2, 2, RecurrentOptions { proj_size: 1, ..o })),
+        &x(&[2, 1, 2]),
+    );
+    layer("Gru", &States(Gru::with_options(2, 1, o)), &x(&[2, 2, 2]));
+    layer("Rnn", &States(Rnn::with_options(2, 2, o)), &x(&[2, 1, 2]));
     let bn = BatchNorm2d::new(2);
     check("BatchNorm2d, training", |x| bn.forward(&x[0]), &[x(&[2, 2, 1, 2])]);
 }

@@ -1,8 +1,8 @@
 //! Every op of the vocabulary against PyTorch, on memory laid out in every way.
 
 use sinter_runtime::op::{
-    Act, ArgKind, BinaryOp, CompareOp, Domain, PoolKind, RandomKind, ReduceKind, ScanKind,
-    ScatterKind, TypeRef, UnaryOp, infer,
+    Act, ArgKind, BinaryOp, CellKind, CompareOp, Domain, PoolKind, RandomKind, ReduceKind,
+    ScanKind, ScatterKind, TypeRef, UnaryOp, infer,
 };
 use sinter_runtime::{Array, DType, Op, eager};
 use sinter_tests::{Case, Table, Tolerance, compare, scattered};
@@ -19,6 +19,7 @@ const TABLES: &[&str] = &[
     "pooling",
     "normalisation",
     "linalg",
+    "recurrent",
     "surface",
 ];
 
@@ -83,6 +84,8 @@ fn tolerance(op: &Op, dtype: DType) -> Tolerance {
         | Op::SoftmaxGrad { .. }
         | Op::LayerNorm { .. }
         | Op::LayerNormGrad { .. }
+        | Op::Recurrent { .. }
+        | Op::RecurrentGrad { .. }
         | Op::Attention { .. } => Tolerance { largest: 16.0, ..Tolerance::units(8.0) },
         _ if op.is_linalg() && dtype.is_float() => Tolerance { largest: 500.0, ..Tolerance::EXACT },
         _ => Tolerance::EXACT,
@@ -224,6 +227,8 @@ fn the_tables_cover_the_vocabulary() {
         every!("random", RandomKind),
         every!("pool2d", PoolKind),
         every!("pool2d_grad", PoolKind),
+        every!("recurrent", CellKind),
+        every!("recurrent_grad", CellKind),
     ]
     .concat()
     {

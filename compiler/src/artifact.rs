@@ -53,6 +53,10 @@ impl Compiled {
     /// # Errors
     /// When code cannot be generated, or the sample cannot be run.
     pub fn artifact(&mut self, levels: &[Isa], inputs: &[Array]) -> Result<Vec<u8>, CompileError> {
+        if let Some(&k) = self.plan.program.written.first() {
+            let name = self.plan.program.inputs[k as usize].name.clone();
+            return Err(CompileError::Updates { name });
+        }
         let outputs = interpret(&self.source, inputs)?;
         let mut code = Vec::new();
         for &isa in levels {

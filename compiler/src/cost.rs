@@ -49,6 +49,15 @@ pub fn flops(
             let s = operands[1].shape[q.shape.len() - 2].eval(hints).unwrap_or(1) as f64;
             4.0 * elements(q, hints) / e * s * e
         }
+        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => {
+            // A row of the weight for each gate of each step.
+            let (w, of) = match op {
+                Op::Recurrent { .. } => (operands[1], operands[0]),
+                _ => (operands[0], result),
+            };
+            let units = w.shape.last().map_or(1, |d| d.eval(hints).unwrap_or(1));
+            2.0 * elements(of, hints) * units as f64
+        }
         _ => 0.0,
     }
 }
@@ -99,6 +108,11 @@ pub fn estimate(
         Op::Compare(_) | Op::Select {} | Op::Cast { .. } => n * 0.03,
         Op::Softmax { .. } | Op::SoftmaxGrad { .. } => n * FUNCTION,
         Op::LayerNorm { .. } | Op::LayerNormGrad { .. } => n * 0.2,
+        // A function for each gate, and one of the cells.
+        Op::Recurrent { .. } => {
+            flops(op, operands, &results[0], hints) * FLOP
+                + elements(operands[0], hints) * FUNCTION * 1.25
+        }
         Op::Random { .. } | Op::Dropout { .. } => n,
         Op::Sort { .. } | Op::TopK { .. } | Op::SearchSorted { .. } => n * 30.0,
         Op::MatMul { act } | Op::Conv { act, .. } => {

@@ -90,6 +90,14 @@ pub enum CompileError {
     /// The plan contradicts itself: a mistake in the compiler.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A program that changes its inputs, as a training step does, is not for files.
+    #[error(
+        "the program changes its input `{name}` in place; artifacts hold programs that only read theirs"
+    )]
+    Updates {
+        /// The first such input.
+        name: String,
+    },
     /// The sample for the artifact could not be run.
     #[error("running the sample: {0}")]
     Sample(#[from] InterpretError),

@@ -4,6 +4,7 @@ use crate::nn::Layer;
 use crate::tensor::Tensor;
 use crate::trace::{DynamicDim, TraceError, trace};
 use sinter_compiler as compiler;
+use sinter_compiler::Precision;
 use sinter_compiler::graph::Graph;
 use sinter_kernels::isa::Isa;
 use sinter_runtime::Array;

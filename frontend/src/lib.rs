@@ -19,6 +19,7 @@ pub mod optim;
 pub mod random;
 pub mod signal;
 pub mod special;
+mod step;
 mod tensor;
 pub mod trace;
 
@@ -31,4 +32,5 @@ pub use sinter_compiler::Precision;
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;
 pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar, op};
+pub use step::{CompiledStep, compile_step};
 pub use tensor::*;

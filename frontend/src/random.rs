@@ -4,6 +4,7 @@
 //! depends on the seed and on `i` alone, so the same program gives the same
 //! numbers on any number of threads.
 
+use crate::tensor::Tensor;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -61,6 +62,27 @@ pub(crate) fn reserve(n: usize) -> (u64, u64) {
         part
     });
     (seed, offset)
+}
+
+/// Takes `n` places of the stream for a program that draws from them.
+pub(crate) fn take(n: u64) -> State {
+    let mut s = STATE.lock().unwrap_or_else(|e| e.into_inner());
+    let part = *s;
+    s.offset += n;
+    part
+}
+
+/// The next part of the stream, long enough for `n` numbers, as an op takes it: seed,
+/// offset, and while a step of training is traced the operand that is added to both.
+#[track_caller]
+pub(crate) fn part(n: usize) -> (u64, u64, Option<Tensor>) {
+    match crate::trace::draw(n) {
+        Some((offset, place)) => (0, offset, Some(place)),
+        None => {
+            let (seed, offset) = reserve(n);
+            (seed, offset, None)
+        }
+    }
 }
 
 fn advance(n: usize) -> State {

@@ -6,8 +6,17 @@
 //! hold is an error that names the line and the remedy, never a constant baked in
 //! silently: reading a value of a traced tensor, drawing random numbers, writing to
 //! a tensor from outside.
+//!
+//! A [`session`] traces more: parameters and buffers are inputs, too, what is written to
+//! them becomes their new value, ops are recorded on the tape, whose backward pass is
+//! traced like anything else, and random numbers are drawn from a place that is an input.
 
+mod session;
 mod symbolic;
+
+#[doc(hidden)]
+pub use session::Session;
+pub(crate) use session::{Source, TracedStep, draw, reads_outside};
 
 pub use symbolic::{DynamicDim, trace};
 
@@ -93,6 +102,15 @@ pub enum TraceError {
     /// The request contradicts itself.
     #[error("T009: {0}")]
     Request(String),
+    /// A parameter or buffer was read in a way that tracing does not see.
+    #[error(
+        "T011: an op at {at} reads the memory of a parameter or buffer that the step changes through a \
+         tensor made outside of the traced function; make the view, or read the parameter, inside of it"
+    )]
+    Outside {
+        /// The line.
+        at: String,
+    },
     /// The op exists in eager execution alone.
     #[error(
         "T010: `{op}` at {at} cannot be part of a compiled program: {reason}; \
@@ -114,8 +132,7 @@ pub(crate) struct Traced {
     /// Which trace.
     trace: u64,
     /// Which value of it.
-    node: usize,
-    output: u8,
+    place: Operand,
     /// Whether it shares memory with another value: made by a view op.
     view: bool,
 }
@@ -132,8 +149,11 @@ struct Step {
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Operand {
+    /// That input.
     Input(usize),
+    /// That result of that op.
     Step(usize, u8),
+    /// That tensor from outside.
     Captured(usize),
 }
 
@@ -141,11 +161,15 @@ enum Operand {
 struct Recording {
     id: u64,
     inputs: Vec<TensorType>,
+    /// Names of the inputs, where they have any.
+    labels: Vec<String>,
     steps: Vec<Step>,
     captured: Vec<(Array, Option<Arc<str>>)>,
     captured_index: HashMap<(usize, usize), Vec<usize>>,
     /// Values that a view was taken of.
-    viewed: Vec<(usize, u8)>,
+    viewed: Vec<Operand>,
+    /// What a session records beside ops.
+    session: Option<session::Notes>,
 }
 
 thread_local! {
@@ -176,11 +200,26 @@ pub(crate) fn no_data() -> ! {
     panic!("a traced tensor was used after its trace had ended");
 }
 
+/// Whether a session records a backward pass on this thread.
+fn in_session() -> bool {
+    is_active() && RECORDING.with_borrow(|r| r.as_ref().is_some_and(|r| r.session.is_some()))
+}
+
 #[track_caller]
 pub(crate) fn forbid_random() {
     if is_active() {
         stop(TraceError::Random { at: Location::caller().to_string() });
     }
+}
+
+/// A change in place that tracing does not follow.
+pub(crate) fn not_followed(op: &str, at: &'static Location<'static>) -> ! {
+    stop(TraceError::View { op: op.to_string(), at: at.to_string() })
+}
+
+/// A write to memory that exists.
+pub(crate) fn refuse_write(op: &str, at: &'static Location<'static>) -> ! {
+    stop(TraceError::Write { op: op.to_string(), at: at.to_string() })
 }
 
 /// Appends an op.
@@ -208,9 +247,9 @@ pub(crate) fn record(
             let o = match t.as_traced() {
                 Some(v) if v.trace == r.id => {
                     if op.is_view() {
-                        r.viewed.push((v.node, v.output));
+                        r.viewed.push(v.place);
                     }
-                    r.operand(&v)
+                    v.place
                 }
                 Some(_) => {
                     return Err(TraceError::Output(format!(
@@ -227,7 +266,7 @@ pub(crate) fn record(
             };
             operands.push(o);
         }
-        let node = r.inputs.len() + r.steps.len();
+        let node = r.steps.len();
         r.steps.push(Step { op: op.clone(), operands, types: results.clone(), at, module });
         Ok((r.id, node))
     });
@@ -236,7 +275,8 @@ pub(crate) fn record(
         .into_iter()
         .enumerate()
         .map(|(k, t)| {
-            let v = Traced { trace: id, node, output: k as u8, view: op.is_view() };
+            let place = Operand::Step(node, k as u8);
+            let v = Traced { trace: id, place, view: op.is_view() };
             Tensor::traced(v, t.dtype, t.shape)
         })
         .collect()
@@ -253,30 +293,56 @@ pub(crate) fn in_place(
     let Some(v) = target.as_traced() else {
         stop(TraceError::Write { op: name.to_string(), at: at.to_string() });
     };
-    let viewed = RECORDING
-        .with_borrow(|r| r.as_ref().is_some_and(|r| r.viewed.contains(&(v.node, v.output))));
+    let viewed = RECORDING.with_borrow(|r| r.as_ref().is_some_and(|r| r.viewed.contains(&v.place)));
     if v.view || viewed {
         stop(TraceError::View { op: name.to_string(), at: at.to_string() });
     }
-    let new = record(op, inputs, at).swap_remove(0);
+    let recording = crate::autograd::grad_enabled()
+        && (target.requires_grad() || inputs.iter().any(|t| t.requires_grad()));
+    if recording && target.requires_grad() && target.is_leaf() {
+        panic!(
+            "{name}: a leaf that requires a gradient cannot change in place while ops are recorded \
+             (shape {:?}); wrap the update in `no_grad`",
+            target.shape()
+        );
+    }
+    let new = crate::autograd::at(at, || crate::tensor::apply_traced(op, inputs)).swap_remove(0);
     if let Some(n) = new.as_traced() {
         target.rebind_traced(Traced { view: false, ..n });
     }
+    if recording {
+        target.take_history_of(&new);
+    }
+}
+
+/// A detached handle on the value of a tensor with a history: as a view, since a change
+/// through it would have to be seen by the tensor.
+pub(crate) fn detached(v: &Traced) -> Traced {
+    RECORDING.with_borrow_mut(|r| {
+        if let Some(r) = r.as_mut().filter(|r| r.id == v.trace) {
+            r.viewed.push(v.place);
+        }
+    });
+    Traced { view: true, ..v.clone() }
+}
+
+/// Whether a traced matrix is the transpose of a value that lies densely.
+pub(crate) fn is_transposed(t: &Tensor) -> bool {
+    let Some(Traced { place: Operand::Step(i, _), .. }) = t.as_traced() else { return false };
+    RECORDING.with_borrow(|r| {
+        let step = r.as_ref().and_then(|r| r.steps.get(i));
+        step.is_some_and(|s| matches!(&s.op, Op::Permute { perm } if perm.as_slice() == [1, 0]))
+    })
 }
 
 impl Recording {
-    fn operand(&self, v: &Traced) -> Operand {
-        if v.node < self.inputs.len() {
-            Operand::Input(v.node)
-        } else {
-            Operand::Step(v.node - self.inputs.len(), v.output)
-        }
-    }
-
     /// The number of a tensor from outside; the same view of the same memory gets
     /// the same number.
     fn capture(&mut self, t: &Tensor) -> usize {
         let a = t.array();
+        if let Some(s) = &mut self.session {
+            s.note(a);
+        }
         let key = (a.block().as_ptr() as usize, a.offset());
         let same = self.captured_index.entry(key).or_default();
         if let Some(&i) = same.iter().find(|&&i| self.captured[i].0.is_same_view(a)) {
@@ -316,7 +382,7 @@ fn run(
         .iter()
         .enumerate()
         .map(|(i, t)| {
-            let v = Traced { trace: id, node: i, output: 0, view: false };
+            let v = Traced { trace: id, place: Operand::Input(i), view: false };
             Tensor::traced(v, t.dtype, t.shape.clone())
         })
         .collect();
@@ -334,7 +400,7 @@ fn run(
     let outs = outs
         .iter()
         .map(|t| match t.as_traced() {
-            Some(v) if v.trace == id => Ok(rec.operand(&v)),
+            Some(v) if v.trace == id => Ok(v.place),
             Some(_) => Err(TraceError::Output("a result belongs to another trace".into())),
             None => Ok(Operand::Captured(rec.capture(t))),
         })

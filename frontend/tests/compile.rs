@@ -105,6 +105,40 @@ fn transformer_block() {
     }
 }
 
+/// Attention of heads that are views of one product, by the op or by hand.
+#[test]
+fn heads_are_split_and_joined_without_copies() {
+    let (qkv, join) = (Linear::new(24, 72), Linear::new(24, 24));
+    let by_hand = |q: &Tensor, k: &Tensor, v: &Tensor| {
+        let scores = q.matmul(&k.transpose(-1, -2)) / 6f64.sqrt();
+        scores.softmax(-1).matmul(v)
+    };
+    let by_op =
+        |q: &Tensor, k: &Tensor, v: &Tensor| F::scaled_dot_product_attention(q, k, v, None, false);
+    let forms: [&dyn Fn(&Tensor, &Tensor, &Tensor) -> Tensor; 2] = [&by_hand, &by_op];
+    for form in forms {
+        let f = |x: &[Tensor]| {
+            let [n, t, _] = x[0].shape()[..] else { panic!("three dimensions") };
+            let parts = qkv.forward(&x[0]);
+            let head = |i: usize| parts.narrow(2, 24 * i, 24).reshape([n, t, 4, 6]).transpose(1, 2);
+            let y = form(&head(0), &head(1), &head(2));
+            vec![join.forward(&y.transpose(1, 2).reshape([n, t, 24]))]
+        };
+        let x = randn([2, 9, 24]);
+        let compiled = Compiler::new()
+            .dynamic("N", &[(0, 0)], 1..=16)
+            .dynamic("T", &[(0, 1)], 1..=64)
+            .compile_fn(f, &[&x])
+            .expect("it compiles");
+        let steps = compiled.model().program().steps.len();
+        assert_eq!(steps, 3, "two products with attention between them");
+        for x in [randn([1, 1, 24]), randn([3, 17, 24]), x] {
+            let want = no_grad(|| f(std::slice::from_ref(&x)).remove(0));
+            assert_close(&compiled.run(&[&x]).expect("it runs")[0], &want);
+        }
+    }
+}
+
 #[test]
 fn embeddings_and_integer_inputs() {
     let table = Embedding::new(50, 16);

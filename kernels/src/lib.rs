@@ -48,6 +48,8 @@ pub mod index;
 pub mod sort;
 
 // Contractions and windows.
+pub mod attention;
 pub mod conv;
 pub mod gemm;
 pub mod pool;
+pub mod recurrent;

@@ -83,6 +83,11 @@ impl<T: Element> Operand<T> {
         self.block.dst(self.offset, &self.shape, &self.strides)
     }
 
+    /// The operand repeated to a larger shape of the same rank, with these strides.
+    pub(crate) fn wide<'a>(&'a self, shape: &'a [usize], strides: &'a [isize]) -> Src<'a, T> {
+        self.block.src(self.offset, shape, strides)
+    }
+
     pub(crate) fn values(&self) -> Vec<T> {
         self.src().to_vec()
     }

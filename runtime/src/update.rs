@@ -2,7 +2,7 @@
 
 use crate::{Array, DType, OpError};
 use sinter_kernels::optim as k;
-pub use sinter_kernels::optim::{Adadelta, Adagrad, Adam, RmsProp, Sgd};
+pub use sinter_kernels::optim::{Adadelta, Adagrad, Adam, Arith, Formula, RmsProp, Sgd};
 
 /// All arrays have one float type, one shape, and dense memory of their own.
 fn check(op: &str, grad: &Array, state: &[&Array]) -> Result<(), OpError> {

@@ -10,6 +10,7 @@ import torch
 import linalg
 import nn
 import ops
+import recurrent
 import surface
 
 ops.make()
@@ -17,3 +18,5 @@ linalg.make()
 torch.manual_seed(1)
 surface.make()
 nn.make()
+torch.manual_seed(2)
+recurrent.make()

@@ -1,11 +1,15 @@
 //! A step of training: time, CPU time, memory.
 
+use anyhow::Result;
 use clap::Parser;
 use comfy_table::Table;
+use sinter::Tensor;
+use sinter::io::{npy, safetensors};
 use sinter_benches::memory::Watch;
 use sinter_benches::models::Net;
 use sinter_benches::training::{Method, Training};
 use sinter_benches::{Candidate, interleaved};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Measures a step of training: forward with dropout, loss, backward, optimizer.
@@ -20,6 +24,19 @@ struct Args {
     /// The optimizer.
     #[arg(long, default_value = "adadelta")]
     optimizer: Method,
+    /// Whether the step is compiled, too.
+    #[arg(long)]
+    compiled: bool,
+    /// Lists what the compiled step spends its time on.
+    #[arg(long)]
+    profile: bool,
+    /// Without dropout.
+    #[arg(long)]
+    no_dropout: bool,
+    /// A folder of the suite: compares losses and weights after five steps with those of
+    /// PyTorch there, and measures nothing.
+    #[arg(long)]
+    check: Option<PathBuf>,
     /// Batch size.
     #[arg(long, default_value_t = 64)]
     batch: usize,
@@ -31,20 +48,68 @@ struct Args {
     budget: f64,
 }
 
-fn main() -> std::io::Result<()> {
+/// Losses, and weights after five steps, beside those of the suite.
+fn check(args: &Args, dir: &Path) -> Result<()> {
+    let tensors = |name: &str| safetensors::load(dir.join(name));
+    let (weights, after) =
+        (tensors("weights.safetensors")?, tensors("weights_after5.safetensors")?);
+    let batch = (npy::load(dir.join("input.npy"))?, npy::load(dir.join("target.npy"))?);
+    let meta: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.join("meta.json"))?)?;
+    let want: Vec<f64> = serde_json::from_value(meta["losses_f64"].clone())?;
+    for compiled in [false, true] {
+        let mut t = Training::with(args.model, args.optimizer, false, &weights, batch.clone())?;
+        let got: Vec<f64> = match compiled {
+            false => (0..5).map(|_| t.step().item()).collect(),
+            true => t.compiled(|s| (0..5).map(|_| s.step().item()).collect()),
+        };
+        let losses = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs());
+        let weights = t.weights();
+        let off = |(name, a): (&String, &Tensor)| {
+            let b = &weights[name];
+            (a - b).abs().max().item::<f64>() / a.abs().max().item::<f64>()
+        };
+        println!(
+            "{}: losses within {:.1e}, weights within {:.1e}",
+            if compiled { "compiled" } else { "eager" },
+            losses.fold(0.0, f64::max),
+            after.iter().map(off).fold(0.0, f64::max),
+        );
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
     let args = Args::parse();
     sinter_kernels::par::set_threads(args.threads);
-    let mut training = Training::random(args.model, args.optimizer, args.batch, true);
+    if let Some(dir) = &args.check {
+        return check(&args, dir);
+    }
+    let make = || Training::random(args.model, args.optimizer, args.batch, !args.no_dropout);
+    let (mut training, mut other) = (make(), make());
     let watch = Watch::start()?;
     let budget = Duration::from_secs_f64(args.budget);
-    let stats = interleaved(budget, vec![Candidate::new("step", || drop(training.step()))]);
+    let eager = Candidate::new("eager", || drop(training.step()));
+    let stats = match args.compiled || args.profile {
+        true => other.compiled(|step| {
+            if args.profile {
+                for (ns, what) in step.profile() {
+                    println!("{:9.1} us  {what}", ns / 1e3);
+                }
+            }
+            let compiled = Candidate::new("compiled", || drop(step.step()));
+            interleaved(budget, vec![eager, compiled])
+        }),
+        false => interleaved(budget, vec![eager]),
+    };
     let memory = watch.read()?;
     let mut table = Table::new();
-    table.set_header(["median ms", "min ms", "CPU ms", "samples", "growth MB", "peak MB"]);
+    let header = ["step", "median ms", "min ms", "CPU ms", "samples", "growth MB", "peak MB"];
+    table.set_header(header);
     for s in stats {
         let time = [s.median, s.min, s.cpu].map(|t| format!("{:.2}", t / 1e6));
         let bytes = [memory.growth, memory.peak].map(|b| format!("{:.1}", b as f64 / 1e6));
-        table.add_row(time.into_iter().chain([s.samples.to_string()]).chain(bytes));
+        table.add_row([s.name].into_iter().chain(time).chain([s.samples.to_string()]).chain(bytes));
     }
     println!("{table}");
     Ok(())

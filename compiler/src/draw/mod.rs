@@ -54,6 +54,8 @@ impl Sort {
             | Op::Conv { .. }
             | Op::ConvInputGrad { .. }
             | Op::ConvWeightGrad { .. }
+            | Op::Recurrent { .. }
+            | Op::RecurrentGrad { .. }
             | Op::Attention { .. } => Sort::Contraction,
             Op::Reduce { .. }
             | Op::ArgReduce { .. }

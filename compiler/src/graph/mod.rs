@@ -119,6 +119,8 @@ pub struct Graph {
     dag: StableDiGraph<Node, Edge>,
     inputs: Vec<NodeId>,
     outputs: Vec<Value>,
+    /// Outputs, by their places, that become the new values of inputs.
+    updates: std::collections::BTreeMap<usize, usize>,
 }
 
 impl Graph {
@@ -204,6 +206,23 @@ impl Graph {
         self.outputs.push(v);
     }
 
+    /// Makes `v` the next output, and the new value of input `input`: the program does
+    /// not give it but writes it into the input's memory.
+    pub fn add_update(&mut self, input: usize, v: Value) {
+        self.updates.insert(self.outputs.len(), input);
+        self.outputs.push(v);
+    }
+
+    /// The input whose new value an output is.
+    pub fn updates(&self, output: usize) -> Option<usize> {
+        self.updates.get(&output).copied()
+    }
+
+    /// The inputs that have new values afterwards.
+    pub fn updated(&self) -> impl Iterator<Item = usize> + '_ {
+        self.updates.values().copied()
+    }
+
     /// The inputs, in order.
     pub fn inputs(&self) -> &[NodeId] {
         &self.inputs
@@ -219,16 +238,19 @@ impl Graph {
         self.inputs.iter().map(port).collect()
     }
 
-    /// Names and types of the outputs, in order: `y`, or `y0`, `y1` and so on.
+    /// Names and types of the outputs that are no updates, in order: `y`, or `y0`, `y1`
+    /// and so on.
     pub fn output_ports(&self) -> Vec<Port> {
-        let port = |(i, v): (usize, &Value)| {
-            let name = if self.outputs.len() == 1 { "y".to_string() } else { format!("y{i}") };
-            Port { name, ty: self.type_of(*v).clone() }
+        let single = self.outputs.len() - self.updates.len() == 1;
+        let given = (0..self.outputs.len()).filter(|i| !self.updates.contains_key(i));
+        let port = |(i, k): (usize, usize)| {
+            let name = if single { "y".to_string() } else { format!("y{i}") };
+            Port { name, ty: self.type_of(self.outputs[k]).clone() }
         };
-        self.outputs.iter().enumerate().map(port).collect()
+        given.enumerate().map(port).collect()
     }
 
-    /// The outputs, in order.
+    /// The outputs, updates among them, in order.
     pub fn outputs(&self) -> &[Value] {
         &self.outputs
     }

@@ -11,6 +11,7 @@
 //! }
 //! ```
 //!
+//! An output `%n -> %m` is the new value of input `%m`.
 //! A use of result `k > 0` of a node is `%n.k`. What follows `;` is a comment:
 //! where the node comes from. Constants print without their elements.
 
@@ -53,7 +54,11 @@ impl fmt::Display for Graph {
             }
             writeln!(f, "{line}")?;
         }
-        let outs: Vec<String> = self.outputs().iter().map(show).collect();
+        let out = |(i, v): (usize, &Value)| match self.updates(i) {
+            Some(input) => format!("{} -> %{}", show(v), numbers[&self.inputs()[input]]),
+            None => show(v),
+        };
+        let outs: Vec<String> = self.outputs().iter().enumerate().map(out).collect();
         writeln!(f, "  return {}", outs.join(", "))?;
         writeln!(f, "}}")
     }
@@ -122,8 +127,16 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
                     g.symbols.push(s);
                 } else if let Some(rest) = line.strip_prefix("return") {
                     for v in rest.split(',').map(str::trim).filter(|v| !v.is_empty()) {
-                        let v = value(v, &values, &g).map_err(err)?;
-                        g.add_output(v);
+                        let (v, to) = v.split_once("->").unwrap_or((v, ""));
+                        let v = value(v.trim(), &values, &g).map_err(err)?;
+                        if to.is_empty() {
+                            g.add_output(v);
+                            continue;
+                        }
+                        let to = value(to.trim(), &values, &g).map_err(err)?;
+                        let input = g.inputs().iter().position(|n| *n == to.node);
+                        let input = input.ok_or_else(|| err("only inputs are updated".into()))?;
+                        g.add_update(input, v);
                     }
                     state = State::Returned;
                 } else {
@@ -354,11 +367,21 @@ mod tests {
 }
 "#;
 
+    const UPDATE: &str = r#"graph "step" {
+  %0 = input "w": f32[4]
+  %1 = input "g": f32[4]
+  %2 = sub(%0, %1): f32[4]
+  return %1, %2 -> %0
+}
+"#;
+
     #[test]
     fn prints_what_it_parses() {
-        let g = parse(TEXT).unwrap();
-        verify(&g).unwrap();
-        assert_eq!(g.to_string(), TEXT);
+        for text in [TEXT, UPDATE] {
+            let g = parse(text).unwrap();
+            verify(&g).unwrap();
+            assert_eq!(g.to_string(), text);
+        }
     }
 
     #[test]

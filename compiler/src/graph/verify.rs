@@ -103,6 +103,14 @@ pub fn verify(g: &Graph) -> Result<(), VerifyError> {
             return fail(None, format!("output {i} does not exist"));
         }
     }
+    for (&o, &i) in &g.updates {
+        let fits = g.outputs.get(o).zip(g.inputs.get(i));
+        if fits.is_none_or(|(v, n)| g.type_of(*v) != &g.node(*n).types[0])
+            || g.updates.values().filter(|j| **j == i).count() > 1
+        {
+            return fail(None, format!("output {o} is no new value for input {i}"));
+        }
+    }
     for s in &g.symbols {
         if s.min > s.max || s.hint < s.min || s.hint > s.max {
             return fail(None, format!("symbol {} has range {}..={}", s.name, s.min, s.max));

@@ -58,6 +58,8 @@ pub(super) struct Fusion {
     pub(super) clusters: Vec<Cluster>,
     /// Why each op is where it is.
     pub(super) reasons: FxHashMap<NodeId, String>,
+    /// Outputs that are written into the inputs they update, while others are read.
+    pub(super) in_place: FxHashSet<usize>,
 }
 
 struct Fuser<'a> {
@@ -86,8 +88,8 @@ pub(super) fn fuse(g: &Graph, fuse: bool) -> Fusion {
             f.place(n);
         }
     }
-    let clusters = f.sorted();
-    Fusion { clusters, reasons: f.reasons }
+    let (clusters, in_place) = f.sorted();
+    Fusion { clusters, reasons: f.reasons, in_place }
 }
 
 /// Whether the loops of generated kernels can compute the op.
@@ -395,8 +397,64 @@ impl Fuser<'_> {
         }
     }
 
-    /// Clusters so that each comes after those it reads, the earliest first.
-    fn sorted(&mut self) -> Vec<Cluster> {
+    /// The clusters and inputs that a node's operands come from, through views.
+    fn sources(&self, n: NodeId) -> Vec<NodeId> {
+        let mut out = Vec::new();
+        let mut todo: Vec<NodeId> = self.g.operands(n).iter().map(|v| v.node).collect();
+        while let Some(m) = todo.pop() {
+            let view = self.g.op(m).is_some() && !self.of.contains_key(&m);
+            if view {
+                todo.extend(self.g.operands(m).iter().map(|v| v.node));
+            } else {
+                out.push(m);
+            }
+        }
+        out
+    }
+
+    /// Outputs that update an input and whose kernel may write it in place: loops, or what
+    /// follows a contraction, that read of it what they write at the same time; and that
+    /// kernel.
+    fn updates(&self) -> Vec<(usize, NodeId, usize)> {
+        let g = self.g;
+        let mut out = Vec::new();
+        for (o, v) in g.outputs().iter().enumerate() {
+            let Some(input) = g.updates(o).map(|i| g.inputs()[i]) else { continue };
+            let Some(&c) = self.of.get(&v.node) else { continue };
+            let (shape, element_wise) = match &self.cluster(c).sort {
+                Sort::Loops { shape, axes } => (shape.as_slice(), axes.is_empty()),
+                Sort::Contract { anchor } => {
+                    let free = *anchor != v.node && !self.sources(*anchor).contains(&input);
+                    (g.node(*anchor).types[0].shape.as_slice(), free)
+                }
+                Sort::Library => continue,
+            };
+            let whole = shape == g.node(input).types[0].shape.as_slice();
+            let mut reads = self.cluster(c).nodes.iter().flat_map(|&n| g.operands(n));
+            let aligned = reads.all(|r| {
+                r.node == input
+                    || self.of.contains_key(&r.node)
+                    || g.op(r.node).is_none()
+                    || !self.sources(r.node).contains(&input)
+            });
+            let once = g.outputs().iter().filter(|w| *w == v).count() == 1;
+            // An output that is a view of the input reads it after all else.
+            let read_late = g.outputs().iter().any(|w| {
+                w.node == input
+                    || (!self.of.contains_key(&w.node)
+                        && g.op(w.node).is_some()
+                        && self.sources(w.node).contains(&input))
+            });
+            if element_wise && whole && aligned && once && !read_late {
+                out.push((o, input, c));
+            }
+        }
+        out
+    }
+
+    /// Clusters so that each comes after those it reads, and after those that read an
+    /// input which it writes; the earliest first, updates as soon as they can.
+    fn sorted(&mut self) -> (Vec<Cluster>, FxHashSet<usize>) {
         let live: Vec<usize> =
             (0..self.clusters.len()).filter(|&c| self.clusters[c].is_some()).collect();
         let mut needs: FxHashMap<usize, FxHashSet<usize>> = FxHashMap::default();
@@ -417,19 +475,51 @@ impl Fuser<'_> {
             }
             needs.insert(c, set);
         }
+        // Who reads an input before it is written.
+        let mut updates = self.updates();
+        let mut readers: FxHashMap<NodeId, Vec<usize>> = FxHashMap::default();
+        if !updates.is_empty() {
+            for &c in &live {
+                for &n in &self.cluster(c).nodes {
+                    for m in self.sources(n) {
+                        if self.g.op(m).is_none() {
+                            readers.entry(m).or_default().push(c);
+                        }
+                    }
+                }
+            }
+        }
+        let waits = |updates: &[(usize, NodeId, usize)]| {
+            let mut waits: FxHashMap<usize, FxHashSet<usize>> = FxHashMap::default();
+            for &(_, input, c) in updates {
+                let before = readers.get(&input).into_iter().flatten().filter(|d| **d != c);
+                waits.entry(c).or_default().extend(before);
+            }
+            waits
+        };
+        let mut waiting = waits(&updates);
         let mut out = Vec::new();
         let mut done: FxHashSet<usize> = FxHashSet::default();
         while out.len() < live.len() {
-            let next = live
-                .iter()
-                .copied()
-                .filter(|c| !done.contains(c) && needs[c].iter().all(|d| done.contains(d)))
-                .min_by_key(|&c| self.cluster(c).nodes.iter().map(|n| self.order[n]).min());
-            let c = next.expect("joining never makes a cycle");
+            let is_done = |d: &usize| done.contains(d);
+            let ready = |c: &usize| {
+                needs[c].iter().all(is_done) && waiting.get(c).is_none_or(|w| w.iter().all(is_done))
+            };
+            let next = live.iter().copied().filter(|c| !is_done(c) && ready(c)).min_by_key(|c| {
+                let first = self.cluster(*c).nodes.iter().map(|n| self.order[n]).min();
+                (!waiting.contains_key(c), first)
+            });
+            let Some(c) = next else {
+                // A kernel that needs a new value and an old one: the new one is copied.
+                let stuck = updates.iter().position(|(_, _, c)| !done.contains(c));
+                updates.remove(stuck.expect("joining never makes a cycle"));
+                waiting = waits(&updates);
+                continue;
+            };
             done.insert(c);
             out.push(self.cluster(c).clone());
         }
-        out
+        (out, updates.into_iter().map(|u| u.0).collect())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where values lie: views of buffers with symbolic extents.
 
+use sinter_runtime::op::Axes;
 use sinter_runtime::program::View;
-use sinter_runtime::{DType, Dim, Extent};
+use sinter_runtime::{DType, Dim, Extent, eager};
 
 /// A value in memory: a strided view of a buffer.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +29,21 @@ fn negated(d: &Dim) -> Dim {
     d.times(&Dim::constant(-1))
 }
 
+/// The fewest leading dimensions of both shapes that hold as many elements; only the
+/// listed ones count.
+fn matching(a: &[Dim], long_a: &[usize], b: &[Dim], long_b: &[usize]) -> Option<(usize, usize)> {
+    let products = |shape: &[Dim], of: &[usize]| -> Vec<Dim> {
+        let grow = |n: &mut Dim, &d: &usize| {
+            *n = n.times(&shape[d]);
+            Some(n.clone())
+        };
+        of.iter().scan(Dim::of(1), grow).collect()
+    };
+    let (pa, pb) = (products(a, long_a), products(b, long_b));
+    let pairs = (0..pa.len()).flat_map(|i| (0..pb.len()).map(move |j| (i, j)));
+    pairs.filter(|&(i, j)| pa[i] == pb[j]).min_by_key(|(i, j)| i + j).map(|(i, j)| (i + 1, j + 1))
+}
+
 impl Located {
     pub(super) fn new(buffer: u32, dtype: DType, shape: &[Dim]) -> Located {
         Located { buffer, dtype, offset: Dim::of(0), shape: shape.to_vec(), strides: dense(shape) }
@@ -40,30 +56,62 @@ impl Located {
     }
 
     /// The same elements in another shape, when these strides can express it for
-    /// all sizes: dense layouts, and ones that come or go.
+    /// all sizes: dense layouts, and ones in which dimensions are only split or, where
+    /// they follow each other without gaps, joined.
     pub(super) fn reshape(&self, shape: &[Dim]) -> Option<Located> {
         if self.is_dense() {
             return Some(Located { shape: shape.to_vec(), strides: dense(shape), ..self.clone() });
         }
-        let kept: Vec<(&Dim, &Dim)> =
-            self.shape.iter().zip(&self.strides).filter(|(n, _)| !n.is(1)).collect();
-        let mut rest = kept.into_iter();
-        let mut strides = Vec::new();
-        for d in shape {
-            if d.is(1) {
-                strides.push(Dim::of(0));
-                continue;
-            }
-            let (n, s) = rest.next()?;
-            if n != d {
-                return None;
-            }
-            strides.push(s.clone());
-        }
-        if rest.next().is_some() {
+        if self.shape.iter().chain(shape).any(|d| d.is(0)) {
             return None;
         }
-        Some(Located { shape: shape.to_vec(), strides, ..self.clone() })
+        let long = |shape: &[Dim]| -> Vec<usize> {
+            (0..shape.len()).filter(|&i| !shape[i].is(1)).collect()
+        };
+        let (old, new) = (long(&self.shape), long(shape));
+        let mut strides = vec![Dim::of(0); shape.len()];
+        let (mut from, mut to) = (0, 0);
+        while from < old.len() && to < new.len() {
+            let (a, b) = matching(&self.shape, &old[from..], shape, &new[to..])?;
+            // The old dimensions of the group as one.
+            let group = &old[from..from + a];
+            let inside = |w: &[usize]| self.strides[w[1]].times(&self.shape[w[1]]);
+            if !group.windows(2).all(|w| self.strides[w[0]] == inside(w)) {
+                return None;
+            }
+            let mut step = self.strides[group[a - 1]].clone();
+            for &d in new[to..to + b].iter().rev() {
+                strides[d] = step.clone();
+                step = step.times(&shape[d]);
+            }
+            (from, to) = (from + a, to + b);
+        }
+        (from == old.len() && to == new.len()).then(|| Located {
+            shape: shape.to_vec(),
+            strides,
+            ..self.clone()
+        })
+    }
+
+    /// These axes' order from the outermost in memory to the innermost, as attention
+    /// takes it over: see [`eager::axis_order`].
+    pub(super) fn order(&self, hints: &[usize]) -> Axes {
+        let far = |(s, n): (&Dim, &Dim)| match s.eval_signed(hints) {
+            Some(s) if !n.is(1) => s.unsigned_abs() as usize,
+            _ => usize::MAX,
+        };
+        let far: Vec<usize> = self.strides.iter().zip(&self.shape).map(far).collect();
+        eager::axis_order(&far)
+    }
+
+    /// Dense elements whose axes lie in that order.
+    pub(super) fn lying(mut self, order: &[usize]) -> Located {
+        let mut step = Dim::of(1);
+        for &d in order.iter().rev() {
+            self.strides[d] = step.clone();
+            step = step.times(&self.shape[d]);
+        }
+        self
     }
 
     pub(super) fn permute(&self, perm: &[usize]) -> Located {

@@ -7,7 +7,7 @@ use super::pack::{self, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::pipeline::Precision;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::Act;
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, eager};
@@ -30,8 +30,8 @@ pub(super) struct Lowering<'a> {
     pub(super) generated: Vec<Generated>,
     /// Constants by the buffer they fill.
     pub(super) stored: Vec<(u32, Stored)>,
-    /// Which output a value is computed straight into.
-    targets: FxHashMap<Value, u32>,
+    /// Where a value is computed straight into: an output, or an input it updates.
+    targets: FxHashMap<Value, Place>,
     /// Number of the step each op became part of.
     pub(super) step_of: FxHashMap<NodeId, usize>,
 }
@@ -64,6 +64,10 @@ fn nominal(g: &Graph, v: Value) -> Located {
     let ty = g.type_of(v);
     let plain = || Located::new(0, ty.dtype, &ty.shape);
     match g.op(v.node) {
+        Some(Op::Attention { .. }) if !g.is_output(v) => {
+            let q = nominal(g, g.operands(v.node)[0]);
+            plain().lying(&q.order(&g.hints()))
+        }
         Some(op) if op.is_view() => {
             let x = nominal(g, g.operands(v.node)[0]);
             viewed(op, &x, &ty.shape).unwrap_or_else(plain)
@@ -95,7 +99,12 @@ fn viewed(op: &Op<Dim>, x: &Located, shape: &[Dim]) -> Option<Located> {
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(g: &'a Graph, precision: Precision) -> Lowering<'a> {
+    /// `in_place` are the outputs that may be written into the inputs they update.
+    pub(super) fn new(
+        g: &'a Graph,
+        in_place: &FxHashSet<usize>,
+        precision: Precision,
+    ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
             precision,
@@ -111,10 +120,11 @@ impl<'a> Lowering<'a> {
             let at = l.buffer(Value { node: n, output: 0 }, Place::Input(i as u32));
             l.located.insert(Value { node: n, output: 0 }, at);
         }
-        for (i, &v) in g.outputs().iter().enumerate() {
+        for (i, place) in destinations(g) {
+            let v = g.outputs()[i];
             let computed = matches!(g.op(v.node), Some(op) if !op.is_view());
-            if computed {
-                l.targets.entry(v).or_insert(i as u32);
+            if computed && (matches!(place, Place::Output(_)) || in_place.contains(&i)) {
+                l.targets.entry(v).or_insert(place);
             }
         }
         l
@@ -134,7 +144,14 @@ impl<'a> Lowering<'a> {
     /// Memory for a computed value: an output's, or a temporary.
     fn result(&mut self, v: Value) -> Located {
         let place = match self.targets.get(&v) {
-            Some(&i) => Place::Output(i),
+            // The input's own buffer.
+            Some(Place::Input(i)) => {
+                let input = Value { node: self.g.inputs()[*i as usize], output: 0 };
+                let at = self.located[&input].clone();
+                self.located.insert(v, at.clone());
+                return at;
+            }
+            Some(&place) => place,
             None => Place::Temp { first: self.steps.len() as u32, last: self.steps.len() as u32 },
         };
         let at = self.buffer(v, place);
@@ -248,9 +265,16 @@ impl<'a> Lowering<'a> {
         let op = self.g.op(n).expect("clusters hold ops").clone();
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
-        let results: Vec<Located> = (0..self.g.node(n).types.len())
+        let mut results: Vec<Located> = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }))
             .collect();
+        let first = Value { node: n, output: 0 };
+        if matches!(op, Op::Attention { .. }) && !self.g.is_output(first) {
+            // Heads that were split off features are joined again without a copy.
+            let order = operands[0].order(&self.g.hints());
+            results[0] = results[0].clone().lying(&order);
+            self.located.insert(first, results[0].clone());
+        }
         let types: Vec<DType> = operands.iter().map(|o| o.dtype).collect();
         if !eager::is_library(&op, &types, results[0].dtype) {
             return Err(PlanError::Internal(format!("`{op}` has no form as code or kernel")));
@@ -340,11 +364,15 @@ impl<'a> Lowering<'a> {
                 }
             },
         };
-        // The result: unfinished tiles live in the memory of the last value.
+        // The result: unfinished tiles live in the memory of the last value, unless that
+        // holds something else until they are finished.
         let tail = Value { node: *nodes.last().unwrap_or(&anchor), output: 0 };
         let escaping = self.escaping(nodes);
-        let home =
-            if escaping.contains(&tail.node) { tail } else { Value { node: anchor, output: 0 } };
+        let taken = matches!(self.targets.get(&tail), Some(Place::Input(_)));
+        let home = match escaping.contains(&tail.node) && !taken {
+            true => tail,
+            false => Value { node: anchor, output: 0 },
+        };
         let out = self.result(home);
         let tile = as_tile(self.g, anchor, &out)
             .ok_or_else(|| PlanError::Internal("a dense result is not a tile".into()))?;
@@ -478,18 +506,50 @@ impl<'a> Lowering<'a> {
 
     /// Outputs that no kernel writes itself are copied at the end.
     pub(super) fn outputs(&mut self) -> Result<(), PlanError> {
-        for (i, &v) in self.g.outputs().iter().enumerate() {
-            if self.targets.get(&v) == Some(&(i as u32)) {
+        let mut copies: Vec<(Located, Place)> = Vec::new();
+        for (i, place) in destinations(self.g) {
+            let v = self.g.outputs()[i];
+            if self.targets.get(&v) == Some(&place) {
                 continue;
             }
-            let at = self.locate(v)?;
-            let ty = self.g.type_of(v);
-            let out = self.buffer_of(ty.dtype, &ty.shape.clone(), Place::Output(i as u32));
-            let op = Op::Broadcast { shape: ty.shape.clone() };
-            self.library(op, &[at], &[out]);
+            let mut at = self.locate(v)?;
+            if let Place::Input(from) = self.buffers[at.buffer as usize].place {
+                if place == Place::Input(from) && at.is_dense() && at.offset.is(0) {
+                    continue; // the input as it was
+                }
+                // Another copy may write that input.
+                if self.g.updated().any(|k| k == from as usize) {
+                    at = self.copy(&at, Place::Temp { first: 0, last: 0 });
+                }
+            }
+            copies.push((at, place));
+        }
+        for (at, place) in copies {
+            self.copy(&at, place);
         }
         Ok(())
     }
+
+    fn copy(&mut self, at: &Located, place: Place) -> Located {
+        let out = self.buffer_of(at.dtype, &at.shape.clone(), place);
+        let op = Op::Broadcast { shape: at.shape.iter().cloned().collect() };
+        self.library(op, std::slice::from_ref(at), std::slice::from_ref(&out));
+        out
+    }
+}
+
+/// Where each output goes.
+fn destinations(g: &Graph) -> Vec<(usize, Place)> {
+    let mut given = 0;
+    let place = |i: usize| match g.updates(i) {
+        Some(input) => Place::Input(input as u32),
+        None => {
+            given += 1;
+            Place::Output(given - 1)
+        }
+    };
+    let places: Vec<Place> = (0..g.outputs().len()).map(place).collect();
+    places.into_iter().enumerate().collect()
 }
 
 fn bare(op: &Op<Dim>) -> Op<Dim> {

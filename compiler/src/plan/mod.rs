@@ -99,7 +99,7 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
         }
     }
     let fusion = fuse::fuse(&g, options.fusion);
-    let mut l = Lowering::new(&g, options.precision);
+    let mut l = Lowering::new(&g, &fusion.in_place, options.precision);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
@@ -113,6 +113,7 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
         outputs: g.output_ports(),
         buffers,
         steps,
+        written: g.updated().map(|i| i as u32).collect(),
     };
     lifetimes(&mut program, &generated);
     let mut decisions: Vec<Decision> = Vec::new();

@@ -120,7 +120,7 @@ fn fill(g: &Graph, v: Value) -> Result<Array, OpError> {
 }
 
 /// Expands composites that no kernel takes as they are. What stays whole: products
-/// and convolutions with a bias or ReLU, and softmax along an axis that the
+/// and convolutions with a bias or ReLU, attention, and softmax along an axis that the
 /// generated row kernels do not reach.
 ///
 /// # Errors
@@ -151,6 +151,8 @@ fn must_expand(g: &Graph, n: NodeId) -> bool {
         }
         // In one pass over memory, where row kernels would make several.
         Op::Softmax { axis, .. } => x.dtype != DType::F32 || *axis + 1 == rank,
+        // The kernel makes no matrix of scores.
+        Op::Attention { .. } => x.dtype != DType::F32,
         Op::Dropout { .. } => false,
         _ => true,
     }

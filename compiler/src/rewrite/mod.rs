@@ -4,6 +4,7 @@
 //! ([`lang`]), the rules ([`rules`]) add equal expressions until nothing new
 //! appears or a limit is reached, and [`extract`] chooses the cheapest.
 
+mod attention;
 mod examples;
 mod extract;
 mod lang;
@@ -358,8 +359,12 @@ fn rebuild(
         built.insert(id, value);
         todo.pop();
     }
-    for r in roots {
-        out.add_output(built[&eg.find(*r)]);
+    for (i, r) in roots.iter().enumerate() {
+        let v = built[&eg.find(*r)];
+        match g.updates(i) {
+            Some(input) => out.add_update(input, v),
+            None => out.add_output(v),
+        }
     }
     Some(out)
 }

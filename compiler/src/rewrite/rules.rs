@@ -6,6 +6,7 @@
 //! by which it can be switched off, says what it preserves, and carries examples
 //! on which a test runs both sides and compares ([`super::proof`]).
 
+use super::attention;
 use super::examples::*;
 use super::lang::{ENode, Facts, Graph, Head, dims};
 use egg::{Id, Subst, Var};
@@ -181,6 +182,9 @@ pub const RULES: &[Rule] = rules! {
     "softmax" Reassociating:
         "(div (exp (sub ?x (reduce ?x))) (reduce (exp (sub ?x (reduce ?x)))))" => M(softmax), &[SOFTMAX];
     "log-softmax" Approximating: "(log (softmax ?x))" => M(log_softmax), &[LOG_SOFTMAX];
+
+    "attention" Approximating: "(matmul (softmax ?s) ?v)" => M(attention::raise),
+        &[ATTENTION, ATTENTION_MASKED, ATTENTION_SELECTED, ATTENTION_CAUSAL];
 
     // ------------------------------------------------------------ contractions
     "matmul-bias" Exact: "(add (matmul ?x ?w) ?b)" => M(matmul_bias), &[MATMUL_BIAS];

@@ -246,6 +246,27 @@ fn contractions() {
 }
 
 #[test]
+fn sequences() {
+    let mut cases = owned(&[
+        "recurrent[kind=lstm, reverse=false, keep=false](f32[N, 3, 20]; W f32[20, 5]; f32[3, 5]; f32[3, 5])",
+        "recurrent[kind=lstm, reverse=true, keep=true](f32[3, N, 76]; W f32[76, 19]; f32[N, 19]; f32[N, 19])",
+        "recurrent[kind=gru, reverse=false, keep=false](f32[2, N, 51]; W f32[51, 17]; f32[N, 17]; B f32[17])",
+        "recurrent[kind=gru, reverse=true, keep=true](f32[N, 1, 6]; f32[6, 2]; f32[1, 2])",
+        "recurrent[kind=tanh, reverse=true, keep=false](f64[N, 2, 3]; W f64[3, 3]; f64[2, 3])",
+        "recurrent[kind=relu, reverse=false, keep=false](f32[3, 2, N]; f32[N, N]; f32[2, N])",
+        "recurrent[kind=lstm, reverse=false, keep=false](bf16[N, 3, 4]; W bf16[4, 1]; bf16[3, 1]; bf16[3, 1])",
+    ]);
+    for (kind, g) in [("tanh", 1), ("gru", 3), ("lstm", 4)] {
+        let kept = if g == 1 { "" } else { "; f32[N, 3]; f32[2, N, 12]" };
+        let w = 3 * g;
+        cases.push(format!(
+            "recurrent_grad[kind={kind}, reverse=true](f32[{w}, 3]; f32[2, N, 3]; f32[2, N, 3]{kept})"
+        ));
+    }
+    check_all(&cases);
+}
+
+#[test]
 fn convolutions_and_windows() {
     let mut cases = vec![];
     for (attrs, x, w) in [

@@ -267,7 +267,7 @@ fn sum(old: Tensor, g: &Tensor) -> Tensor {
 pub(super) fn accumulate_into(t: &Tensor, g: Tensor) {
     // A gradient is dense memory of its own: not a broadcast view, and not shared
     // with another leaf's.
-    let dense = |g: Tensor| if g.owns_dense() { g } else { g.copy() };
+    let dense = |g: Tensor| if g.owns_dense() || g.is_traced() { g } else { g.copy() };
     let mut total = match t.take_grad() {
         Some(old) => sum(old, &g),
         None => dense(g),

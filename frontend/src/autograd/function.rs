@@ -14,7 +14,8 @@ use std::sync::Arc;
 /// What it is made of besides tensors are the fields of the type that implements it.
 /// `forward` is not recorded; in a backward pass `backward` gets the gradients of its
 /// results and returns those of its inputs. Written in recorded ops, it can be
-/// differentiated again. While tracing, the ops of `forward` are what is traced.
+/// differentiated again. While tracing, the ops of `forward` are what is traced, and in
+/// a step of training those of `backward`.
 ///
 /// ```
 /// use sinter::autograd::{Function, FunctionCtx};
@@ -172,7 +173,7 @@ fn apply(
             note_write(d.array().block(), name, at, recording);
         }
     }
-    if !recording || crate::trace::is_active() {
+    if !recording {
         return outs;
     }
     if let Some(d) = ctx.dirty.iter().find(|d| d.requires_grad() && d.anchor().is_leaf()) {
@@ -184,6 +185,7 @@ fn apply(
     let keep = |t: &Tensor| {
         let result = outs.iter().position(|o| o.is_same(t));
         Some(match result {
+            Some(i) if t.is_traced() => Kept::traced_output(t, i as u16),
             Some(i) => Kept::output(t.array(), i as u16, 0),
             None => Kept::input(t),
         })
@@ -208,8 +210,14 @@ fn apply(
             return if out.requires_grad() { out.detach() } else { out };
         }
         if holds(&ctx.dirty, &out) {
+            if out.is_traced() {
+                crate::trace::not_followed(name, at);
+            }
             out.rebase(Edge::Node(node.clone(), i as u16), line(at));
             return out;
+        }
+        if out.is_traced() {
+            return Tensor::traced_recorded(&out, node.clone(), i as u16);
         }
         let array = out.array().clone();
         // A result in the memory of an input: its history is not that of a view.

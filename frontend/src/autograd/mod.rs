@@ -40,7 +40,7 @@ pub use mode::{
     inference_mode, inference_mode_enabled, inference_mode_guard, no_grad, no_grad_guard,
     set_detect_anomaly, set_grad_enabled,
 };
-pub(crate) use node::{Node, at, line, node_for, node_in_place, record_all};
+pub(crate) use node::{Node, at, line, node_for, node_in_place, record_all, record_traced};
 pub(crate) use replace::{replaced, with_replaced};
 pub use saved::{SavedHooksGuard, disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks};
 pub(crate) use views::{lies_within, read as view_history, write as base_history};

@@ -65,6 +65,8 @@ enum KeptValue {
     /// The node's own result: without history, since the node would own itself.
     /// Boxed: nodes are moved to their place, and few keep a result.
     Output(Box<(Array, u16)>),
+    /// The node's own result while tracing, without history, and which it is.
+    Traced(Box<(Tensor, u16)>),
     /// What a hook made of the value.
     Packed(Arc<Packed>),
 }
@@ -81,12 +83,31 @@ enum Restored {
 impl Kept {
     /// An operand's value, or any other tensor's.
     pub(super) fn input(t: &Tensor) -> Kept {
+        if t.is_traced() {
+            return Kept::traced_input(t);
+        }
         if mode::get() & mode::PACK != 0
             && let Some(p) = saved::pack(&t.detach(), saved::Origin::Edge(t.edge()))
         {
             return Kept { value: KeptValue::Packed(p), version: 0 };
         }
         Kept::unhooked(t)
+    }
+
+    /// A traced operand as it is now: a later change in place makes the tensor stand for
+    /// another value.
+    fn traced_input(t: &Tensor) -> Kept {
+        let now = match t.edge() {
+            Edge::Node(node, output) => Tensor::traced_recorded(t, node, output),
+            Edge::Leaf(t) => t,
+            Edge::None => t.traced_copy(),
+        };
+        Kept { version: 0, value: KeptValue::Input(now) }
+    }
+
+    /// A traced result of the node that keeps it.
+    pub(super) fn traced_output(t: &Tensor, output: u16) -> Kept {
+        Kept { version: 0, value: KeptValue::Traced(Box::new((t.traced_copy(), output))) }
     }
 
     /// An operand's value that no hook sees.
@@ -112,9 +133,10 @@ impl Kept {
 
     pub(super) fn array(&self) -> Option<&Array> {
         match &self.value {
+            KeptValue::Input(t) if t.is_traced() => None,
             KeptValue::Input(t) => Some(t.array()),
             KeptValue::Output(a) => Some(&a.0),
-            KeptValue::Packed(_) => None,
+            KeptValue::Traced(_) | KeptValue::Packed(_) => None,
         }
     }
 }
@@ -140,6 +162,48 @@ pub(crate) fn record_all(
             }
         })
         .collect()
+}
+
+/// Records a traced op as the origin of its results.
+pub(crate) fn record_traced(
+    op: &Op,
+    inputs: &[&Tensor],
+    outs: SmallVec<[Tensor; 1]>,
+    location: &'static Location<'static>,
+) -> SmallVec<[Tensor; 1]> {
+    let node = make_node(op.clone(), inputs, outs.as_slice(), None, location);
+    let wrap = |(i, t): (usize, Tensor)| {
+        if !t.dtype().is_differentiable() {
+            return t;
+        }
+        Tensor::traced_recorded(&t, node.clone(), i as u16)
+    };
+    outs.into_iter().enumerate().map(wrap).collect()
+}
+
+/// A result of an op, as the tape sees it.
+trait Made {
+    fn extents(&self) -> &[usize];
+    /// Keeps it, as it is after `age` more changes in place.
+    fn keep(&self, output: u16, age: u64) -> Kept;
+}
+
+impl Made for Array {
+    fn extents(&self) -> &[usize] {
+        self.shape()
+    }
+    fn keep(&self, output: u16, age: u64) -> Kept {
+        Kept::output(self, output, age)
+    }
+}
+
+impl Made for Tensor {
+    fn extents(&self) -> &[usize] {
+        self.shape()
+    }
+    fn keep(&self, output: u16, _: u64) -> Kept {
+        Kept::traced_output(self, output)
+    }
 }
 
 /// The node of an op with one result.
@@ -189,10 +253,10 @@ fn type_of(t: &Tensor) -> TensorType {
     TensorType { dtype: t.dtype(), shape: t.shape().into() }
 }
 
-fn make_node(
+fn make_node<R: Made>(
     op: Op,
     inputs: &[&Tensor],
-    outs: &[Array],
+    outs: &[R],
     written: Option<&Tensor>,
     location: &'static Location<'static>,
 ) -> Arc<Node> {
@@ -200,7 +264,7 @@ fn make_node(
     let needs = vjp::saves(&op, inputs.len(), vjp::wanted(inputs));
     let operand = |t: &&Tensor| {
         let edge = t.edge();
-        let spread = op.is_pointwise() && !matches!(edge, Edge::None) && t.shape() != out.shape();
+        let spread = op.is_pointwise() && !matches!(edge, Edge::None) && t.shape() != out.extents();
         Operand { edge, reduce_to: spread.then(|| t.shape().into()) }
     };
     let keep = |(i, t): (usize, &&Tensor)| {
@@ -218,9 +282,9 @@ fn make_node(
         } else {
             inputs.iter().enumerate().map(keep).collect()
         },
-        output: needs.output.then(|| Kept::output(out, 0, u64::from(written.is_some()))),
+        output: needs.output.then(|| out.keep(0, u64::from(written.is_some()))),
         others: if needs.output && outs.len() > 1 {
-            (1..outs.len()).map(|i| Kept::output(&outs[i], i as u16, 0)).collect()
+            (1..outs.len()).map(|i| outs[i].keep(i as u16, 0)).collect()
         } else {
             Box::default()
         },
@@ -380,6 +444,10 @@ impl Node {
                 Restored::Ready(Tensor::recorded(a.0.clone(), self.clone(), a.1))
             }
             KeptValue::Output(a) => Restored::Ready(Tensor::from_array(a.0.clone())),
+            KeptValue::Traced(t) if graph && t.0.dtype().is_differentiable() => {
+                Restored::Ready(Tensor::traced_recorded(&t.0, self.clone(), t.1))
+            }
+            KeptValue::Traced(t) => Restored::Ready(t.0.clone()),
             KeptValue::Packed(p) => Restored::Packed(p.clone()),
         };
         let inputs: SmallVec<[Option<Restored>; 3]> =

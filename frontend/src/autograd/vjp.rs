@@ -8,8 +8,10 @@ mod contract;
 mod index;
 mod linalg;
 mod pointwise;
+mod recurrent;
 mod reduce;
 
+use super::Backward;
 use crate::tensor::{Tensor, apply, zeros_like};
 use sinter_runtime::op::{
     Act, Axes, BinaryOp, ReduceKind, ScanKind, ScatterKind, TensorType, UnaryOp,
@@ -150,7 +152,12 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         Op::Pool { .. } | Op::PoolGrad { .. } => inputs(1),
         Op::Softmax { .. } => output,
         Op::LayerNorm { .. } => inputs(if operands > 1 { 3 } else { 1 }),
-        Op::Dropout { .. } => none,
+        Op::Recurrent { kind, keep, .. } => {
+            Saves { output: true, ..inputs(recurrent::inputs(*kind, *keep)) }
+        }
+        Op::RecurrentGrad { .. } => inputs(!0),
+        // The place in the random stream.
+        Op::Dropout { .. } => inputs(if operands > 1 { 2 } else { 0 }),
         Op::TriangularSolve { .. } => Saves { output: true, ..inputs(1) },
         Op::Fft { .. } => none,
         Op::Eig {} => Saves { types: true, ..output },
@@ -177,8 +184,11 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
     {
         return reduce::sorted(op, *axis, c, grads);
     }
-    if op.is_linalg() {
-        return linalg::vjp(op, c, grads);
+    match op {
+        Op::Recurrent { .. } => return recurrent::sequence(op, c, grads),
+        Op::RecurrentGrad { .. } => return recurrent::sweep_grad(op, c, grads),
+        _ if op.is_linalg() => return linalg::vjp(op, c, grads),
+        _ => {}
     }
     let Some(g) = &grads[0] else { return smallvec![None; c.needs.len()] };
     if !c.needs.contains(&true) {
@@ -360,11 +370,14 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
             }
             out
         }
+        Op::Dropout { .. } if c.needs.len() > 1 => {
+            smallvec![Some(apply(op.clone(), &[g, c.x(1)])), None]
+        }
         Op::Dropout { .. } => smallvec![Some(apply(op.clone(), &[g]))],
 
         Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Sample { .. } | Op::Compare(_)
         | Op::ArgReduce { .. } | Op::SearchSorted { .. } => smallvec![None; c.needs.len()],
-        Op::Sort { .. } | Op::TopK { .. } | Op::Cholesky {} | Op::Lu {} | Op::Qr { .. }
+        Op::Sort { .. } | Op::TopK { .. } | Op::Recurrent { .. } | Op::RecurrentGrad { .. } | Op::Cholesky {} | Op::Lu {} | Op::Qr { .. }
         | Op::Svd { .. } | Op::Eigh {} | Op::Eig {} | Op::TriangularSolve { .. } | Op::Fft { .. } => unreachable!("done above"),
         Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } | Op::Attention { .. } => {
             unreachable!("{} is recorded by its decomposition", op.name())

@@ -1,9 +1,9 @@
 //! The batching rule of every op: what it is on operands of which some have a further
 //! first dimension, along which everything happens separately.
 
-use crate::tensor::{Tensor, apply, apply_all};
+use crate::tensor::{Tensor, apply, apply_all, stack};
 use sinter_runtime::Op;
-use sinter_runtime::op::{Act, Axes, BinaryOp, ScatterKind};
+use sinter_runtime::op::{Act, Axes, BinaryOp, CellKind, ScatterKind};
 use smallvec::{SmallVec, smallvec};
 
 type Outputs = SmallVec<[Tensor; 1]>;
@@ -185,6 +185,7 @@ pub(super) fn batched(op: &Op, xs: &Operands) -> Outputs {
                 (0..2).map(|i| with_ones(&xs.full(i), rank - xs.rank(i))).collect();
             return run(moved, &all);
         }
+        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => return recurrent(moved, xs),
         Op::LayerNorm { .. } => return smallvec![layer_norm(moved, xs)],
         Op::LayerNormGrad { .. } => {
             let mut all = xs.all_full();
@@ -210,6 +211,43 @@ pub(super) fn batched(op: &Op, xs: &Operands) -> Outputs {
         Op::Dropout { .. } => {}
     }
     run(moved, &values[..1])
+}
+
+/// A sequence, or its derivative: with one weight for all, the batch is among the rows;
+/// otherwise every element has a sequence of its own.
+fn recurrent(op: Op, xs: &Operands) -> Outputs {
+    let n = xs.n;
+    let (weight, bias) = match &op {
+        Op::Recurrent { kind, .. } => (1, (*kind == CellKind::Gru).then_some(3)),
+        _ => (0, None),
+    };
+    let shared = |i: usize| i == weight || Some(i) == bias;
+    if (0..xs.values.len()).any(|i| shared(i) && xs.batched[i]) {
+        let each: Vec<Outputs> = (0..n)
+            .map(|e| {
+                let one = |i: usize| match xs.batched[i] {
+                    true => xs.values[i].select(0, e as i64),
+                    false => xs.values[i].clone(),
+                };
+                run(op.clone(), &(0..xs.values.len()).map(one).collect::<Vec<_>>())
+            })
+            .collect();
+        return (0..op.outputs())
+            .map(|k| stack(&each.iter().map(|o| &o[k]).collect::<Vec<_>>(), 0))
+            .collect();
+    }
+    // Rows are the dimension before the last.
+    let all: SmallVec<[Tensor; 7]> = (0..xs.values.len())
+        .map(|i| match xs.rank(i) {
+            _ if shared(i) => xs.values[i].clone(),
+            3 => to_channels(&xs.full(i)),
+            _ => merged(&xs.full(i)),
+        })
+        .collect();
+    run(op, &all)
+        .iter()
+        .map(|y| if y.rank() == 3 { from_channels(y, n) } else { parted(y, n) })
+        .collect()
 }
 
 fn searchsorted(op: Op, xs: &Operands) -> Outputs {

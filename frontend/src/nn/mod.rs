@@ -38,7 +38,8 @@ mod layers;
 mod linear;
 mod module;
 mod norm;
-mod utils;
+mod recurrent;
+pub mod utils;
 
 pub use attention::{MultiHeadAttention, TransformerEncoderLayer};
 pub use container::Sequential;
@@ -49,5 +50,6 @@ pub use module::{
     Buffer, Layer, LoadReport, Module, Param, StateDict, StateError, TrainFlag, Visit,
 };
 pub use norm::{BatchNorm2d, LayerNorm};
+pub use recurrent::{Gru, GruCell, Lstm, LstmCell, Nonlinearity, RecurrentOptions, Rnn, RnnCell};
 pub use sinter_derive::Module;
 pub use utils::{clip_grad_norm_, clip_grad_value_};

@@ -24,8 +24,12 @@
 
 mod rules;
 mod schedule;
+mod traced;
 
 pub use rules::{Adadelta, Adagrad, Adam, AdamW, RmsProp, Sgd};
+#[doc(hidden)]
+pub use traced::Counted;
+
 pub use schedule::{
     ConstantLr, CosineAnnealing, Exponential, LambdaLr, LrScheduler, MultiStep, OneCycle, Schedule,
     StepLr,
@@ -34,6 +38,7 @@ pub use schedule::{
 use crate::nn::{Param, StateDict};
 use crate::no_grad;
 use crate::tensor::{Tensor, scalar, zeros_like};
+use crate::trace::Session;
 use sinter_runtime::DType;
 use thiserror::Error;
 
@@ -73,6 +78,12 @@ pub trait Rule: Clone {
         grad: &Tensor,
         state: &State,
     ) -> Result<(), sinter_runtime::OpError>;
+    /// The numbers of the formula that differ from step to step, counted from 1.
+    #[doc(hidden)]
+    fn numbers(&self, step: u64) -> Vec<f64>;
+    /// The new values of a parameter and its running tensors, in ops.
+    #[doc(hidden)]
+    fn traced(&self, numbers: &[Tensor], grad: &Tensor, values: &[Tensor]) -> Vec<Tensor>;
 }
 
 /// An optimizer by the rule `O`.
@@ -137,6 +148,26 @@ pub trait Optimizer {
     /// # Errors
     /// When it does not fit; the optimizer is unchanged then.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimStateError>;
+
+    /// The parameters, of all groups.
+    #[doc(hidden)]
+    fn params(&self) -> Vec<Param> {
+        Vec::new()
+    }
+
+    /// Traces the change of every parameter that has a gradient; `None` where the
+    /// optimizer has no form in ops.
+    #[doc(hidden)]
+    fn trace_update(&mut self, _: &mut Session) -> Option<Vec<Counted>> {
+        None
+    }
+
+    /// Counts a step that a compiled program makes and gives its numbers; `None`, and
+    /// nothing is counted, where parameters that it takes together differ in their steps.
+    #[doc(hidden)]
+    fn count(&mut self, _: &[Counted]) -> Option<Vec<Vec<f64>>> {
+        None
+    }
 }
 
 impl<O: Rule> Optimizer for Optim<O> {
@@ -163,6 +194,18 @@ impl<O: Rule> Optimizer for Optim<O> {
                 );
             }
         }
+    }
+
+    fn params(&self) -> Vec<Param> {
+        self.groups.iter().flat_map(|g| g.params.iter().cloned()).collect()
+    }
+
+    fn trace_update(&mut self, session: &mut Session) -> Option<Vec<Counted>> {
+        Some(traced::update(&self.groups, &mut self.state, session))
+    }
+
+    fn count(&mut self, counted: &[Counted]) -> Option<Vec<Vec<f64>>> {
+        traced::count(&self.groups, &mut self.state, counted)
     }
 
     fn zero_grad(&self) {

@@ -1,8 +1,10 @@
 //! The formulas.
 
+use super::traced::by;
 use super::{Optim, Rule, State};
 use crate::nn::Param;
 use crate::tensor::Tensor;
+use sinter_runtime::update::Formula;
 use sinter_runtime::{OpError, update};
 
 macro_rules! lr_field {
@@ -83,6 +85,20 @@ impl Rule for SgdRule {
         let buffer = state.tensors.first().map(Tensor::array);
         update::sgd(&self.0, grad.array(), param.array(), buffer, state.step == 1)
     }
+    fn numbers(&self, step: u64) -> Vec<f64> {
+        if self.0.momentum == 0.0 {
+            Formula::<1, 1>::numbers(&self.0, step).into()
+        } else {
+            Formula::<2, 3>::numbers(&self.0, step).into()
+        }
+    }
+    fn traced(&self, numbers: &[Tensor], grad: &Tensor, values: &[Tensor]) -> Vec<Tensor> {
+        if self.0.momentum == 0.0 {
+            by::<_, 1, 1>(&self.0, numbers, grad, values)
+        } else {
+            by::<_, 2, 3>(&self.0, numbers, grad, values)
+        }
+    }
 }
 
 /// Options of Adam and AdamW.
@@ -150,6 +166,12 @@ impl Rule for AdamRule {
             state.tensors[1].array(),
         )
     }
+    fn numbers(&self, step: u64) -> Vec<f64> {
+        Formula::<3, 3>::numbers(&self.0, step).into()
+    }
+    fn traced(&self, numbers: &[Tensor], grad: &Tensor, values: &[Tensor]) -> Vec<Tensor> {
+        by::<_, 3, 3>(&self.0, numbers, grad, values)
+    }
 }
 
 /// Options of Adadelta.
@@ -201,6 +223,12 @@ impl Rule for AdadeltaRule {
             state.tensors[1].array(),
         )
     }
+    fn numbers(&self, step: u64) -> Vec<f64> {
+        self.0.numbers(step).into()
+    }
+    fn traced(&self, numbers: &[Tensor], grad: &Tensor, values: &[Tensor]) -> Vec<Tensor> {
+        by(&self.0, numbers, grad, values)
+    }
 }
 
 /// Options of RMSprop.
@@ -251,6 +279,16 @@ impl Rule for RmsPropRule {
         let square = state.tensors[0].array();
         update::rms_prop(&self.0, grad.array(), param.array(), square, buffer)
     }
+    fn numbers(&self, step: u64) -> Vec<f64> {
+        Formula::<2, 1>::numbers(&self.0, step).into()
+    }
+    fn traced(&self, numbers: &[Tensor], grad: &Tensor, values: &[Tensor]) -> Vec<Tensor> {
+        if self.0.momentum == 0.0 {
+            by::<_, 2, 1>(&self.0, numbers, grad, values)
+        } else {
+            by::<_, 3, 1>(&self.0, numbers, grad, values)
+        }
+    }
 }
 
 /// Options of Adagrad.
@@ -295,5 +333,11 @@ impl Rule for AdagradRule {
     lr_field!();
     fn update(&self, param: &Tensor, grad: &Tensor, state: &State) -> Result<(), OpError> {
         update::adagrad(&self.0, state.step, grad.array(), param.array(), state.tensors[0].array())
+    }
+    fn numbers(&self, step: u64) -> Vec<f64> {
+        self.0.numbers(step).into()
+    }
+    fn traced(&self, numbers: &[Tensor], grad: &Tensor, values: &[Tensor]) -> Vec<Tensor> {
+        by(&self.0, numbers, grad, values)
     }
 }

@@ -67,7 +67,10 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         if is_number_along_axis(&op, inputs) {
             return lifted(op, inputs).swap_remove(0);
         }
-        return trace::record(&op, inputs, Location::caller()).swap_remove(0);
+        return apply_traced(&op, inputs).swap_remove(0);
+    }
+    if trace::is_active() {
+        trace::reads_outside(inputs);
     }
     let flags = flags(inputs);
     if flags & BATCHED != 0 {
@@ -128,6 +131,19 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
     } else {
         Tensor::made(out, mode)
     }
+}
+
+/// Appends an op to the trace, and to the tape where a gradient is wanted.
+#[track_caller]
+#[cold]
+pub(crate) fn apply_traced(op: &Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
+    let at = autograd::line(Location::caller());
+    let grad = autograd::grad_enabled() && inputs.iter().any(|t| t.requires_grad());
+    if grad && op.is_composite(inputs.len()) && !autograd::has_rule(op) {
+        return smallvec::smallvec![decomposed(op, inputs)];
+    }
+    let outs = trace::record(op, inputs, at);
+    if grad { autograd::record_traced(op, inputs, outs, at) } else { outs }
 }
 
 /// What recording refuses of views that are not followed and of tensors made in
@@ -198,7 +214,10 @@ pub(crate) fn apply_all(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
         if is_number_along_axis(&op, inputs) {
             return lifted(op, inputs);
         }
-        return trace::record(&op, inputs, Location::caller());
+        return apply_traced(&op, inputs);
+    }
+    if trace::is_active() {
+        trace::reads_outside(inputs);
     }
     let flags = flags(inputs);
     if flags & BATCHED != 0 {

@@ -449,8 +449,12 @@ pub(crate) fn random(kind: RandomKind, shape: Shape, dtype: DType) -> Tensor {
         };
         return parts.view_as_complex();
     }
-    let (seed, offset) = random::reserve(shape.iter().product());
-    apply(Op::Random { kind, dtype, seed, offset, shape }, &[])
+    let (seed, offset, place) = random::part(shape.iter().product());
+    let op = Op::Random { kind, dtype, seed, offset, shape };
+    match &place {
+        Some(place) => apply(op, &[place]),
+        None => apply(op, &[]),
+    }
 }
 
 /// Uniform random numbers on [0, 1), in the default type.

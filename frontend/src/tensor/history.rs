@@ -142,6 +142,9 @@ impl Tensor {
     /// The gradient accumulated by `backward`, for leaves and where
     /// [`retain_grad`](Tensor::retain_grad) asked for it.
     pub fn grad(&self) -> Option<Tensor> {
+        if let Some(other) = self.stood_for() {
+            return other.grad();
+        }
         if let Some((value, level)) = self.as_batched() {
             return value.grad().map(|g| Tensor::batched(g, level));
         }
@@ -152,6 +155,9 @@ impl Tensor {
 
     /// Replaces the gradient; `None` clears it.
     pub fn set_grad(&self, grad: Option<Tensor>) {
+        if let Some(other) = self.stood_for() {
+            return other.set_grad(grad);
+        }
         let t = self.behind();
         let grad = grad.map(|g| g.behind().clone());
         // The old gradient is dropped after the lock is gone: its history may be long.
@@ -184,6 +190,9 @@ impl Tensor {
 
     /// The same memory as a constant: no history, no gradient.
     pub fn detach(&self) -> Tensor {
+        if let Some(other) = self.stood_for() {
+            return other.detach();
+        }
         match &self.0.repr {
             Repr::Eager(a) => {
                 let t = Tensor::from_array(a.clone());
@@ -191,6 +200,10 @@ impl Tensor {
                     t.0.flags.fetch_or(INFERENCE, Ordering::Relaxed);
                 }
                 t
+            }
+            Repr::Traced(v, dtype, shape) if self.requires_grad() => {
+                let v = v.lock().unwrap_or_else(|e| e.into_inner());
+                Tensor::traced(crate::trace::detached(&v), *dtype, shape.clone())
             }
             Repr::Traced(..) => self.clone(),
             Repr::Batched(value, level) => Tensor::batched(value.detach(), *level),
@@ -223,6 +236,25 @@ impl Tensor {
             Repr::Eager(_) | Repr::Traced(..) => self,
             Repr::Batched(value, _) => value.behind(),
             Repr::Deferred(d) => crate::batch::value(d),
+        }
+    }
+
+    /// What stands for the tensor on this thread now, where something does.
+    pub(crate) fn stood_for(&self) -> Option<Tensor> {
+        if mode::get() & mode::REPLACE == 0 {
+            return None;
+        }
+        let other = autograd::replaced(&[self])?.swap_remove(0);
+        (!other.is_same(self)).then_some(other)
+    }
+
+    /// Gives a traced tensor, which stands for another value now, that value's history.
+    pub(crate) fn take_history_of(&self, value: &Tensor) {
+        match value.edge() {
+            Edge::None => {
+                self.detach_();
+            }
+            edge => self.set_history(edge),
         }
     }
 

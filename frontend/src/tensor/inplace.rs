@@ -95,6 +95,9 @@ pub fn apply_op_into(op: Op, inputs: &[&Tensor], outs: &[&Tensor]) {
              requires a gradient; use the out-of-place op, or `no_grad`"
         );
     }
+    if trace::is_active() {
+        trace::refuse_write(name, Location::caller());
+    }
     let all = || inputs.iter().chain(outs);
     if let Some(t) = all().find(|t| !t.has_data() && t.as_deferred().is_none()) {
         panic!(

@@ -26,7 +26,7 @@ mod statistics;
 mod views;
 
 pub use apply::apply_op;
-pub(crate) use apply::{apply, apply_all, decomposed, fail, fail_as};
+pub(crate) use apply::{apply, apply_all, apply_traced, decomposed, fail, fail_as};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
 pub use complex::{complex, polar};
@@ -204,6 +204,20 @@ impl Tensor {
     pub(crate) fn traced(value: Traced, dtype: DType, shape: sinter_runtime::Shape) -> Tensor {
         let repr = Repr::Traced(Mutex::new(value), dtype, shape);
         Tensor::make(repr, 0, 0, None, Meta::default())
+    }
+
+    /// Another handle to a traced value, without history, that no change in place concerns.
+    pub(crate) fn traced_copy(&self) -> Tensor {
+        let Some(value) = self.as_traced() else { unreachable!("called on traced tensors") };
+        Tensor::traced(value, self.dtype(), self.shape().into())
+    }
+
+    /// A value of the graph being traced that is output `output` of `node` of the tape.
+    pub(crate) fn traced_recorded(of: &Tensor, node: Arc<Node>, output: u16) -> Tensor {
+        let Some(value) = of.as_traced() else { unreachable!("called on traced tensors") };
+        let meta = Meta { grad_fn: Some((node, output)), ..Meta::default() };
+        let repr = Repr::Traced(Mutex::new(value), of.dtype(), of.shape().into());
+        Tensor::make(repr, REQUIRES_GRAD | RECORDED, 0, None, meta)
     }
 
     /// A tensor that stands for the elements of `value` along its first dimension.
@@ -399,7 +413,8 @@ impl Tensor {
     /// While tracing, when the tensor is a traced value.
     #[track_caller]
     pub fn to_vec<T: Number>(&self) -> Vec<T> {
-        let a = self.array();
+        let other = self.stood_for();
+        let a = other.as_ref().unwrap_or(self).array();
         if a.dtype() == T::DTYPE {
             a.to_vec()
         } else {
@@ -428,6 +443,6 @@ impl Tensor {
         if self.numel() != 1 {
             panic!("item: needs exactly one element, the shape is {:?}", self.shape());
         }
-        self.array().item()
+        self.stood_for().as_ref().unwrap_or(self).array().item()
     }
 }

@@ -76,7 +76,18 @@ pub fn trace(
         symbols.sizes.push(s.clone());
         symbols.recordings.push(r);
     }
-    build(name, &symbols, &main, &outs)
+    build(name, &symbols, &main, &outs, &[])
+}
+
+/// The graph of a single trace, and the new values that its inputs get.
+pub(super) fn graph_of(
+    name: &str,
+    main: &Recording,
+    outs: &[Operand],
+    updates: &[(usize, Operand)],
+) -> Result<Graph, TraceError> {
+    let symbols = Symbols { dynamic: &[], sizes: vec![vec![]], recordings: vec![main] };
+    build(name, &symbols, main, outs, updates)
 }
 
 fn check_request(base: &[TensorType], dynamic: &[DynamicDim]) -> Result<(), TraceError> {
@@ -237,6 +248,7 @@ fn build(
     symbols: &Symbols<'_>,
     main: &Recording,
     outs: &[Operand],
+    updates: &[(usize, Operand)],
 ) -> Result<Graph, TraceError> {
     let mut g = Graph::new(name);
     g.symbols = symbols
@@ -259,7 +271,11 @@ fn build(
         .map(|i| {
             let dims = shape(&|r| &r.inputs[i].shape, &|| format!("input {i}"))?;
             let ty = TensorType { dtype: main.inputs[i].dtype, shape: dims };
-            let label = if main.inputs.len() == 1 { "x".to_string() } else { format!("x{i}") };
+            let label = match main.labels.get(i) {
+                Some(label) => label.clone(),
+                None if main.inputs.len() == 1 => "x".to_string(),
+                None => format!("x{i}"),
+            };
             Ok(g.add_input(label, ty))
         })
         .collect::<Result<_, TraceError>>()?;
@@ -325,6 +341,9 @@ fn build(
     }
     for o in outs {
         g.add_output(value(o, &steps));
+    }
+    for (input, o) in updates {
+        g.add_update(*input, value(o, &steps));
     }
     g.remove_dead();
     Ok(g)

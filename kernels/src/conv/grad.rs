@@ -1,5 +1,6 @@
 //! Gradients of the convolution.
 
+use super::depthwise::Depthwise;
 use super::direct::{self, Sweep};
 use super::patches::{Axis, Patches};
 use super::transform::{IN, Kernels, OUT};
@@ -20,6 +21,15 @@ impl Shape {
         let p = &self.params;
         p.stride == [1; 2] && p.dilation == [1; 2] && p.groups == 1 && self.kernel == [3; 2]
     }
+
+    /// Where the gradient of the input is a convolution of each channel by itself, its
+    /// padding.
+    fn depthwise(&self) -> Option<[usize; 2]> {
+        let p = &self.params;
+        let axis = |d: usize| ((self.kernel[d] - 1) * p.dilation[d]).checked_sub(p.padding[d]);
+        let plain = p.stride == [1; 2] && (self.inner, self.outer) == (1, 1);
+        if plain { Some([axis(0)?, axis(1)?]) } else { None }
+    }
 }
 
 /// The gradient of the input: `gx` of the input's shape from `gy` of the output's
@@ -38,6 +48,8 @@ pub fn conv2d_input_grad_f32(gy: Src<f32>, w: Src<f32>, gx: Dst<f32>, p: ConvPar
         unsafe {
             if s.minimal() && winograd_pays(s.o, s.c, s.size) && pixels >= PIXELS_TO_PACK {
                 input_winograd(&s, gy, w, gx, batch);
+            } else if let Some(padding) = s.depthwise() {
+                input_depthwise(&s, padding, gy, w, gx, batch);
             } else {
                 input_direct(&s, gy, w, gx, batch);
             }
@@ -69,6 +81,52 @@ unsafe fn input_winograd(s: &Shape, gy: Src<f32>, w: Src<f32>, gx: *mut f32, bat
             u: u.ptr(),
             y: gx,
             y_batch: batch as isize,
+            ep: &Epilogue::NONE,
+        };
+        conv.run();
+    }
+}
+
+/// A convolution of `gy` with the kernels turned around.
+///
+/// # Safety
+/// As for [`input_winograd`].
+unsafe fn input_depthwise(
+    s: &Shape,
+    padding: [usize; 2],
+    gy: Src<f32>,
+    w: Src<f32>,
+    gx: *mut f32,
+    batch: usize,
+) {
+    let [so, _, sh, sw] = four(w.strides);
+    let [kh, kw] = s.kernel;
+    let turned = Scratch::new(w.numel());
+    // SAFETY: elements of the kernels, and room for all of them; the caller's contract.
+    unsafe {
+        let mut next = turned.ptr();
+        for o in 0..s.o {
+            let first = w.ptr().offset(o as isize * so);
+            for (i, j) in (0..kh).rev().flat_map(|i| (0..kw).rev().map(move |j| (i, j))) {
+                *next = *first.offset(i as isize * sh + j as isize * sw);
+                next = next.add(1);
+            }
+        }
+        let conv = Depthwise {
+            batch: s.n,
+            channels: s.c,
+            outer: 1,
+            size: s.out,
+            kernel: s.kernel,
+            out: s.size,
+            stride: [1; 2],
+            dilation: s.params.dilation,
+            padding,
+            x: gy.ptr(),
+            x_strides: four(gy.strides),
+            weights: turned.ptr(),
+            y: gx,
+            y_batch: batch,
             ep: &Epilogue::NONE,
         };
         conv.run();

@@ -12,6 +12,7 @@
 //! kernels with enough channels go through the minimal filtering algorithm, which
 //! has an order of its own.
 
+mod depthwise;
 mod direct;
 mod exact;
 mod grad;
@@ -30,6 +31,7 @@ use crate::gemm::driver::{Lhs, Out, Product, Rhs};
 use crate::gemm::kernel::Kernel;
 use crate::scratch::{Dense, Scratch};
 use crate::view::{Dst, Src, is_contiguous};
+use depthwise::Depthwise;
 use direct::Sweep;
 use patches::{Axis, Patches};
 use transform::{Kernels, OUT};
@@ -78,6 +80,8 @@ pub enum ConvKernel {
     Direct = 1,
     /// Minimal filtering F(4 x 4, 3 x 3).
     Winograd = 2,
+    /// Each channel by itself: groups of one channel of the input.
+    Depthwise = 3,
 }
 
 impl ConvKernel {
@@ -85,6 +89,10 @@ impl ConvKernel {
     pub fn choose(x: [usize; 3], w: [usize; 4], p: ConvParams) -> ConvKernel {
         match p.output_size([x[1], x[2]], [w[2], w[3]]) {
             Some(_) if ConvKernel::Pointwise.fits(w, p) => ConvKernel::Pointwise,
+            // With more outputs for a channel, a product reads it once for all of them.
+            Some(_) if w[0] <= 2 * p.groups && ConvKernel::Depthwise.fits(w, p) => {
+                ConvKernel::Depthwise
+            }
             Some(out) if ConvKernel::Winograd.fits(w, p) && winograd_pays(w[1], w[0], out) => {
                 ConvKernel::Winograd
             }
@@ -99,6 +107,7 @@ impl ConvKernel {
             ConvKernel::Pointwise => unit && [w[2], w[3]] == [1; 2] && p.padding == [0; 2],
             ConvKernel::Direct => true,
             ConvKernel::Winograd => unit && [w[2], w[3]] == [3; 2],
+            ConvKernel::Depthwise => w[1] == 1 && p.stride[1] <= depthwise::STRIDE,
         }
     }
 
@@ -110,13 +119,15 @@ impl ConvKernel {
     /// The kernel of that number.
     pub fn from_number(number: u32) -> Option<ConvKernel> {
         use ConvKernel::*;
-        [Pointwise, Direct, Winograd].into_iter().find(|k| k.number() == number)
+        [Pointwise, Direct, Winograd, Depthwise].into_iter().find(|k| k.number() == number)
     }
 
     /// Number of floats of packed kernels of shape `[o, c / groups, kh, kw]`.
     pub fn packed_len(self, w: [usize; 4]) -> usize {
         match self {
-            ConvKernel::Pointwise | ConvKernel::Direct => w.iter().product(),
+            ConvKernel::Pointwise | ConvKernel::Direct | ConvKernel::Depthwise => {
+                w.iter().product()
+            }
             ConvKernel::Winograd => winograd::kernels_len(w[0], w[1]),
         }
     }
@@ -142,7 +153,7 @@ impl ConvKernel {
         // each other in both.
         unsafe {
             match self {
-                ConvKernel::Pointwise => {
+                ConvKernel::Pointwise | ConvKernel::Depthwise => {
                     std::ptr::copy_nonoverlapping(plain.ptr(), out.as_mut_ptr(), out.len());
                 }
                 ConvKernel::Direct => {
@@ -239,6 +250,27 @@ impl ConvKernel {
                 };
                 // SAFETY: the caller's contract.
                 unsafe { sweep.run() }
+            }
+            ConvKernel::Depthwise => {
+                let conv = Depthwise {
+                    batch: s.n,
+                    channels: s.c,
+                    outer: s.outer,
+                    size: s.size,
+                    kernel: s.kernel,
+                    out: s.out,
+                    stride: p.stride,
+                    dilation: p.dilation,
+                    padding: p.padding,
+                    x,
+                    x_strides,
+                    weights: packed,
+                    y,
+                    y_batch: batch,
+                    ep,
+                };
+                // SAFETY: the caller's contract.
+                unsafe { conv.run() }
             }
             ConvKernel::Winograd => {
                 let conv = winograd::Conv {

@@ -142,6 +142,11 @@ fn typical_convolutions() {
         case([2, 1, 9, 10], [8, 7], [1; 2], [[2; 2], [0; 2], [1; 2]]),
         case([2, 21, 1, 1], [14; 2], [3; 2], same),
         case([2, 5, 1, 2], [14; 2], [5; 2], [[2; 2], [2; 2], [1; 2]]),
+        case([1, 3, 1, 1], [90, 101], [3; 2], same),
+        case([1, 2, 1, 1], [112; 2], [3; 2], [[2; 2], [1; 2], [1; 2]]),
+        case([3, 4, 1, 1], [7; 2], [5; 2], [[1; 2], [2; 2], [1; 2]]),
+        case([1, 3, 1, 2], [33, 40], [5; 2], [[2; 2], [2; 2], [1; 2]]),
+        case([2, 3, 1, 1], [9, 20], [3, 5], [[2, 1], [3, 4], [2, 3]]),
         case([2, 1, 3, 20], [37, 41], [7; 2], [[2; 2], [3; 2], [1; 2]]),
         // Groups, dilation, an image larger than a unit of the kernel gradient.
         case([3, 4, 6, 10], [12, 9], [3; 2], [[1; 2], [2; 2], [2; 2]]),
@@ -232,6 +237,7 @@ fn hooks_see_each_finished_output_once() {
         case([3, 1, 32, 17], [30, 29], [3; 2], UNIT),
         case([2, 1, 5, 40], [31, 33], [1; 2], UNIT),
         case([2, 2, 3, 40], [31, 33], [5; 2], [[1, 2], [2; 2], [1; 2]]),
+        case([2, 70, 1, 1], [14; 2], [3; 2], [[1; 2], [1; 2], [1; 2]]),
     ] {
         let (x_shape, w_shape, y_shape) = (c.x(), c.w(), c.y().unwrap());
         let x = Operand::new(&x_shape, 0, &noise32(numel(&x_shape), 1));
@@ -263,10 +269,12 @@ fn hooks_see_each_finished_output_once() {
 
 #[test]
 fn packed_kernels_give_the_same_numbers() {
-    for kernel in [ConvKernel::Pointwise, ConvKernel::Direct, ConvKernel::Winograd] {
+    for kernel in
+        [ConvKernel::Pointwise, ConvKernel::Direct, ConvKernel::Winograd, ConvKernel::Depthwise]
+    {
         assert_eq!(ConvKernel::from_number(kernel.number()), Some(kernel));
     }
-    assert_eq!(ConvKernel::from_number(3), None);
+    assert_eq!(ConvKernel::from_number(4), None);
     for c in [
         case([4, 1, 32, 20], [12, 14], [3; 2], UNIT),
         case([1, 3, 4, 5], [9, 8], [3, 2], [[2, 1], [1; 2], [1, 2]]),

@@ -3,12 +3,17 @@
 //! Each follows the formulas that PyTorch documents for the optimizer of that name,
 //! including the place of `eps`. Parameters and state are changed in place.
 
+mod formula;
+
+pub use formula::{Arith, Formula};
+
 use crate::copy::copy;
 use crate::par;
 use crate::scratch::Dense;
 use crate::simd::row::{for_vectors, read, write};
 use crate::simd::{self, Real, RealTask, RealVector};
 use crate::view::{Dst, Src, is_contiguous, numel};
+use formula::{Centred, Lanes};
 
 /// Stochastic gradient descent (with momentum as Sutskever et al., 2013).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,12 +114,16 @@ pub fn sgd<T: Real>(o: &Sgd, grad: Src<T>, param: Dst<T>, buffer: Option<Dst<T>>
 }
 
 fn sgd_of<T: Real>(o: &Sgd, grad: Src<T>, param: Dst<T>, buffer: Option<Dst<T>>, first: bool) {
-    let decay = Decay { factor: o.weight_decay, maximize: o.maximize };
+    let step = if first { 1 } else { 2 };
     if o.momentum == 0.0 {
-        return update(grad, [param], SgdStep { decay, o, first });
+        return update::<T, _, 1, 1>(grad, [param], o, step);
     }
     let buffer = buffer.expect("momentum wants a buffer");
-    update(grad, [param, buffer], SgdStep { decay, o, first });
+    if first {
+        // Whatever lies there counts nothing, not even NaN.
+        crate::copy::fill(buffer, T::ZERO);
+    }
+    update::<T, _, 2, 3>(grad, [param, buffer], o, step);
 }
 
 /// Step number `step`, counted from one, of [`Adam`]. `max` is the largest mean square
@@ -143,17 +152,9 @@ fn adam_of<T: Real>(
     square: Dst<T>,
     max: Option<Dst<T>>,
 ) {
-    let decay = if o.decoupled { 0.0 } else { o.weight_decay };
-    let correction = o.betas.map(|b| 1.0 - b.powf(step as f64));
-    let rule = AdamStep {
-        decay: Decay { factor: decay, maximize: o.maximize },
-        o,
-        step_size: o.lr / correction[0],
-        root: correction[1].sqrt(),
-    };
     match max {
-        None => update(grad, [param, mean, square], rule),
-        Some(max) => update(grad, [param, mean, square, max], rule),
+        None => update::<T, _, 3, 3>(grad, [param, mean, square], o, step),
+        Some(max) => update::<T, _, 4, 3>(grad, [param, mean, square, max], o, step),
     }
 }
 
@@ -167,8 +168,7 @@ pub fn adadelta<T: Real>(o: &Adadelta, grad: Src<T>, param: Dst<T>, square: Dst<
 }
 
 fn adadelta_of<T: Real>(o: &Adadelta, grad: Src<T>, param: Dst<T>, square: Dst<T>, delta: Dst<T>) {
-    let decay = Decay { factor: o.weight_decay, maximize: o.maximize };
-    update(grad, [param, square, delta], AdadeltaStep { decay, o });
+    update::<T, _, 3, 1>(grad, [param, square, delta], o, 1);
 }
 
 /// A step of [`RmsProp`]; `square` is the running mean square, `mean` the running mean,
@@ -195,13 +195,12 @@ fn rms_prop_of<T: Real>(
     mean: Option<Dst<T>>,
     buffer: Option<Dst<T>>,
 ) {
-    let decay = Decay { factor: o.weight_decay, maximize: o.maximize };
     let buffer = (o.momentum > 0.0).then(|| buffer.expect("momentum wants a buffer"));
-    let rule = RmsPropStep { decay, o, centred: mean.is_some() };
     match (mean, buffer) {
-        (None, None) => update(grad, [param, square], rule),
-        (Some(v), None) | (None, Some(v)) => update(grad, [param, square, v], rule),
-        (Some(m), Some(b)) => update(grad, [param, square, m, b], rule),
+        (None, None) => update::<T, _, 2, 1>(grad, [param, square], o, 1),
+        (None, Some(b)) => update::<T, _, 3, 1>(grad, [param, square, b], o, 1),
+        (Some(m), None) => update::<T, _, 3, 1>(grad, [param, square, m], &Centred(*o), 1),
+        (Some(m), Some(b)) => update::<T, _, 4, 1>(grad, [param, square, m, b], &Centred(*o), 1),
     }
 }
 
@@ -214,235 +213,42 @@ pub fn adagrad<T: Real>(o: &Adagrad, step: u64, grad: Src<T>, param: Dst<T>, sum
 }
 
 fn adagrad_of<T: Real>(o: &Adagrad, step: u64, grad: Src<T>, param: Dst<T>, sum: Dst<T>) {
-    let decay = Decay { factor: o.weight_decay, maximize: o.maximize };
-    let lr = o.lr / (1.0 + (step as f64 - 1.0) * o.lr_decay);
-    update(grad, [param, sum], AdagradStep { decay, lr, eps: o.eps });
-}
-
-/// The new values of a parameter and its state, the parameter first.
-trait Rule<const K: usize>: Copy + Sync {
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, state: [V; K]) -> [V; K];
-}
-
-#[inline(always)]
-fn lit<V: RealVector<Elem: Real>>(v: f64) -> V {
-    V::splat(V::Elem::of(v))
-}
-
-/// What is done to a gradient first.
-#[derive(Clone, Copy)]
-struct Decay {
-    factor: f64,
-    maximize: bool,
-}
-
-impl Decay {
-    #[inline(always)]
-    fn apply<V: RealVector<Elem: Real>>(self, g: V, p: V) -> V {
-        let g = if self.maximize { lit::<V>(0.0).sub(g) } else { g };
-        if self.factor == 0.0 { g } else { p.fma(lit(self.factor), g) }
-    }
-}
-
-/// From `a` to `b` by `weight`, exact at both ends.
-#[inline(always)]
-fn lerp<V: RealVector<Elem: Real>>(a: V, b: V, weight: f64) -> V {
-    if weight < 0.5 { b.sub(a).fma(lit(weight), a) } else { b.sub(a).fma(lit(weight - 1.0), b) }
-}
-
-/// `decay s + (1 - decay) v²`.
-#[inline(always)]
-fn mean_square<V: RealVector<Elem: Real>>(s: V, v: V, decay: f64) -> V {
-    v.mul(v).fma(lit(1.0 - decay), s.mul(lit(decay)))
-}
-
-#[derive(Clone, Copy)]
-struct SgdStep<'a> {
-    decay: Decay,
-    o: &'a Sgd,
-    first: bool,
-}
-
-impl Rule<1> for SgdStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p]: [V; 1]) -> [V; 1] {
-        [self.decay.apply(g, p).fma(lit(-self.o.lr), p)]
-    }
-}
-
-impl Rule<2> for SgdStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p, buffer]: [V; 2]) -> [V; 2] {
-        let o = self.o;
-        let g = self.decay.apply(g, p);
-        let buffer =
-            if self.first { g } else { g.fma(lit(1.0 - o.dampening), buffer.mul(lit(o.momentum))) };
-        let g = if o.nesterov { buffer.fma(lit(o.momentum), g) } else { buffer };
-        [g.fma(lit(-o.lr), p), buffer]
-    }
-}
-
-#[derive(Clone, Copy)]
-struct AdamStep<'a> {
-    decay: Decay,
-    o: &'a Adam,
-    step_size: f64,
-    root: f64,
-}
-
-impl AdamStep<'_> {
-    /// The new parameter, mean, mean square and largest mean square.
-    #[inline(always)]
-    fn all<V: RealVector<Elem: Real>>(&self, g: V, [p, m, v]: [V; 3], max: Option<V>) -> [V; 4] {
-        let o = self.o;
-        let g = self.decay.apply(g, p);
-        let p = if o.decoupled { p.mul(lit(1.0 - o.lr * o.weight_decay)) } else { p };
-        let m = lerp(m, g, 1.0 - o.betas[0]);
-        let v = mean_square(v, g, o.betas[1]);
-        let max = match max {
-            Some(max) => max.max(v),
-            None => v,
-        };
-        let denominator = max.sqrt().div(lit(self.root)).add(lit(o.eps));
-        [m.div(denominator).fma(lit(-self.step_size), p), m, v, max]
-    }
-}
-
-impl Rule<3> for AdamStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, state: [V; 3]) -> [V; 3] {
-        let [p, m, v, _] = self.all(g, state, None);
-        [p, m, v]
-    }
-}
-
-impl Rule<4> for AdamStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p, m, v, max]: [V; 4]) -> [V; 4] {
-        self.all(g, [p, m, v], Some(max))
-    }
-}
-
-#[derive(Clone, Copy)]
-struct AdadeltaStep<'a> {
-    decay: Decay,
-    o: &'a Adadelta,
-}
-
-impl Rule<3> for AdadeltaStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p, square, delta]: [V; 3]) -> [V; 3] {
-        let o = self.o;
-        let g = self.decay.apply(g, p);
-        let square = mean_square(square, g, o.rho);
-        let root = |v: V| v.add(lit(o.eps)).sqrt();
-        let d = root(delta).div(root(square)).mul(g);
-        [d.fma(lit(-o.lr), p), square, mean_square(delta, d, o.rho)]
-    }
-}
-
-#[derive(Clone, Copy)]
-struct RmsPropStep<'a> {
-    decay: Decay,
-    o: &'a RmsProp,
-    centred: bool,
-}
-
-impl RmsPropStep<'_> {
-    #[inline(always)]
-    fn all<V: RealVector<Elem: Real>>(
-        &self,
-        g: V,
-        [p, square]: [V; 2],
-        mean: V,
-        buffer: V,
-    ) -> [V; 4] {
-        let o = self.o;
-        let g = self.decay.apply(g, p);
-        let square = mean_square(square, g, o.alpha);
-        let (mean, variance) = if self.centred {
-            let mean = lerp(mean, g, 1.0 - o.alpha);
-            (mean, mean.mul(lit(-1.0)).fma(mean, square))
-        } else {
-            (mean, square)
-        };
-        let scaled = g.div(variance.sqrt().add(lit(o.eps)));
-        if o.momentum > 0.0 {
-            let buffer = buffer.fma(lit(o.momentum), scaled);
-            return [buffer.fma(lit(-o.lr), p), square, mean, buffer];
-        }
-        [scaled.fma(lit(-o.lr), p), square, mean, buffer]
-    }
-}
-
-impl Rule<2> for RmsPropStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p, square]: [V; 2]) -> [V; 2] {
-        let [p, square, ..] = self.all(g, [p, square], p, p);
-        [p, square]
-    }
-}
-
-impl Rule<3> for RmsPropStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p, square, v]: [V; 3]) -> [V; 3] {
-        let [p, square, mean, buffer] = self.all(g, [p, square], v, v);
-        [p, square, if self.centred { mean } else { buffer }]
-    }
-}
-
-impl Rule<4> for RmsPropStep<'_> {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p, square, mean, buffer]: [V; 4]) -> [V; 4] {
-        self.all(g, [p, square], mean, buffer)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct AdagradStep {
-    decay: Decay,
-    lr: f64,
-    eps: f64,
-}
-
-impl Rule<2> for AdagradStep {
-    #[inline(always)]
-    fn step<V: RealVector<Elem: Real>>(&self, g: V, [p, sum]: [V; 2]) -> [V; 2] {
-        let g = self.decay.apply(g, p);
-        let sum = g.fma(g, sum);
-        [g.div(sum.sqrt().add(lit(self.eps))).fma(lit(-self.lr), p), sum]
-    }
+    update::<T, _, 2, 1>(grad, [param, sum], o, step);
 }
 
 /// A stretch of dense operands.
-struct Stretch<'a, T, R, const K: usize> {
+struct Stretch<'a, T, R, const K: usize, const N: usize> {
     n: usize,
     grad: *const T,
     state: [*mut T; K],
     rule: &'a R,
+    numbers: [f64; N],
 }
 
-impl<T: Real, R: Rule<K>, const K: usize> RealTask<T> for Stretch<'_, T, R, K> {
+impl<T: Real, R: Formula<K, N>, const K: usize, const N: usize> RealTask<T>
+    for Stretch<'_, T, R, K, N>
+{
     type Out = ();
     #[inline(always)]
     fn run<V: RealVector<Elem = T>>(self) {
-        let Stretch { n, grad, state, rule } = self;
+        let Stretch { n, grad, state, rule, numbers } = self;
         // The rule's numbers in a place that the compiler knows not to change.
         let rule = *rule;
+        let numbers = numbers.map(|v| Lanes(V::splat(T::of(v))));
         for_vectors(
             n,
             #[inline(always)]
             |i, k| {
                 // SAFETY: `i..i + k` lies within the stretch.
                 unsafe {
-                    let g = read::<V>(grad, i, k, T::ZERO);
+                    let g = Lanes(read::<V>(grad, i, k, T::ZERO));
                     let mut s = [g; K];
                     for j in 0..K {
-                        s[j] = read(state[j], i, k, T::ZERO);
+                        s[j] = Lanes(read(state[j], i, k, T::ZERO));
                     }
-                    let s = rule.step(g, s);
+                    let s = rule.step(&numbers, g, s);
                     for j in 0..K {
-                        write(s[j], state[j], i, k);
+                        write(s[j].0, state[j], i, k);
                     }
                 }
             },
@@ -450,8 +256,13 @@ impl<T: Real, R: Rule<K>, const K: usize> RealTask<T> for Stretch<'_, T, R, K> {
     }
 }
 
-/// Applies a rule to each element.
-fn update<T: Real, R: Rule<K>, const K: usize>(grad: Src<T>, state: [Dst<T>; K], rule: R) {
+/// Applies a formula to each element, for step number `step`.
+fn update<T: Real, R: Formula<K, N>, const K: usize, const N: usize>(
+    grad: Src<T>,
+    state: [Dst<T>; K],
+    rule: &R,
+    step: u64,
+) {
     for s in &state {
         assert_eq!(s.shape, grad.shape, "a parameter, its gradient and its state have one shape");
     }
@@ -463,10 +274,11 @@ fn update<T: Real, R: Rule<K>, const K: usize>(grad: Src<T>, state: [Dst<T>; K],
         (0..K).for_each(|k| copy(state[k].as_src(), copies[k].dst()));
         let grad_copy = Dense::copy_of(grad);
         let grad = grad_copy.as_ref().map_or(grad, |d| d.src());
-        update(grad, std::array::from_fn(|k| copies[k].dst()), rule);
+        update(grad, std::array::from_fn(|k| copies[k].dst()), rule, step);
         (0..K).for_each(|k| copy(copies[k].src(), state[k]));
         return;
     }
+    let numbers = rule.numbers(step);
     par::for_range(n, par::SHARE_NS * 10 / (K + 1), |r| {
         // SAFETY: `r` lies within the dense views.
         unsafe {
@@ -474,7 +286,8 @@ fn update<T: Real, R: Rule<K>, const K: usize>(grad: Src<T>, state: [Dst<T>; K],
                 n: r.len(),
                 grad: grad.ptr().add(r.start),
                 state: state.map(|s| s.ptr().add(r.start)),
-                rule: &rule,
+                rule,
+                numbers,
             });
         }
     });

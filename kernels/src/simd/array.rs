@@ -157,4 +157,12 @@ impl<T: Real> RealVector for Array<T> {
     fn exp(self) -> Self {
         self.map(T::exponential)
     }
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        self.map(T::hyperbolic_tangent)
+    }
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        self.map(T::logistic)
+    }
 }

@@ -98,6 +98,10 @@ pub trait RealVector: Vector {
     fn sqrt(self) -> Self;
     /// `e^self`.
     fn exp(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// `1 / (1 + e^-self)`.
+    fn sigmoid(self) -> Self;
 }
 
 /// A number that comes in vectors.
@@ -158,6 +162,10 @@ pub trait Real:
     fn exponential(self) -> Self;
     /// The natural logarithm.
     fn logarithm(self) -> Self;
+    /// The hyperbolic tangent.
+    fn hyperbolic_tangent(self) -> Self;
+    /// `1 / (1 + e^-self)`.
+    fn logistic(self) -> Self;
 }
 
 macro_rules! number {
@@ -209,7 +217,7 @@ number! {
 }
 
 macro_rules! real {
-    ($($t:ty, $exp:expr, $log:expr;)*) => {$(
+    ($($t:ty, $exp:expr, $log:expr, $tanh:expr, $logistic:expr;)*) => {$(
         impl Real for $t {
             #[inline(always)]
             fn of(v: f64) -> Self {
@@ -243,12 +251,20 @@ macro_rules! real {
             fn logarithm(self) -> Self {
                 $log(self)
             }
+            #[inline(always)]
+            fn hyperbolic_tangent(self) -> Self {
+                $tanh(self)
+            }
+            #[inline(always)]
+            fn logistic(self) -> Self {
+                $logistic(self)
+            }
         }
     )*};
 }
 real! {
-    f32, crate::math::exp, crate::math::log;
-    f64, f64::exp, f64::ln;
+    f32, crate::math::exp, crate::math::log, crate::math::tanh, crate::math::sigmoid;
+    f64, f64::exp, f64::ln, f64::tanh, |x: f64| 1.0 / (1.0 + (-x).exp());
 }
 
 /// Announces a read at `p`, which need not be a valid address.

@@ -263,6 +263,14 @@ macro_rules! real_vector {
             fn exp(self) -> Self {
                 math::exp(self)
             }
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                math::tanh(self)
+            }
+            #[inline(always)]
+            fn sigmoid(self) -> Self {
+                math::sigmoid(self)
+            }
         }
     )*};
 }

@@ -4,12 +4,14 @@
 //! [`run_into`], which writes results into arrays that exist: the way of in-place
 //! ops and of compiled programs that call a library kernel.
 
+mod attention;
 mod contract;
 mod index;
 mod layout;
 mod linalg;
 mod normalize;
 mod pointwise;
+pub(crate) mod recurrent;
 mod reduce;
 mod source;
 
@@ -21,6 +23,7 @@ use crate::op::{
 use crate::{Array, DType, Device, Extent, Op, OpError};
 use smallvec::SmallVec;
 
+pub use attention::axis_order;
 pub use reduce::adds_in;
 
 /// The results of an op.
@@ -72,7 +75,11 @@ fn run1_checked(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
         [x, y] => infer_first(op, &[type_of(x), type_of(y)]),
         _ => infer_first(op, &types(inputs)),
     }?;
-    let out = Array::empty(&result.shape, result.dtype).map_err(|e| rename(e, op))?;
+    let out = match op {
+        Op::Attention { .. } => attention::result(inputs[0], &result.shape, result.dtype),
+        _ => Array::empty(&result.shape, result.dtype),
+    };
+    let out = out.map_err(|e| rename(e, op))?;
     exec(op, inputs, &[&out])?;
     Ok(out)
 }
@@ -233,8 +240,10 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::Softmax { .. }
         | Op::SoftmaxGrad { .. }
         | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Attention { .. } => by_decomposition(op, inputs, outs[0]),
+        | Op::LayerNormGrad { .. } => by_decomposition(op, inputs, outs[0]),
+        Op::Attention { .. } if outs[0].dtype() != DType::F32 => {
+            by_decomposition(op, inputs, outs[0])
+        }
         Op::MatMul { act } | Op::Conv { act, .. }
             if op.is_composite(inputs.len())
                 && !contract::has_kernel(*act, inputs.len(), outs[0].dtype()) =>
@@ -252,7 +261,10 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
 pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> bool {
     let indirect = |d: &DType| d.computed_in() != *d;
     let indirect = operands.iter().any(indirect) || indirect(&result);
-    let Some(&x) = operands.first() else { return matches!(op, Op::Random { .. }) && !indirect };
+    if let Op::Random { .. } = op {
+        return !indirect;
+    }
+    let Some(&x) = operands.first() else { return false };
     match op {
         Op::Binary(b) if b.eval32().is_some() => x == DType::F32,
         Op::Binary(b) => b.divides_integers() && !x.is_float() && x != DType::Bool,
@@ -268,7 +280,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
         _ if indirect => op.is_view(),
         Op::Reduce { kind: ReduceKind::Any | ReduceKind::All, .. } => x == DType::Bool,
         Op::Reduce { .. } | Op::Scan { .. } => x == result,
-        Op::Softmax { .. } => x == DType::F32,
+        Op::Softmax { .. } | Op::Attention { .. } => x == DType::F32,
         Op::MatMul { act } | Op::Conv { act, .. } => {
             contract::has_kernel(*act, operands.len(), result)
         }
@@ -279,8 +291,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
         | Op::Iota { .. }
         | Op::SoftmaxGrad { .. }
         | Op::LayerNorm { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Attention { .. } => false,
+        | Op::LayerNormGrad { .. } => false,
         _ => op.eager_only().is_none(),
     }
 }
@@ -310,6 +321,9 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
             normalize::softmax(*axis, *log, inputs[0], outs[0]);
             Ok(())
         }
+        Op::Attention { scale, causal } if outs[0].dtype() == DType::F32 => {
+            attention::exec(*scale, *causal, inputs, outs[0])
+        }
         Op::SliceAssign { .. } | Op::Pad { .. } | Op::Concat { .. } => {
             layout::exec(op, inputs, outs[0])
         }
@@ -322,6 +336,7 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         | Op::ConvWeightGrad { .. }
         | Op::Pool { .. }
         | Op::PoolGrad { .. } => contract::exec(op, inputs, outs[0]),
+        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => recurrent::exec(op, inputs, None, outs),
         _ => Err(OpError::unsupported(op.name(), "a compiled program generates its code")),
     }
 }

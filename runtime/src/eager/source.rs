@@ -35,9 +35,17 @@ pub(super) fn count(op: &Op, out: &Array) -> Result<(), OpError> {
     Ok(())
 }
 
+/// Seed and offset of an op, with what `place` adds to them.
+fn begin(seed: u64, offset: u64, place: Option<&&Array>) -> (u64, u64) {
+    let Some(place) = place else { return (seed, offset) };
+    let add = place.to_vec::<i64>();
+    (seed.wrapping_add(add[0] as u64), offset.wrapping_add(add[1] as u64))
+}
+
 pub(super) fn draw(op: &Op, inputs: &[&Array], out: &Array) {
     match op {
         Op::Random { kind, seed, offset, .. } => {
+            let (seed, offset) = &begin(*seed, *offset, inputs.first());
             let g = Philox::new(*seed);
             match (kind, out.dtype()) {
                 (RandomKind::Uniform, DType::F32) => {
@@ -55,6 +63,7 @@ pub(super) fn draw(op: &Op, inputs: &[&Array], out: &Array) {
             }
         }
         Op::Dropout { p, seed, offset } => {
+            let (seed, offset) = &begin(*seed, *offset, inputs.get(1));
             let (g, x) = (Philox::new(*seed), inputs[0]);
             if out.dtype() == DType::F32 {
                 g.dropout::<f32>(*offset, p.get(), x.src(), out.dst());

@@ -74,6 +74,7 @@ attr_by_name!(
     PoolKind,
     RandomKind,
     SampleKind,
+    CellKind,
     Act
 );
 

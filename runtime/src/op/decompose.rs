@@ -68,7 +68,7 @@ pub fn decompose<B: Build>(
         Op::LayerNorm { dims, eps } => layer_norm(b, *dims, eps.get(), xs),
         Op::LayerNormGrad { dims, eps } => layer_norm_grad(b, *dims, eps.get(), xs),
         Op::Attention { scale, causal } => attention(b, scale.get(), *causal, xs),
-        Op::Dropout { p, seed, offset } => dropout(b, p.get(), *seed, *offset, &xs[0]),
+        Op::Dropout { p, seed, offset } => dropout(b, p.get(), *seed, *offset, xs),
         _ => return None,
     })
 }
@@ -256,9 +256,10 @@ fn attention<B: Build>(b: &mut B, scale: f64, causal: bool, xs: &[B::Value]) -> 
 
 /// The mask is drawn in f32 whatever the operand's type: its numbers are those the
 /// kernel draws.
-fn dropout<B: Build>(b: &mut B, p: f64, seed: u64, offset: u64, x: &B::Value) -> R<B> {
+fn dropout<B: Build>(b: &mut B, p: f64, seed: u64, offset: u64, xs: &[B::Value]) -> R<B> {
+    let x = &xs[0];
     let (kind, dtype, shape) = (RandomKind::Uniform, DType::F32, b.type_of(x).shape);
-    let u = b.op(Op::Random { kind, dtype, shape, seed, offset }, &[])?;
+    let u = b.op(Op::Random { kind, dtype, shape, seed, offset }, &xs[1..])?;
     let limit = b.constant(p, &u)?;
     let keep = b.op(Op::Compare(CompareOp::Ge), &[u, limit])?;
     let scale = b.constant(if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 }, x)?;

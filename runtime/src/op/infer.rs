@@ -2,6 +2,7 @@
 
 mod contract;
 mod linalg;
+mod recurrent;
 mod views;
 
 use super::*;
@@ -196,6 +197,9 @@ pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, O
     if op.is_linalg() {
         return linalg::factors(op, xs);
     }
+    if let Op::Recurrent { .. } | Op::RecurrentGrad { .. } = op {
+        return recurrent::results(op, xs);
+    }
     let mut types = Types::new();
     if op.outputs() == 2 {
         // Of a search: where along the axis each value was.
@@ -224,6 +228,7 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
         }
         Op::Random { dtype, shape, .. } => {
             float_only(name, *dtype)?;
+            place(name, xs.first())?;
             one(*dtype, shape.clone())
         }
         Op::Sample { .. } => {
@@ -520,6 +525,10 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             one(xs[0].dtype, xs[0].shape)
         }
 
+        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => {
+            Ok(recurrent::results(op, xs)?.swap_remove(0))
+        }
+
         Op::Cholesky {}
         | Op::Lu {}
         | Op::Qr { .. }
@@ -567,8 +576,19 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             if !(0.0..=1.0).contains(&p.get()) {
                 return Err(OpError::value(name, format!("p = {:?} is not a probability", p)));
             }
+            place(name, xs.get(1))?;
             one(xs[0].dtype, xs[0].shape)
         }
+    }
+}
+
+/// Where in a random stream an op begins: seed and offset.
+fn place<D: Extent>(op: &str, x: Option<&TypeRef<'_, D>>) -> Result<(), OpError> {
+    match x {
+        Some(x) if x.dtype != DType::I64 || x.shape.len() != 1 || !x.shape[0].is(2) => {
+            Err(OpError::shape(op, format!("a place in a stream is i64 [2], not {:?}", x.shape)))
+        }
+        _ => Ok(()),
     }
 }
 

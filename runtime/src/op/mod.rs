@@ -158,6 +158,37 @@ named_enum! {
     }
 }
 named_enum! {
+    /// What a unit of a recurrent sequence computes from `g`, what the input contributes
+    /// to its gates, and the state `h` before.
+    CellKind {
+        /// `tanh(g + w h)`.
+        Tanh = "tanh",
+        /// `max(g + w h, 0)`.
+        Relu = "relu",
+        /// Gates reset, update and new: `(1 - z) n + z h`, `n = tanh(g + r (w h + b))`.
+        Gru = "gru",
+        /// Gates in, forget, cell and out: `o tanh(c)` with `c = f c + i g`.
+        Lstm = "lstm",
+    }
+}
+
+impl CellKind {
+    /// Rows of the weights for each unit.
+    pub fn gates(self) -> usize {
+        match self {
+            CellKind::Tanh | CellKind::Relu => 1,
+            CellKind::Gru => 3,
+            CellKind::Lstm => 4,
+        }
+    }
+
+    /// Whether the derivative needs values of gates, beside the results.
+    pub fn is_gated(self) -> bool {
+        matches!(self, CellKind::Gru | CellKind::Lstm)
+    }
+}
+
+named_enum! {
     /// The activation that a contraction applies to its result.
     Act {
         /// None.
@@ -317,7 +348,8 @@ ops! {
     /// The index along `axis`, as a number of type `dtype`. No operands.
     Iota = "iota" { dtype: DType, axis: usize } dims { shape };
     /// Random numbers: draw `offset` and those after it of the Philox stream
-    /// `seed`. No operands.
+    /// `seed`. No operands, or `(place)`: two i64 that are added to `seed` and `offset`,
+    /// so that a compiled program draws other numbers each time.
     Random = "random" { kind: RandomKind, dtype: DType, seed: u64, offset: u64 } dims { shape };
 
     /// A random number for each element of the parameters, which have one shape: number i
@@ -406,6 +438,19 @@ ops! {
     /// `(x, gy)`: the derivative of [`Op::Pool`] by its input.
     PoolGrad = "pool2d_grad" { kind: PoolKind, window: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], ceil: bool };
 
+    // ---------------------------------------------------------- sequences
+    /// `(gates, w, h0)`, with `c0` of an LSTM, or the bias `[H]` within the reset gate of
+    /// a GRU, which may lack: a recurrent sequence of `gates` [T, N, G H], what the inputs
+    /// contribute, `w` [G H, H] and states [N, H]; from the last step when `reverse`. The
+    /// states [T, N, H]; of an LSTM the cells as well; and when `keep`, of those with
+    /// gates, the values of the gates, [T, N, 4 H], of a GRU with `w h + b` of the last.
+    Recurrent = "recurrent" { kind: CellKind, reverse: bool, keep: bool };
+    /// The derivative of [`Op::Recurrent`] from what it kept: `(w, y, gy)`;
+    /// `(w, y, gy, h0, kept)` and perhaps the gradient of what was kept; of an LSTM
+    /// `(w, c, gy, c0, kept)` and perhaps the gradients of the cells and of what was kept.
+    /// By `gates`; of a GRU by `w h`; by `h0`; of an LSTM by `c0`.
+    RecurrentGrad = "recurrent_grad" { kind: CellKind, reverse: bool };
+
     // ---------------------------------------------------------- linear algebra, Fourier
     // Matrices are the last two dimensions. Compiled programs hold none of these.
     /// The lower triangular `l` with `x = l lᴴ`, from the lower triangle of `x`; and,
@@ -442,8 +487,9 @@ ops! {
     /// `(q, k, v)` or `(q, k, v, mask)`: softmax(scale q kᵀ + mask) v over the
     /// last two dimensions; `causal` hides later keys.
     Attention = "attention" { scale: Real, causal: bool };
-    /// Zero with probability `p`, else divided by `1 - p`; the same mask for the
-    /// same `seed` and `offset`.
+    /// `(x)` or `(x, place)`: zero with probability `p`, else divided by `1 - p`; the
+    /// same mask for the same `seed` and `offset`, to which `place` is added as in
+    /// [`Op::Random`].
     Dropout = "dropout" { p: Real, seed: u64, offset: u64 };
 }
 
@@ -456,6 +502,10 @@ impl<D> Op<D> {
             | Op::Scan { kind: ScanKind::Max | ScanKind::Min, .. } => 2,
             Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Eigh {} | Op::Eig {} => 2,
             Op::Svd { .. } => 3,
+            Op::Recurrent { kind, keep, .. } => {
+                1 + usize::from(*kind == CellKind::Lstm) + usize::from(*keep && kind.is_gated())
+            }
+            Op::RecurrentGrad { kind, .. } => 2 + usize::from(kind.is_gated()),
             _ => 1,
         }
     }
@@ -463,7 +513,9 @@ impl<D> Op<D> {
     /// How many operands the op takes, least and most.
     pub fn arity(&self) -> (usize, usize) {
         match self {
-            Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } => (0, 0),
+            Op::Full { .. } | Op::Iota { .. } => (0, 0),
+            Op::Random { .. } => (0, 1),
+            Op::Dropout { .. } => (1, 2),
             Op::Binary(_) | Op::Compare(_) => (2, 2),
             Op::Sample { kind: SampleKind::Binomial, .. } => (2, 2),
             Op::Select {} | Op::Scatter { .. } | Op::IndexAdd { .. } => (3, 3),
@@ -479,6 +531,16 @@ impl<D> Op<D> {
             Op::MatMul { .. } | Op::Conv { .. } | Op::LayerNormGrad { .. } => (2, 3),
             Op::LayerNorm { .. } => (1, 3),
             Op::Attention { .. } => (3, 4),
+            Op::Recurrent { kind, .. } => match kind {
+                CellKind::Lstm => (4, 4),
+                CellKind::Gru => (3, 4),
+                CellKind::Tanh | CellKind::Relu => (3, 3),
+            },
+            Op::RecurrentGrad { kind, .. } => match kind {
+                CellKind::Lstm => (5, 7),
+                CellKind::Gru => (5, 6),
+                CellKind::Tanh | CellKind::Relu => (3, 3),
+            },
             Op::Concat { .. } => (1, usize::MAX),
             _ => (1, 1),
         }

@@ -92,6 +92,8 @@ pub(crate) fn samples() -> Vec<Op<Dim>> {
         Op::LayerNormGrad { dims: 1, eps: Real::new(1e-12) },
         Op::Attention { scale: Real::new(0.125), causal: true },
         Op::Dropout { p: Real::new(0.25), seed: 1, offset: 2 },
+        Op::Recurrent { kind: CellKind::Gru, reverse: true, keep: false },
+        Op::RecurrentGrad { kind: CellKind::Lstm, reverse: false },
     ];
     ops.extend(UnaryOp::ALL.iter().map(|&u| Op::Unary(u)));
     ops.extend(BinaryOp::ALL.iter().map(|&b| Op::Binary(b)));

@@ -41,6 +41,9 @@ pub(super) fn structure(p: &Program, constants: &Block) -> Result<(), ModelError
             return bad(format!("symbol `{}` has range {}..={}", s.name, s.min, s.max));
         }
     }
+    if let Some(k) = p.written.iter().find(|k| **k as usize >= p.inputs.len()) {
+        return bad(format!("input {k} is written, which is none"));
+    }
     for (i, b) in p.buffers.iter().enumerate() {
         let port = match b.place {
             Place::Input(k) => Some((p.inputs.get(k as usize), "input", k)),
@@ -86,7 +89,11 @@ pub(super) fn structure(p: &Program, constants: &Block) -> Result<(), ModelError
             }
         }
         for v in writes {
-            if matches!(p.buffers[v.buffer as usize].place, Place::Input(_) | Place::Constant(_)) {
+            let read_only = match p.buffers[v.buffer as usize].place {
+                Place::Input(k) => !p.written.contains(&k),
+                place => matches!(place, Place::Constant(_)),
+            };
+            if read_only {
                 return bad(format!("step {i} writes buffer {}, which is read-only", v.buffer));
             }
         }

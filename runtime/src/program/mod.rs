@@ -150,6 +150,10 @@ pub struct Program {
     pub buffers: Vec<Buffer>,
     /// What it does, in order.
     pub steps: Vec<Step>,
+    /// Inputs that it writes, too: their memory holds new values afterwards. Programs
+    /// in files have none.
+    #[serde(skip)]
+    pub written: Vec<u32>,
 }
 
 impl Program {

@@ -188,10 +188,7 @@ impl Model {
         }
         for (i, (p, o)) in self.program.outputs.iter().zip(outputs).enumerate() {
             check_port(p, o.dtype(), o.shape(), &sizes, &self.program.symbols)?;
-            if !o.is_contiguous() || o.block().is_read_only() {
-                let reason = "an output must be dense and writable".to_string();
-                return Err(RunError::Memory(OpError::Value { op: p.name.clone(), reason }));
-            }
+            writable(&p.name, o)?;
             let clash = inputs.iter().any(|x| x.may_overlap(o))
                 || outputs[..i].iter().any(|x| x.may_overlap(o));
             if clash {
@@ -223,6 +220,14 @@ impl Model {
         outputs: &[&Array],
         times: Option<&mut Vec<Duration>>,
     ) -> Result<(), RunError> {
+        for &k in &self.program.written {
+            let (name, x) = (&self.program.inputs[k as usize].name, inputs[k as usize]);
+            writable(name, x)?;
+            let clash = |(i, o): (usize, &&Array)| i != k as usize && o.may_overlap(x);
+            if inputs.iter().enumerate().any(clash) || outputs.iter().any(|o| o.may_overlap(x)) {
+                return Err(RunError::Overlap(name.clone()));
+            }
+        }
         // Generated code reads inputs densely.
         let dense: SmallVec<[std::borrow::Cow<'_, Array>; 4]> = inputs
             .iter()
@@ -336,6 +341,15 @@ impl Model {
             }),
         }
     }
+}
+
+/// What a program writes must be dense, and may be written.
+fn writable(name: &str, a: &Array) -> Result<(), RunError> {
+    if a.is_contiguous() && !a.block().is_read_only() {
+        return Ok(());
+    }
+    let reason = "what a program writes must be dense and writable".to_string();
+    Err(RunError::Memory(OpError::Value { op: name.to_string(), reason }))
 }
 
 /// Address of a dense array's first element.

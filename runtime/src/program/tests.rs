@@ -61,6 +61,7 @@ fn program(steps: Vec<Step>, lens: [usize; 2]) -> Program {
             buffer(lens[1], temp),
         ],
         steps,
+        written: vec![],
     }
 }
 

@@ -3,6 +3,7 @@
 use super::super::sum_to;
 use super::{Context, Grads, sum};
 use crate::tensor::{Tensor, apply, zeros_like};
+use crate::trace::is_transposed;
 use sinter_runtime::op::{Act, Axes, PoolKind, TensorType};
 use sinter_runtime::{Op, Scalar};
 use smallvec::smallvec;
@@ -23,11 +24,8 @@ pub(super) fn matmul(c: &Context, g: &Tensor) -> Grads {
                 let (a, g) = (rows(a), rows(g));
                 // The gradient lies in memory as the operand does: that of a transposed
                 // weight is the transpose of what its owner will keep.
-                if b.has_data() && b.strides()[0] == 1 {
-                    transposed(&mm(&transposed(&g), &a))
-                } else {
-                    mm(&transposed(&a), &g)
-                }
+                let turned = if b.has_data() { b.strides()[0] == 1 } else { is_transposed(b) };
+                if turned { transposed(&mm(&transposed(&g), &a)) } else { mm(&transposed(&a), &g) }
             } else {
                 sum_to(&mm(&transposed(a), g), b.shape())
             }

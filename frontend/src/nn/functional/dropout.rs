@@ -21,8 +21,12 @@ pub fn dropout(x: &Tensor, p: f64, training: bool) -> Tensor {
     if !training || p == 0.0 {
         return x.clone();
     }
-    let (seed, offset) = random::reserve(x.numel());
-    apply(Op::Dropout { p: Real::new(p), seed, offset }, &[x])
+    let (seed, offset, place) = random::part(x.numel());
+    let op = Op::Dropout { p: Real::new(p), seed, offset };
+    match &place {
+        Some(place) => apply(op, &[x, place]),
+        None => apply(op, &[x]),
+    }
 }
 
 /// The shape of a mask that holds one number for each channel.
