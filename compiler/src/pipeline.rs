@@ -18,23 +18,18 @@ pub enum Precision {
     /// In f32.
     #[default]
     Highest,
-    /// As three products of bf16, whose errors are near those of f32, where that is
-    /// faster: on processors that multiply bf16 matrices in one instruction. There is no
-    /// kernel for these yet, so that it is the same as [`Precision::Highest`].
-    High,
     /// As products of bf16: operands keep 8 bits, weights take half the memory.
     Medium,
 }
 
 impl Precision {
     /// Every precision, the most exact first.
-    pub const ALL: [Precision; 3] = [Precision::Highest, Precision::High, Precision::Medium];
+    pub const ALL: [Precision; 2] = [Precision::Highest, Precision::Medium];
 
     /// The name in text.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Highest => "highest",
-            Precision::High => "high",
             Precision::Medium => "medium",
         }
     }
@@ -43,7 +38,7 @@ impl Precision {
     /// largest magnitude of its outputs.
     pub fn tolerance(self) -> f64 {
         match self {
-            Precision::Highest | Precision::High => 1e-5,
+            Precision::Highest => 1e-5,
             Precision::Medium => 2e-2,
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct Packed {
 pub(super) fn matrix(w: &Array, precision: Precision) -> (Packed, Packing) {
     let (k, n) = (w.shape()[0], w.shape()[1]);
     let (data, packing) = match precision {
-        Precision::Highest | Precision::High => {
+        Precision::Highest => {
             let mut data = vec![0.0; gemm::packed_len(k, n)];
             gemm::pack_b(w.src(), &mut data);
             (data, Packing::Panels)

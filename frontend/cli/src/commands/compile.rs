@@ -1,5 +1,6 @@
 //! `sinter compile`. Graphs to artifacts.
 
+use super::precision;
 use anyhow::{Context, bail};
 use comfy_table::CellAlignment;
 use sinter::io::safetensors;
@@ -46,14 +47,6 @@ pub struct Args {
 fn level(name: &str) -> Result<Isa, String> {
     let names = || Isa::ALL.map(Isa::name).join(", ");
     Isa::from_name(name).ok_or_else(|| format!("the levels are {}", names()))
-}
-
-fn precision(name: &str) -> Result<Precision, String> {
-    let names = || Precision::ALL.map(Precision::name).join(", ");
-    Precision::ALL
-        .into_iter()
-        .find(|p| p.name() == name)
-        .ok_or_else(|| format!("the precisions are {}", names()))
 }
 
 /// Does it.
