@@ -113,6 +113,12 @@ fn cases_are_checked_and_measured() {
         }
     }
 
+    // Rounded operands show in the error.
+    let medium = ["--case", "mlp_b3", "--precision", "medium", "--json"];
+    let one = &lines(&bench(dir, &medium))[0];
+    let error = one["max_error"].as_f64().unwrap();
+    assert!(one["precision"] == "medium" && 1e-4 < error && error < 2e-2, "{one}");
+
     let file = dir.join("results.json");
     let to = file.to_str().unwrap();
     let out = bench(dir, &["--case", "mlp_b3,matmul_9", "--steps", "--json", to]);
