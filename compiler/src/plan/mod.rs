@@ -92,7 +92,7 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
     check(&g, "legalizing types")?;
     prepare::expand(&mut g)?;
     check(&g, "expanding composites")?;
-    if fuse {
+    if options.fusion {
         join::join_products(&mut g)?;
         check(&g, "joining products")?;
     }

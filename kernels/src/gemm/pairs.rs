@@ -124,6 +124,11 @@ impl<S: Dot> Simd for Pairs<S> {
         Pairs(unsafe { self.0.relu() })
     }
     #[inline(always)]
+    unsafe fn at_most(self, o: Self) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { self.0.at_most(o.0) })
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: as above.
         unsafe { S::prefetch(p) }
