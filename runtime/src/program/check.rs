@@ -11,6 +11,8 @@ use crate::array::Strides;
 use crate::dim::Shape;
 use crate::op::{TypeRef, infer};
 use crate::{DType, Dim, Op};
+use sinter_kernels::conv::{ConvKernel, ConvParams};
+use sinter_kernels::gemm;
 use sinter_kernels::mem::Block;
 use sinter_kernels::view::reach;
 
@@ -172,12 +174,44 @@ pub(super) fn extents(p: &Program, sizes: &[usize]) -> Result<(), ModelError> {
                 return bad(format!("step {i}: a view leaves buffer {} for {sizes:?}", v.buffer));
             }
         }
-        if let Step::Contract { op, operands: [x, w], bias, result, .. } = s {
+        if let Step::Contract { op, operands: [x, w], packing, bias, result, .. } = s {
             let fits = contraction(op, [x, w, result], bias.as_ref(), sizes);
             fits.or_else(|why| bad(format!("step {i}: {why}")))?;
+            let weight = len(&p.buffers[w.buffer as usize], sizes);
+            let shape = w.shape.iter().map(|d| d.eval(sizes)).collect::<Option<Shape>>();
+            let fits = weight.zip(shape).is_some_and(|(n, s)| packed_fits(*packing, op, &s, n));
+            if !fits {
+                return bad(format!("step {i}: the weight is not packed as {packing:?} is"));
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a weight of that shape, packed in that way, has `len` numbers.
+fn packed_fits(packing: Packing, op: &Op<Dim>, shape: &[usize], len: usize) -> bool {
+    // What is padded is not larger than this many numbers beyond memory.
+    let beyond = |&d: &usize| d > isize::MAX as usize >> 8;
+    let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    if packing != Packing::None && (numel.is_none_or(|n| beyond(&n)) || shape.iter().any(beyond)) {
+        return false;
+    }
+    match (packing, op, shape) {
+        (Packing::None, ..) => true,
+        (Packing::Panels, Op::MatMul { .. }, &[k, n]) => len == gemm::packed_len(k, n),
+        (Packing::Bf16Panels, Op::MatMul { .. }, &[k, n]) => len == gemm::packed_len_bf16(k, n),
+        (
+            Packing::Conv(kind),
+            &Op::Conv { stride, padding, dilation, groups, .. },
+            &[o, c, height, width],
+        ) => {
+            let params = ConvParams { stride, padding, dilation, groups };
+            let shape = [o, c, height, width];
+            ConvKernel::from_number(kind)
+                .is_some_and(|k| k.fits(shape, params) && len == k.packed_len(shape))
+        }
+        _ => false,
+    }
 }
 
 /// Whether a contraction's result has the shape its operands give.
