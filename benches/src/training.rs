@@ -145,7 +145,9 @@ impl<F: Fn(&Model, &[Tensor]) -> Tensor> Compiled for OnBatch<'_, F> {
             Step::Contract { op, result, hook, .. } => {
                 format!("{} {:?}{}", op.name(), result.shape, if *hook { " + code" } else { "" })
             }
-            Step::Library { op, results, .. } => format!("{} {:?}", op.name(), results[0].shape),
+            Step::Library { op, results, .. } | Step::Sequence { op, results, .. } => {
+                format!("{} {:?}", op.name(), results[0].shape)
+            }
         };
         let names = program.program().steps.iter().map(name);
         let mut out: Vec<(f64, String)> = best.into_iter().zip(names).collect();

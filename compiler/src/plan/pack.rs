@@ -1,8 +1,9 @@
 //! Weights as the library kernels want them.
 
 use sinter_kernels::conv::{ConvKernel, ConvParams};
-use sinter_kernels::gemm;
-use sinter_runtime::{Array, Dim, Op};
+use sinter_kernels::{gemm, recurrent};
+use sinter_runtime::op::CellKind;
+use sinter_runtime::{Array, Dim, Op, eager};
 
 /// A packed weight.
 #[derive(Clone, Debug)]
@@ -16,6 +17,14 @@ pub(super) struct Packed {
 pub(super) fn matrix(w: &Array) -> Packed {
     let mut data = vec![0.0; gemm::packed_len(w.shape()[0], w.shape()[1])];
     gemm::pack_b(w.src(), &mut data);
+    Packed { data, kernel: 0 }
+}
+
+/// A recurrent weight of [gates * units, units].
+pub(super) fn recurrent(w: &Array, kind: CellKind) -> Packed {
+    let cell = eager::cell(kind);
+    let mut data = vec![0.0; recurrent::packed_len(cell, w.shape()[1])];
+    recurrent::pack(cell, w.src(), &mut data);
     Packed { data, kernel: 0 }
 }
 
