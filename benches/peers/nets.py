@@ -1,7 +1,7 @@
 """The models in PyTorch, and what is made of them once: weights, ONNX files, inputs,
 and the outputs and losses that every engine has to reproduce.
 
-Nothing but this file knows what is measured on; benches/src/models.rs is its twin.
+Nothing but this file knows what is measured on; benches/models is its twin.
 """
 
 import json
@@ -55,7 +55,7 @@ def build(model, weights):
 
 
 def optimizer(name, params):
-    """The rates are those of benches/src/training.rs."""
+    """The rates are those of benches/models/src/training.rs."""
     return {
         "sgd": lambda: torch.optim.SGD(params, lr=0.01),
         "adadelta": lambda: torch.optim.Adadelta(params, lr=1.0),

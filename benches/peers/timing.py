@@ -49,5 +49,6 @@ def stats(name, times):
         "median": wall[(len(wall) - 1) // 2],
         # The mean: what other threads did is counted long after a sample.
         "cpu": sum(c for _, c in times) / len(times),
+        "cpu_min": min(c for _, c in times),
         "samples": len(times),
     }

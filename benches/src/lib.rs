@@ -6,9 +6,7 @@
 
 pub mod eager;
 pub mod memory;
-pub mod models;
 pub mod race;
 mod timing;
-pub mod training;
 
 pub use timing::{Candidate, Stats, cpu_time, interleaved};

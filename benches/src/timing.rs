@@ -31,6 +31,8 @@ pub struct Stats {
     /// CPU time of all threads, the mean over samples: the system counts what threads
     /// of other processors did when they are interrupted, long after a sample.
     pub cpu: f64,
+    /// CPU time of the sample that took least of it; for one thread alone, see `cpu`.
+    pub cpu_min: f64,
     /// Number of samples.
     pub samples: usize,
 }
@@ -65,7 +67,8 @@ pub fn interleaved(budget: Duration, mut candidates: Vec<Candidate<'_>>) -> Vec<
         })
         .collect();
     let mut times: Vec<Vec<f64>> = vec![vec![]; candidates.len()];
-    let mut cpu = vec![0.0; candidates.len()];
+    // The sum over samples and the least of them.
+    let mut cpu = vec![(0.0, f64::INFINITY); candidates.len()];
     let end = Instant::now() + budget;
     while Instant::now() < end || times.iter().any(|t| t.len() < 5) {
         for (i, c) in candidates.iter_mut().enumerate() {
@@ -74,10 +77,10 @@ pub fn interleaved(budget: Duration, mut candidates: Vec<Candidate<'_>>) -> Vec<
             let (wall, spent) = (start.elapsed(), cpu_time().saturating_sub(before));
             let each = |d: Duration| d.as_secs_f64() * 1e9 / calls[i] as f64;
             times[i].push(each(wall));
-            cpu[i] += each(spent);
+            cpu[i] = (cpu[i].0 + each(spent), each(spent).min(cpu[i].1));
         }
     }
-    let stats = |((c, mut t), cpu): ((Candidate<'_>, Vec<f64>), f64)| {
+    let stats = |((c, mut t), (cpu, cpu_min)): ((Candidate<'_>, Vec<f64>), (f64, f64))| {
         t.sort_by(f64::total_cmp);
         let at = |q: f64| t[((t.len() - 1) as f64 * q) as usize];
         Stats {
@@ -86,6 +89,7 @@ pub fn interleaved(budget: Duration, mut candidates: Vec<Candidate<'_>>) -> Vec<
             median: at(0.5),
             quartiles: (at(0.25), at(0.75)),
             cpu: cpu / t.len() as f64,
+            cpu_min,
             samples: t.len(),
         }
     };

@@ -247,6 +247,12 @@ impl CompiledModel {
         &self.compiled
     }
 
+    /// The program alone. The graphs go, and with them the model's own weights where
+    /// nothing else holds them: the program has copies in the layout it reads.
+    pub fn into_program(self) -> Program {
+        self.program
+    }
+
     /// Saves the artifact, with code for this machine's instruction-set level. The
     /// file is complete or not there.
     ///

@@ -4,8 +4,8 @@
 use clap::Parser;
 use comfy_table::Table;
 use sinter::{Compiler, no_grad, zeros};
-use sinter_benches::models::Net;
 use sinter_benches::{Candidate, Stats, interleaved};
+use sinter_models::Net;
 use std::time::Duration;
 
 /// Measures compiled models: fused, unfused, eager.

@@ -3,12 +3,13 @@
 use anyhow::Result;
 use clap::Parser;
 use comfy_table::Table;
-use sinter::Tensor;
 use sinter::io::{npy, safetensors};
+use sinter::{Tensor, zeros};
 use sinter_benches::memory::Watch;
-use sinter_benches::models::Net;
-use sinter_benches::training::{Method, Training};
 use sinter_benches::{Candidate, interleaved};
+use sinter_models::{Compiled, Method, Net, Task, Training};
+use sinter_runtime::Array;
+use sinter_runtime::program::{Port, Step};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,45 @@ struct Args {
     budget: f64,
 }
 
+/// Runs a step that is compiled.
+fn run(step: &mut dyn Compiled) -> Tensor {
+    let loss = step.step().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(step.why_eager(), None);
+    loss
+}
+
+/// Nanoseconds of each step of the program, the longest first, with what it does.
+fn profile(step: &mut dyn Compiled) -> Vec<(f64, String)> {
+    run(step);
+    let (program, _) = step.program().expect("a step was made");
+    let array = |p: &Port| {
+        let t = p.ty.eval(&[]).expect("batches have a size");
+        zeros(t.shape.as_slice()).to_dtype(t.dtype).array().clone()
+    };
+    let inputs: Vec<Array> = program.program().inputs.iter().map(array).collect();
+    let outputs: Vec<Array> = program.program().outputs.iter().map(array).collect();
+    let (x, y): (Vec<&Array>, Vec<&Array>) = (inputs.iter().collect(), outputs.iter().collect());
+    let mut best: Vec<f64> = vec![];
+    for _ in 0..10 {
+        let times = program.profile(&x, &y).expect("the program runs");
+        best.resize(times.len(), f64::INFINITY);
+        best.iter_mut().zip(times).for_each(|(b, t)| *b = b.min(t.as_secs_f64() * 1e9));
+    }
+    let name = |s: &Step| match s {
+        Step::Generated { name } => name.clone(),
+        Step::Contract { op, result, hook, .. } => {
+            format!("{} {:?}{}", op.name(), result.shape, if *hook { " + code" } else { "" })
+        }
+        Step::Library { op, results, .. } | Step::Sequence { op, results, .. } => {
+            format!("{} {:?}", op.name(), results[0].shape)
+        }
+    };
+    let names = program.program().steps.iter().map(name);
+    let mut out: Vec<(f64, String)> = best.into_iter().zip(names).collect();
+    out.sort_by(|a, b| b.0.total_cmp(&a.0));
+    out
+}
+
 /// Losses, and weights after five steps, beside those of the suite.
 fn check(args: &Args, dir: &Path) -> Result<()> {
     let tensors = |name: &str| safetensors::load(dir.join(name));
@@ -58,10 +98,11 @@ fn check(args: &Args, dir: &Path) -> Result<()> {
         serde_json::from_str(&std::fs::read_to_string(dir.join("meta.json"))?)?;
     let want: Vec<f64> = serde_json::from_value(meta["losses_f64"].clone())?;
     for compiled in [false, true] {
-        let mut t = Training::with(args.model, args.optimizer, false, &weights, batch.clone())?;
+        let task = Task::new(args.model, args.optimizer, false);
+        let mut t = Training::with(&task, &weights, batch.clone())?;
         let got: Vec<f64> = match compiled {
             false => (0..5).map(|_| t.step().item()).collect(),
-            true => t.compiled(|s| (0..5).map(|_| s.step().item()).collect()),
+            true => t.compiled(true, |s| (0..5).map(|_| run(s).item()).collect()),
         };
         let losses = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs());
         let weights = t.weights();
@@ -85,19 +126,20 @@ fn main() -> Result<()> {
     if let Some(dir) = &args.check {
         return check(&args, dir);
     }
-    let make = || Training::random(args.model, args.optimizer, args.batch, !args.no_dropout);
+    let task = Task::new(args.model, args.optimizer, !args.no_dropout);
+    let make = || Training::random(&task, args.batch);
     let (mut training, mut other) = (make(), make());
     let watch = Watch::start()?;
     let budget = Duration::from_secs_f64(args.budget);
     let eager = Candidate::new("eager", || drop(training.step()));
     let stats = match args.compiled || args.profile {
-        true => other.compiled(|step| {
+        true => other.compiled(true, |step| {
             if args.profile {
-                for (ns, what) in step.profile() {
+                for (ns, what) in profile(step) {
                     println!("{:9.1} us  {what}", ns / 1e3);
                 }
             }
-            let compiled = Candidate::new("compiled", || drop(step.step()));
+            let compiled = Candidate::new("compiled", || drop(run(step)));
             interleaved(budget, vec![eager, compiled])
         }),
         false => interleaved(budget, vec![eager]),

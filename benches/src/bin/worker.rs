@@ -12,9 +12,8 @@ use sinter::io::{npy, safetensors};
 use sinter::nn::Layer;
 use sinter::{CompiledModel, Compiler, Tensor, no_grad, zeros};
 use sinter_benches::memory::Watch;
-use sinter_benches::models::Net;
-use sinter_benches::training::{Method, Training};
 use sinter_benches::{Candidate, Stats, eager, interleaved};
+use sinter_models::{Method, Net, Task, Training};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -135,8 +134,8 @@ fn infer_eagerly(model: &Model, output: &Path) -> Result<()> {
 fn train(model: &Model, target: &Path, method: Method, losses: usize) -> Result<()> {
     let weights = safetensors::load(&model.weights)?;
     let batch = (npy::load(&model.input)?, npy::load(target)?);
-    let begin = |dropout| Training::with(model.model, method, dropout, &weights, batch.clone());
-    let mut training = begin(losses == 0)?;
+    let task = Task::new(model.model, method, losses == 0);
+    let mut training = Training::with(&task, &weights, batch)?;
     let watch = Watch::start()?;
     let losses: Vec<f32> = (0..losses).map(|_| training.step().item()).collect();
     let measure =

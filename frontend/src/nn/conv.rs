@@ -120,3 +120,29 @@ pool_layer! {
     /// Mean of each window, padding counted as zeros.
     AvgPool2d, PoolKind::Avg
 }
+
+/// Means over windows that cover [N, C, H, W], as many as the output has elements.
+///
+/// ```
+/// use sinter::nn::{AdaptiveAvgPool2d, Layer};
+/// let x = sinter::ones([2, 3, 7, 5]);
+/// assert_eq!(AdaptiveAvgPool2d::new([1, 1]).forward(&x).shape(), [2, 3, 1, 1]);
+/// ```
+#[derive(Clone, Copy, Debug, Module)]
+pub struct AdaptiveAvgPool2d {
+    output: [usize; 2],
+}
+
+impl AdaptiveAvgPool2d {
+    /// To this height and width.
+    pub fn new(output: [usize; 2]) -> AdaptiveAvgPool2d {
+        AdaptiveAvgPool2d { output }
+    }
+}
+
+impl Layer for AdaptiveAvgPool2d {
+    #[track_caller]
+    fn forward(&self, x: &Tensor) -> Tensor {
+        F::adaptive_avg_pool2d(x, self.output)
+    }
+}

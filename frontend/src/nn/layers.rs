@@ -69,6 +69,8 @@ impl Layer for Flatten {
 pub enum Activation {
     /// `max(x, 0)`
     Relu,
+    /// `min(max(x, 0), 6)`
+    Relu6,
     /// Exact GELU.
     Gelu,
     /// GELU by its tanh approximation.
@@ -92,6 +94,7 @@ impl Layer for Activation {
     fn forward(&self, x: &Tensor) -> Tensor {
         match *self {
             Activation::Relu => x.relu(),
+            Activation::Relu6 => F::relu6(x),
             Activation::Gelu => x.gelu(),
             Activation::GeluTanh => x.gelu_tanh(),
             Activation::Silu => x.silu(),

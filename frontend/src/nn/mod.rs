@@ -43,7 +43,7 @@ pub mod utils;
 
 pub use attention::{MultiHeadAttention, TransformerEncoderLayer};
 pub use container::Sequential;
-pub use conv::{AvgPool2d, Conv2d, Conv2dOptions, MaxPool2d};
+pub use conv::{AdaptiveAvgPool2d, AvgPool2d, Conv2d, Conv2dOptions, MaxPool2d};
 pub use layers::{Activation, Dropout, Embedding, Flatten};
 pub use linear::Linear;
 pub use module::{

@@ -9,9 +9,11 @@ use super::model::ModelError;
 use super::{Buffer, Packing, Place, Program, Step, View};
 use crate::array::Strides;
 use crate::dim::Shape;
+use crate::eager::cell;
 use crate::op::{TypeRef, infer};
 use crate::{DType, Dim, Op};
 use sinter_kernels::mem::Block;
+use sinter_kernels::recurrent;
 use sinter_kernels::view::reach;
 
 /// What a step reads and what it writes.
@@ -191,6 +193,18 @@ pub(super) fn extents(p: &Program, sizes: &[usize]) -> Result<(), ModelError> {
         if let Step::Sequence { op, operands, results } = s {
             let fits = sequence(op, operands, results, sizes);
             fits.or_else(|why| bad(format!("step {i}: {why}")))?;
+            let units = operands[1].shape.last().and_then(|d| d.eval(sizes));
+            let weight = len(&p.buffers[operands[1].buffer as usize], sizes);
+            let wanted = match (op, units) {
+                // Larger ones would not be counted.
+                (Op::Recurrent { kind, .. }, Some(n)) if n < 1 << 20 => {
+                    Some(recurrent::packed_len(cell(*kind), n))
+                }
+                _ => None,
+            };
+            if wanted.is_none() || wanted != weight {
+                return bad(format!("step {i}: the weight is not packed as a sequence's is"));
+            }
         }
         if let Step::Contract { op, operands: [x, w], bias, result, .. } = s {
             let fits = contraction(op, [x, w, result], bias.as_ref(), sizes);

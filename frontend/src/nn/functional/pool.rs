@@ -295,6 +295,10 @@ fn with_indices<const N: usize>(
 #[track_caller]
 fn adaptive_mean<const N: usize>(op: &str, x: &Tensor, output: [usize; N]) -> Tensor {
     let (mut y, had) = batched(op, x, N);
+    if output == [1; N] {
+        // One window: one reduction.
+        return unbatched(y.mean_dim((2..2 + N as i64).collect::<Vec<_>>(), true), had);
+    }
     for (i, &n) in output.iter().enumerate() {
         let dim = 2 + i as i64;
         let length = y.shape()[2 + i];

@@ -3,12 +3,12 @@
 use sinter_kernels::{isa, par, peak};
 
 /// The limits, of all threads together.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Machine {
     /// Threads in use.
     pub threads: usize,
     /// Instruction-set level of the kernels.
-    pub isa: &'static str,
+    pub isa: String,
     /// Floating-point operations a second, in f32.
     pub flops: f64,
     /// Bandwidth in bytes a second by the bytes worked on, smallest first.
@@ -16,7 +16,7 @@ pub struct Machine {
 }
 
 /// A bandwidth.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Bandwidth {
     /// Bytes that were read again and again.
     pub bytes: usize,
@@ -32,7 +32,7 @@ impl Machine {
     pub fn measure() -> Machine {
         Machine {
             threads: par::threads(),
-            isa: isa::active().name(),
+            isa: isa::active().name().to_string(),
             flops: peak::flops(),
             bandwidth: SIZES
                 .iter()

@@ -1,9 +1,10 @@
 //! `sinter bench`. Measuring artifacts: fused, unfused, eager; end to end and step
-//! by step.
+//! by step. Measuring the cases of a suite.
 
 mod machine;
 mod show;
 mod stats;
+mod suite;
 mod work;
 
 use anyhow::{Context, bail};
@@ -18,31 +19,37 @@ use sinter_runtime::artifact::{Artifact, Sample};
 use sinter_runtime::program::{Model, Port};
 use stats::{Estimate, estimate, ratio};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use work::Work;
 
-/// Measure an artifact: fused, unfused, eager.
+/// Measure an artifact, or the cases of a suite: fused, unfused, eager.
 ///
-/// The graph it came from is compiled anew for this machine, with and without
-/// fusion, and run by the eager kernels, op by op.
+/// The graph an artifact came from is compiled anew for this machine, with and without
+/// fusion, and run by the eager kernels, op by op. Of a suite, each case is compiled,
+/// compared with the outputs it is to have, and measured in one of these forms.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The artifact.
-    model: PathBuf,
+    #[arg(required_unless_present = "suite")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    suite: suite::Args,
     /// Sizes of its open dimensions to measure, such as 1,64; those of its sample if
     /// not given.
-    #[arg(long, value_name = "N", value_delimiter = ',')]
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with = "suite")]
     batch: Vec<NonZeroUsize>,
     /// Threads of the kernels; as many as there are processors if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Rounds; in each, every form has its turn.
-    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u16).range(2..))]
+    #[arg(long, value_name = "N", default_value_t = 25, conflicts_with = "suite",
+          value_parser = clap::value_parser!(u16).range(2..))]
     repeat: u16,
-    /// Write everything measured to this file, too.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Write everything measured to this file, too; print it instead of tables if none
+    /// is named. Of a suite, a line for each case.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
 }
 
 /// A turn lasts about as long, so that the clock's grain does not count.
@@ -78,7 +85,7 @@ struct Ratio {
     certain: bool,
 }
 
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct StepResult {
     name: String,
     /// Seconds.
@@ -93,12 +100,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(n) = args.threads {
         par::set_threads(n.into());
     }
-    let artifact = Artifact::open(&args.model)?;
-    let graph = source_graph(&artifact).with_context(|| args.model.display().to_string())?;
+    let Some(model) = &args.model else {
+        return suite::run(&args.suite, args.json.as_ref().map(Option::as_deref));
+    };
+    let printed = matches!(args.json, Some(None));
+    let artifact = Artifact::open(model)?;
+    let graph = source_graph(&artifact).with_context(|| model.display().to_string())?;
     let sample = artifact.sample()?;
     let forms = Forms::new(graph)?;
     let machine = Machine::measure();
-    show::machine(&machine);
+    if !printed {
+        show::machine(&machine);
+    }
     let symbols = &forms.fused.plan.program.symbols;
     let choices: Vec<Vec<usize>> = if symbols.is_empty() {
         vec![vec![]]
@@ -109,7 +122,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut results =
         Results { program: forms.fused.plan.program.signature(), machine, sizes: vec![] };
-    println!("{}", results.program);
+    if !printed {
+        println!("{}", results.program);
+    }
     for sizes in choices {
         for (s, &n) in symbols.iter().zip(&sizes) {
             if !(s.min..=s.max).contains(&n) {
@@ -118,15 +133,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         let inputs = inputs(&forms.fused.plan.program.inputs, &sizes, sample.as_ref())?;
         let measured = forms.measure(&results.machine, &sizes, &inputs, args.repeat.into())?;
-        show::at_size(&measured);
+        if !printed {
+            show::at_size(&measured);
+        }
         results.sizes.push(measured);
     }
-    if let Some(file) = &args.json {
-        let text = serde_json::to_string_pretty(&results)?;
-        sinter_runtime::file::write_atomic(file, |f| std::io::Write::write_all(f, text.as_bytes()))
-            .with_context(|| format!("writing {}", file.display()))?;
+    if let Some(to) = &args.json {
+        write_json(to.as_deref(), &serde_json::to_string_pretty(&results)?)?;
     }
     Ok(())
+}
+
+/// Writes text to a file, or prints it where none is named.
+fn write_json(to: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    let Some(file) = to else {
+        println!("{text}");
+        return Ok(());
+    };
+    sinter_runtime::file::write_atomic(file, |f| std::io::Write::write_all(f, text.as_bytes()))
+        .with_context(|| format!("writing {}", file.display()))
 }
 
 /// A compiled form.
@@ -203,7 +228,7 @@ impl Forms {
         let steps = both
             .iter()
             .zip(&steps)
-            .map(|((name, form), times)| (*name, step_results(form, machine, sizes, times)))
+            .map(|((name, form), times)| (*name, step_results(&form.plan, machine, sizes, times)))
             .collect();
         let symbols = &self.fused.plan.program.symbols;
         Ok(AtSize {
@@ -225,13 +250,13 @@ fn turn(f: &dyn Fn() -> anyhow::Result<()>) -> anyhow::Result<u32> {
 }
 
 fn step_results(
-    form: &Form,
+    plan: &Plan,
     machine: &Machine,
     sizes: &[usize],
     times: &[Vec<f64>],
 ) -> Vec<StepResult> {
-    let work = work::steps(&form.plan, sizes);
-    let steps = form.plan.program.steps.iter().zip(work).zip(times);
+    let work = work::steps(plan, sizes);
+    let steps = plan.program.steps.iter().zip(work).zip(times);
     steps
         .map(|((step, work), times)| {
             let time = estimate(times);

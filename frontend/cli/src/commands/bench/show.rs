@@ -34,6 +34,11 @@ pub fn at_size(r: &AtSize) {
         println!("\n{name}, step by step");
         println!("{}", step_table(steps));
     }
+    of_limit();
+}
+
+/// What that column means.
+pub fn of_limit() {
     println!(
         "of limit: the least time this machine could take for the bytes and operations, of the time\n\
          taken; above 100 % where an algorithm needs fewer operations than the op's definition"
@@ -62,7 +67,8 @@ fn sentence(r: &Ratio) -> String {
 /// Of the table of steps.
 const COLUMNS: usize = 10;
 
-fn step_table(steps: &[StepResult]) -> Table {
+/// The steps of a program.
+pub fn step_table(steps: &[StepResult]) -> Table {
     let mut t = table::<COLUMNS>([
         "step",
         "",

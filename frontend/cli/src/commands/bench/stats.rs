@@ -17,7 +17,7 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// An estimate with the interval it lies in with 95 % confidence.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
     /// The estimate.
     pub value: f64,

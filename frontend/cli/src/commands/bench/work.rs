@@ -1,5 +1,7 @@
 //! What a step has to do: bytes and floating-point operations.
 
+use sinter_compiler::cost;
+use sinter_compiler::graph::{Graph, Kind};
 use sinter_compiler::kernel::{Arg, Inst, Kernel, Level};
 use sinter_compiler::plan::Plan;
 use sinter_runtime::program::{Packing, Place, Step, View};
@@ -8,12 +10,43 @@ use std::collections::BTreeMap;
 
 /// The work of a step, at the least: every value it needs is read once, every
 /// value it gives is written once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Work {
     /// Bytes read and written.
     pub bytes: f64,
     /// Floating-point operations; a function counts one.
     pub flops: f64,
+}
+
+/// The work of a whole graph without open sizes, at the least: its inputs and constants
+/// are read once, of tables the rows that are looked up; its outputs are written once;
+/// products are counted, functions are not.
+pub fn graph(g: &Graph) -> Work {
+    let mut w = Work::default();
+    let bytes =
+        |ty: &sinter_runtime::op::TensorType<Dim>| cost::elements(ty, &[]) * ty.dtype.size() as f64;
+    for id in g.topological() {
+        let node = g.node(id);
+        match &node.kind {
+            Kind::Input { .. } => w.bytes += node.types.iter().map(bytes).sum::<f64>(),
+            Kind::Constant(_) => {
+                let looked_up = |u: &_| matches!(g.op(*u), Some(Op::IndexSelect { .. }));
+                let (tables, others): (Vec<_>, Vec<_>) =
+                    g.users(id).into_iter().partition(looked_up);
+                w.bytes += match others.is_empty() {
+                    true => tables.iter().map(|&u| bytes(&g.node(u).types[0])).sum::<f64>(),
+                    false => bytes(&node.types[0]),
+                };
+            }
+            Kind::Op(op) => {
+                let operands = g.operands(id);
+                let types: Vec<_> = operands.iter().map(|&v| g.type_of(v)).collect();
+                w.flops += cost::flops(op, &types, &node.types[0], &[]);
+            }
+        }
+    }
+    w.bytes += g.outputs().iter().map(|&v| bytes(g.type_of(v))).sum::<f64>();
+    w
 }
 
 /// Elements of memory that a walk over axes touches: axes that do not move touch
@@ -73,6 +106,11 @@ fn step_work(plan: &Plan, step: &Step, sizes: &[usize]) -> Work {
                 bytes: operands.iter().chain(results).map(view).sum(),
                 flops: 2.0 * elements(&operands[0]) * units,
             }
+        }
+        // Of a table, rows are read that become rows of the result.
+        Step::Library { op: Op::IndexSelect { .. }, operands, results } => {
+            let rows: f64 = results.iter().map(view).sum();
+            Work { bytes: 2.0 * rows + operands[1..].iter().map(view).sum::<f64>(), flops: 0.0 }
         }
         Step::Library { operands, results, .. } => {
             Work { bytes: operands.iter().chain(results).map(view).sum(), flops: 0.0 }

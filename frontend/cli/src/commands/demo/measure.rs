@@ -1,12 +1,12 @@
 //! Time and memory of the network in its three forms, each in fresh processes.
 
-use super::model::Net;
 use super::runner::{Runner, Timing, timing};
 use anyhow::{Context, bail};
 use sinter::io::{npy, safetensors};
 use sinter::nn::{Layer, Module};
 use sinter::no_grad;
 use sinter_kernels::{mem, par};
+use sinter_models::MnistCnn;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (&[_, _, height, width], Some(classes)) = (x.shape(), classes) else {
         bail!("{} and {} do not go together", args.weights.display(), args.input.display());
     };
-    let net = Net::new([height, width], classes);
+    let net = MnistCnn::with_size([height, width], classes, true);
     net.load_state_dict(&state, true)?;
     net.eval();
     let mut times: Vec<Duration> = no_grad(|| {

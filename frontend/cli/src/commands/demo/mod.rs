@@ -4,7 +4,6 @@ mod checkpoint;
 mod data;
 mod interrupt;
 pub mod measure;
-mod model;
 mod progress;
 mod report;
 mod runner;

@@ -2,7 +2,6 @@
 //! compare.
 
 use super::data::Data;
-use super::model::Net;
 use super::runner::Runner;
 use super::train::EVAL_BATCH;
 use anyhow::{Context, bail};
@@ -11,6 +10,7 @@ use sinter::io::npy;
 use sinter::nn::Module;
 use sinter::{CompiledModel, Compiler, Tensor};
 use sinter_compiler::artifact::TOLERANCE;
+use sinter_models::MnistCnn;
 use sinter_runtime::artifact::relative_error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,7 +32,12 @@ pub struct Shipped {
 
 impl Shipped {
     /// Compiles the network for any batch size and saves it.
-    pub fn new(net: &Net, example: &Tensor, fusion: bool, file: &Path) -> anyhow::Result<Shipped> {
+    pub fn new(
+        net: &MnistCnn,
+        example: &Tensor,
+        fusion: bool,
+        file: &Path,
+    ) -> anyhow::Result<Shipped> {
         net.eval();
         let compiler = Compiler::new().name("mnist_cnn").dynamic_batch("N", BATCHES).fusion(fusion);
         let start = Instant::now();

@@ -3,7 +3,6 @@
 use super::checkpoint;
 use super::data::Data;
 use super::interrupt::{Guard, Interrupted};
-use super::model::Net;
 use super::progress::Progress;
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{Layer, Module};
 use sinter::optim::{Adadelta, LrScheduler, OneCycle, Optimizer, Schedule};
 use sinter::{Tensor, cat, no_grad};
+use sinter_models::MnistCnn;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ const RATE: f64 = 4.0;
 /// A training run: between steps, everything that the next depends on.
 pub struct Trainer {
     pub settings: Settings,
-    pub net: Net,
+    pub net: MnistCnn,
     pub optimizer: Adadelta,
     pub schedule: LrScheduler<OneCycle>,
     pub history: History,
@@ -74,7 +74,7 @@ impl Trainer {
     /// A new run.
     pub fn new(settings: Settings, data: &Data) -> Trainer {
         sinter::manual_seed(settings.seed);
-        let net = Net::new(data.size(), data.classes());
+        let net = MnistCnn::with_size(data.size(), data.classes(), true);
         let options = LoaderOptions {
             batch_size: settings.batch_size,
             shuffle: Some(settings.seed),
@@ -175,7 +175,7 @@ pub fn batches(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Log-probabilities [N, classes] of all images.
-pub fn classify(net: &Net, images: &Mnist) -> Tensor {
+pub fn classify(net: &MnistCnn, images: &Mnist) -> Tensor {
     net.eval();
     no_grad(|| {
         let parts: Vec<Tensor> =
