@@ -1,9 +1,11 @@
 //! Steps of training as compiled programs: what they leave behind is what eager steps
 //! leave behind.
 
+use sinter::autograd::{Function, FunctionCtx};
 use sinter::nn::{
-    Activation, BatchNorm2d, Buffer, Conv2d, Dropout, Embedding, Layer, LayerNorm, Linear, Module,
-    Param, Sequential, TransformerEncoderLayer, clip_grad_norm_, clip_grad_value_, functional as F,
+    Activation, BatchNorm2d, Buffer, Conv2d, Dropout, Embedding, Layer, LayerNorm, Linear, Lstm,
+    Module, Param, RecurrentOptions, Sequential, TransformerEncoderLayer, clip_grad_norm_,
+    clip_grad_value_, functional as F,
 };
 use sinter::optim::{
     Adadelta, Adagrad, Adam, AdamW, LrScheduler, Optim, Optimizer, RmsProp, Rule, Sgd, StepLr,
@@ -195,6 +197,53 @@ fn transformer() {
     let batches = [vec![randint(0, 11, [3, 5]), randint(0, 11, [3, 5])]];
     // (Gradients of a bias of keys are zero but for rounding, which Adam would make steps of.)
     agrees(make, |p| Sgd::new(p, 0.1).momentum(0.9), loss, None, &batches);
+}
+
+#[derive(Module)]
+struct Reader {
+    lstm: Lstm,
+    fc: Linear,
+}
+
+#[test]
+fn recurrent_network() {
+    let _one = alone();
+    let options = RecurrentOptions { num_layers: 2, ..RecurrentOptions::default() };
+    let make = || Reader { lstm: Lstm::with_options(4, 6, options), fc: Linear::new(6, 3) };
+    let loss = |m: &Reader, x: &[Tensor]| {
+        let (y, _) = m.lstm.forward(&x[0], None);
+        F::cross_entropy(&m.fc.forward(&y.select(0, -1)), &x[1], F::Reduction::Mean)
+    };
+    let batches = [vec![randn([5, 3, 4]), randint(0, 3, [3])]];
+    agrees(make, |p| Sgd::new(p, 0.5).momentum(0.9), loss, None, &batches);
+}
+
+/// Rounds, and passes gradients through unchanged.
+struct StraightThrough;
+
+impl Function for StraightThrough {
+    fn forward(&self, _: &mut FunctionCtx, x: &[&Tensor]) -> Vec<Tensor> {
+        vec![(x[0] * 4.0).round() * 0.25]
+    }
+    fn backward(&self, _: &FunctionCtx, g: &[Option<Tensor>]) -> Vec<Option<Tensor>> {
+        vec![g[0].clone()]
+    }
+}
+
+/// Functions with derivatives of their own, changes in place, constants, and hooks.
+#[test]
+fn what_a_tape_can_hold() {
+    let _one = alone();
+    let loss = |m: &Sequential, x: &[Tensor]| {
+        let y = StraightThrough.apply(&[&m.forward(&x[0])]).swap_remove(0);
+        let h = &y * 2.0;
+        h.mul_(0.5);
+        h.add_(&y.detach());
+        let scaled = &h + 1.0;
+        let _hook = scaled.register_hook(|g| Some(g * 0.5));
+        F::cross_entropy(&scaled, &x[1], F::Reduction::Mean)
+    };
+    agrees(mlp, |p| Sgd::new(p, 0.1), loss, None, &[batch(6)]);
 }
 
 /// The last batch is smaller: another program, and the same numbers.

@@ -13,10 +13,6 @@ use sinter_runtime::op::RandomKind;
 use sinter_runtime::{Array, DType, Op, OpError, Scalar, eager};
 use thiserror::Error;
 
-/// How far a compiled program may be off from eager execution, relative to the
-/// largest magnitude of its outputs.
-pub const TOLERANCE: f64 = 1e-5;
-
 /// Constants of the source graph start at multiples of this many bytes.
 const ALIGN: usize = 64;
 
@@ -78,7 +74,7 @@ impl Compiled {
             &self.plan.program,
             &code,
             &constants,
-            Some(&Sample::new(inputs, &outputs, TOLERANCE)),
+            Some(&Sample::new(inputs, &outputs, self.options.precision.tolerance())),
             &[
                 (SectionKind::Source, self.source.to_string().as_bytes()),
                 (SectionKind::Graph, self.plan.graph.to_string().as_bytes()),

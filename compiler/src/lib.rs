@@ -15,4 +15,4 @@ pub mod pipeline;
 pub mod plan;
 pub mod rewrite;
 
-pub use pipeline::{CompileError, Compiled, Options, Report, compile};
+pub use pipeline::{CompileError, Compiled, Options, Precision, Report, compile};

@@ -10,6 +10,40 @@ use sinter_runtime::program::{Model, ModelError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+/// How exactly products of f32 matrices by constant ones are computed: PyTorch's
+/// `float32_matmul_precision`. Everything else, and every sum, is f32 always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// In f32.
+    #[default]
+    Highest,
+    /// As products of bf16: operands keep 8 bits, weights take half the memory.
+    Medium,
+}
+
+impl Precision {
+    /// Every precision, the most exact first.
+    pub const ALL: [Precision; 2] = [Precision::Highest, Precision::Medium];
+
+    /// The name in text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Highest => "highest",
+            Precision::Medium => "medium",
+        }
+    }
+
+    /// How far a compiled program may be off from eager execution, relative to the
+    /// largest magnitude of its outputs.
+    pub fn tolerance(self) -> f64 {
+        match self {
+            Precision::Highest => 1e-5,
+            Precision::Medium => 2e-2,
+        }
+    }
+}
+
 /// How to compile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -20,6 +54,8 @@ pub struct Options {
     pub rewrite: rewrite::Options,
     /// The instruction-set level of the code.
     pub isa: Isa,
+    /// How exactly matrices are multiplied.
+    pub precision: Precision,
 }
 
 impl Default for Options {
@@ -28,6 +64,7 @@ impl Default for Options {
             fusion: true,
             rewrite: rewrite::Options::default(),
             isa: sinter_kernels::isa::active(),
+            precision: Precision::default(),
         }
     }
 }
@@ -64,6 +101,9 @@ pub enum CompileError {
 /// What compiling did.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Report {
+    /// How exactly matrices are multiplied.
+    #[serde(default)]
+    pub precision: Precision,
     /// Passes and their times.
     pub passes: Vec<(String, Duration)>,
     /// What the rewriter did.
@@ -106,7 +146,7 @@ pub struct Compiled {
 /// # Errors
 /// When the graph is invalid or a constant is missing.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
-    let mut report = Report::default();
+    let mut report = Report { precision: options.precision, ..Report::default() };
     report.time("verify", || verify(graph))?;
     let rewritten = if options.fusion {
         let (g, r) = report.time("rewrite", || rewrite::rewrite(graph, &options.rewrite));
@@ -116,7 +156,7 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     } else {
         graph.clone()
     };
-    let plan = report.time("plan", || plan::plan(&rewritten, options.fusion))?;
+    let plan = report.time("plan", || plan::plan(&rewritten, options))?;
     report.decisions = plan.decisions.clone();
     Ok(Compiled { plan, source: graph.clone(), report, options: options.clone() })
 }

@@ -4,6 +4,7 @@ use crate::nn::Layer;
 use crate::tensor::Tensor;
 use crate::trace::{DynamicDim, TraceError, trace};
 use sinter_compiler as compiler;
+use sinter_compiler::Precision;
 use sinter_compiler::graph::Graph;
 use sinter_kernels::isa::Isa;
 use sinter_runtime::Array;
@@ -81,6 +82,21 @@ impl Compiler {
     /// The instruction-set level of the code.
     pub fn isa(mut self, isa: Isa) -> Compiler {
         self.options.isa = isa;
+        self
+    }
+
+    /// How exactly f32 matrices are multiplied by constant ones, in f32 if not said.
+    ///
+    /// ```
+    /// use sinter::nn::{Layer, Linear};
+    /// use sinter::{Compiler, Precision, randn};
+    /// let (model, x) = (Linear::new(64, 32), randn([8, 64]));
+    /// let medium = Compiler::new().precision(Precision::Medium).compile(&model, &x).unwrap();
+    /// let (y, want) = (medium.call(&x).unwrap(), model.forward(&x));
+    /// assert!((&y - &want).abs().max().item::<f32>() < 0.02 * want.abs().max().item::<f32>());
+    /// ```
+    pub fn precision(mut self, precision: Precision) -> Compiler {
+        self.options.precision = precision;
         self
     }
 

@@ -136,3 +136,18 @@ impl<'a> Dense<'a> {
         self.room.dst(0, self.shape, &self.strides)
     }
 }
+
+/// An address of scratch memory of which threads write disjoint parts.
+#[derive(Clone, Copy)]
+pub(crate) struct At(pub(crate) *mut f32);
+
+// SAFETY: see above.
+unsafe impl Send for At {}
+// SAFETY: see above.
+unsafe impl Sync for At {}
+
+impl At {
+    pub(crate) fn after(self, n: usize) -> *mut f32 {
+        self.0.wrapping_add(n)
+    }
+}

@@ -6,6 +6,7 @@ use super::loops::{self, Body, Operands};
 use super::pack::{self, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
+use crate::pipeline::Precision;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::Act;
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
@@ -22,6 +23,7 @@ pub(super) enum Stored {
 
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
+    precision: Precision,
     located: FxHashMap<Value, Located>,
     pub(super) buffers: Vec<Buffer>,
     pub(super) steps: Vec<Step>,
@@ -98,9 +100,14 @@ fn viewed(op: &Op<Dim>, x: &Located, shape: &[Dim]) -> Option<Located> {
 
 impl<'a> Lowering<'a> {
     /// `in_place` are the outputs that may be written into the inputs they update.
-    pub(super) fn new(g: &'a Graph, in_place: &FxHashSet<usize>) -> Lowering<'a> {
+    pub(super) fn new(
+        g: &'a Graph,
+        in_place: &FxHashSet<usize>,
+        precision: Precision,
+    ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
+            precision,
             located: FxHashMap::default(),
             buffers: vec![],
             steps: vec![],
@@ -476,7 +483,7 @@ impl<'a> Lowering<'a> {
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
             if let Some(a) = self.constant(w) {
-                let packed = pack::matrix(&a);
+                let (packed, packing) = pack::matrix(&a, self.precision);
                 let at = self.store(Stored::Packed(packed));
                 let k_n: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
                 let view = View {
@@ -485,7 +492,7 @@ impl<'a> Lowering<'a> {
                     strides: dense(&k_n),
                     shape: k_n,
                 };
-                return Ok(Some(([x.view(), view], Packing::Panels)));
+                return Ok(Some(([x.view(), view], packing)));
             }
             let w = self.locate(w)?;
             return Ok(Some(([x.view(), w.view()], Packing::None)));

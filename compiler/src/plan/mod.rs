@@ -14,6 +14,7 @@ pub use fuse::Decision;
 use crate::graph::text::number;
 use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
+use crate::pipeline::Options;
 use lower::{Lowering, Stored};
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
@@ -79,11 +80,11 @@ fn check(g: &Graph, pass: &'static str) -> Result<(), PlanError> {
     verify(g).map_err(|source| PlanError::Invalid { pass, source })
 }
 
-/// Plans a graph. Without `fuse`, each op of the user is a kernel of its own.
+/// Plans a graph. Without fusion, each op of the user is a kernel of its own.
 ///
 /// # Errors
 /// When a constant is missing or cannot be computed.
-pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
+pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
     let mut g = graph.clone();
     prepare::number_groups(&mut g);
     legalize::legalize(&mut g)?;
@@ -97,8 +98,8 @@ pub fn plan(graph: &Graph, fuse: bool) -> Result<Plan, PlanError> {
             return Err(PlanError::EagerOnly { op: op.name().to_string(), reason });
         }
     }
-    let fusion = fuse::fuse(&g, fuse);
-    let mut l = Lowering::new(&g, &fusion.in_place);
+    let fusion = fuse::fuse(&g, options.fusion);
+    let mut l = Lowering::new(&g, &fusion.in_place, options.precision);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }

@@ -1,8 +1,10 @@
 //! Weights as the library kernels want them.
 
+use crate::pipeline::Precision;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::{gemm, recurrent};
 use sinter_runtime::op::CellKind;
+use sinter_runtime::program::Packing;
 use sinter_runtime::{Array, Dim, Op, eager};
 
 /// A packed weight.
@@ -13,11 +15,22 @@ pub(super) struct Packed {
     pub(super) kernel: u32,
 }
 
-/// A [k, n] matrix in panels.
-pub(super) fn matrix(w: &Array) -> Packed {
-    let mut data = vec![0.0; gemm::packed_len(w.shape()[0], w.shape()[1])];
-    gemm::pack_b(w.src(), &mut data);
-    Packed { data, kernel: 0 }
+/// A [k, n] matrix in panels, of numbers as exact as the products are to be.
+pub(super) fn matrix(w: &Array, precision: Precision) -> (Packed, Packing) {
+    let (k, n) = (w.shape()[0], w.shape()[1]);
+    let (data, packing) = match precision {
+        Precision::Highest => {
+            let mut data = vec![0.0; gemm::packed_len(k, n)];
+            gemm::pack_b(w.src(), &mut data);
+            (data, Packing::Panels)
+        }
+        Precision::Medium => {
+            let mut data = vec![0.0; gemm::packed_len_bf16(k, n)];
+            gemm::pack_b_bf16(w.src(), &mut data);
+            (data, Packing::Bf16Panels)
+        }
+    };
+    (Packed { data, kernel: 0 }, packing)
 }
 
 /// A recurrent weight of [gates * units, units].

@@ -8,3 +8,4 @@ mod cuda;
 mod every_op;
 mod random_graphs;
 mod snapshots;
+mod updates;

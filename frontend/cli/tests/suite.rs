@@ -113,6 +113,12 @@ fn cases_are_checked_and_measured() {
         }
     }
 
+    // Rounded operands show in the error.
+    let medium = ["--case", "mlp_b3", "--precision", "medium", "--json"];
+    let one = &lines(&bench(dir, &medium))[0];
+    let error = one["max_error"].as_f64().unwrap();
+    assert!(one["precision"] == "medium" && 1e-4 < error && error < 2e-2, "{one}");
+
     let file = dir.join("results.json");
     let to = file.to_str().unwrap();
     let out = bench(dir, &["--case", "mlp_b3,matmul_9", "--steps", "--json", to]);
@@ -131,7 +137,8 @@ fn what_is_wrong_is_said() {
     write_case(dir, "mlp_b2", &[randn([2, 784])]);
     write_task(dir, "train_mlp_adam_b4");
     refused(&bench(dir, &["--case", "mlp_b1"]), &["no case `mlp_b1`", "it has mlp_b2, train_"]);
-    refused(&bench(dir, &["--precision", "medium"]), &["medium is not there yet", "bf16"]);
+    refused(&bench(dir, &["--precision", "medium", "--eager"]), &["medium is of compiled"]);
+    refused(&bench(dir, &["--precision", "low"]), &["the precisions are highest, medium"]);
     refused(&bench(dir, &["--eager", "--fused"]), &["cannot be used with"]);
 
     let case = dir.join("mlp_b2");

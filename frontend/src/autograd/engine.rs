@@ -319,11 +319,13 @@ impl Pass {
                 Rule::Op(op) => {
                     let mut ctx = node.context(self.create);
                     // Hooks and the search for NaN see whole gradients.
-                    if !self.create && !hooked && mode::get() & mode::CHECK_NAN == 0 {
-                        if let Some((i, part)) = parts::split(op, &mut ctx, &grads) {
-                            let edge = &node.operands[i].edge;
-                            self.send_part(edge, part, &edges, &mut frontier, out);
-                        }
+                    if !self.create
+                        && !hooked
+                        && mode::get() & mode::CHECK_NAN == 0
+                        && let Some((i, part)) = parts::split(op, &mut ctx, &grads)
+                    {
+                        let edge = &node.operands[i].edge;
+                        self.send_part(edge, part, &edges, &mut frontier, out);
                     }
                     vjp::vjp(op, &ctx, &grads)
                 }

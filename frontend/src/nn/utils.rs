@@ -18,13 +18,8 @@ pub fn clip_grad_norm_(params: &[Param], max_norm: f64) -> Tensor {
         let total = squares.reduce(|a, b| a + b).expect("there is a gradient").sqrt();
         let factor = ((&total + 1e-6).reciprocal() * max_norm).clamp(None, 1.0);
         for p in params {
-            change(
-                p,
-                |g| g * &factor.to_dtype(g.dtype()),
-                |g| {
-                    g.mul_(&factor.to_dtype(g.dtype()));
-                },
-            );
+            let of = |g: &Tensor| factor.to_dtype(g.dtype());
+            change(p, |g| g * of(g), |g| _ = g.mul_(of(g)));
         }
         total
     })
@@ -45,13 +40,7 @@ fn change(p: &Param, new: impl Fn(&Tensor) -> Tensor, in_place: impl Fn(&Tensor)
 pub fn clip_grad_value_(params: &[Param], value: f64) {
     no_grad(|| {
         for p in params {
-            change(
-                p,
-                |g| g.clamp(-value, value),
-                |g| {
-                    g.clamp_(-value, value);
-                },
-            );
+            change(p, |g| g.clamp(-value, value), |g| _ = g.clamp_(-value, value));
         }
     });
 }

@@ -28,6 +28,7 @@ pub use grad::{conv2d_input_grad_f32, conv2d_weight_grad_f32};
 use crate::copy::copy;
 use crate::gemm::Epilogue;
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
+use crate::gemm::kernel::Kernel;
 use crate::scratch::{Dense, Scratch};
 use crate::view::{Dst, Src, is_contiguous};
 use depthwise::Depthwise;
@@ -231,6 +232,7 @@ impl ConvKernel {
                     c: Out { ptr: y, batch: batch as isize, ld: pixels as isize },
                     accumulate: false,
                     ep,
+                    kernel: Kernel::active(),
                 };
                 // SAFETY: the caller's contract.
                 unsafe { product.run() }

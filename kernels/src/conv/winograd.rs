@@ -20,7 +20,7 @@ use crate::gemm::kernel::{Kernel, LANES, MR, Micro, NR, Rows, row_tiles};
 use crate::gemm::pack::panel_width;
 use crate::gemm::{Act, Epilogue, JOB, Tile, packed_len};
 use crate::par;
-use crate::scratch::Scratch;
+use crate::scratch::{At, Scratch};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -401,21 +401,6 @@ impl WeightGrad {
             // SAFETY: the caller's contract; pieces write disjoint rows.
             unsafe { from.transform(part, [th, tw], staging.ptr(), to, point) };
         });
-    }
-}
-
-/// An address of scratch memory of which threads write disjoint parts.
-#[derive(Clone, Copy)]
-struct At(*mut f32);
-
-// SAFETY: see above.
-unsafe impl Send for At {}
-// SAFETY: see above.
-unsafe impl Sync for At {}
-
-impl At {
-    fn after(self, n: usize) -> *mut f32 {
-        self.0.wrapping_add(n)
     }
 }
 

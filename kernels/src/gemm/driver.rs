@@ -57,6 +57,8 @@ pub(crate) struct Product<'a> {
     pub(crate) c: Out,
     pub(crate) accumulate: bool,
     pub(crate) ep: &'a Epilogue<'a>,
+    /// Whose tiles.
+    pub(crate) kernel: &'static Kernel,
 }
 
 // SAFETY: jobs write disjoint parts of C and only read A and B, whose extents the
@@ -164,7 +166,6 @@ impl Product<'_> {
         let gathers = self.a.strides[2] != 1 && self.k > 1 && panels.len() > abreast;
         let part = Part {
             p: self,
-            kernel: Kernel::active(),
             item,
             cols,
             source,
@@ -191,7 +192,6 @@ impl Product<'_> {
 /// Some rows and columns of one batch item, and how they are computed.
 struct Part<'a> {
     p: &'a Product<'a>,
-    kernel: &'static Kernel,
     item: usize,
     cols: Range<usize>,
     source: Source,
@@ -261,7 +261,7 @@ impl Part<'_> {
                         bias_col: bias(ep.bias_col, col),
                         relu: last && ep.act == Act::Relu,
                     };
-                    self.kernel.tile(kind, &tile);
+                    p.kernel.tile(kind, &tile);
                 }
                 panel += count;
                 let Some(hook) = ep.hook.filter(|_| last) else { continue };

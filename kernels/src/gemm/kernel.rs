@@ -121,22 +121,22 @@ pub(crate) fn row_tiles(m: usize, max: usize) -> impl Iterator<Item = (usize, us
     (0..tiles).map(move |t| (t * size + t.min(longer), size + usize::from(t < longer)))
 }
 
-type Fun = unsafe fn(&Micro);
+pub(super) type Fun = unsafe fn(&Micro);
 
 /// Tiles of one instruction set.
 pub(crate) struct Kernel {
-    lanes: usize,
+    pub(super) lanes: usize,
     /// Rows and vectors of a tile, at most.
-    rows: usize,
-    vectors: usize,
+    pub(super) rows: usize,
+    pub(super) vectors: usize,
     /// By [`Rows`], then by rows and vectors: see [`slot`]. Only what is asked for.
-    tiles: [[Option<Fun>; SLOTS]; 5],
+    pub(super) tiles: [[Option<Fun>; SLOTS]; 5],
 }
 
-const SLOTS: usize = 12 + 6 + 6 * 3;
+pub(super) const SLOTS: usize = 12 + 6 + 6 * 3;
 
 /// Place of a tile in the table: 12 of one row, 6 of two, 3 of each more.
-const fn slot(rows: usize, vectors: usize) -> usize {
+pub(super) const fn slot(rows: usize, vectors: usize) -> usize {
     vectors - 1
         + match rows {
             1 => 0,
@@ -153,7 +153,7 @@ const fn across(kind: Rows, rows: usize, most: usize) -> usize {
 
 /// Whether tiles of that kind are ever asked for so many rows and vectors, where
 /// there are at most `max` rows. (What is larger has a place in the table, too.)
-const fn asked(kind: Rows, rows: usize, vectors: usize, max: [usize; 2]) -> bool {
+pub(super) const fn asked(kind: Rows, rows: usize, vectors: usize, max: [usize; 2]) -> bool {
     let fewest = match kind {
         // Fewer than these are cut into pieces.
         Rows::Keep => KEPT / KEPT.div_ceil(max[0]),
@@ -163,7 +163,10 @@ const fn asked(kind: Rows, rows: usize, vectors: usize, max: [usize; 2]) -> bool
 }
 
 macro_rules! kernel {
-    ($name:ident, $simd:ty, rows $max:literal, vectors $most:literal $(, $features:literal)?) => {
+    (
+        $name:ident, $simd:ty, rows $max:literal, vectors $most:literal,
+        kinds $($kind:ident)* $(, $features:literal)?
+    ) => {
         mod $name {
             use super::*;
             $(#[target_feature(enable = $features)])?
@@ -199,34 +202,37 @@ macro_rules! kernel {
                 put!(8: 1 2 3);
                 all
             }
-            pub(super) static KERNEL: Kernel = Kernel {
+            pub(in crate::gemm) static KERNEL: Kernel = Kernel {
                 lanes: <$simd>::LANES,
                 rows: $max,
                 vectors: $most,
-                tiles: [
-                    tiles::<{ Rows::Panels as u8 }>(Rows::Panels),
-                    tiles::<{ Rows::Even as u8 }>(Rows::Even),
-                    tiles::<{ Rows::Table as u8 }>(Rows::Table),
-                    tiles::<{ Rows::Keep as u8 }>(Rows::Keep),
-                    tiles::<{ Rows::Columns as u8 }>(Rows::Columns),
-                ],
+                tiles: {
+                    let mut all = [[None; SLOTS]; 5];
+                    $(all[Rows::$kind as usize] = tiles::<{ Rows::$kind as u8 }>(Rows::$kind);)*
+                    all
+                },
             };
         }
     };
 }
 
+pub(super) use kernel;
+
 // Without FMA every product-sum is a call: no tile keeps anything in registers.
 #[cfg(target_arch = "x86_64")]
-kernel!(baseline, Quad, rows 1, vectors 1);
+kernel!(baseline, Quad, rows 1, vectors 1, kinds Panels Even Table Keep Columns);
 // NEON has 32 registers.
 #[cfg(not(target_arch = "x86_64"))]
-kernel!(baseline, Quad, rows 8, vectors 12);
+kernel!(baseline, Quad, rows 8, vectors 12, kinds Panels Even Table Keep Columns);
 // 16 registers: 4 x 3 sums, a row of B, and one element of A.
 #[cfg(target_arch = "x86_64")]
-kernel!(v3, Ymm, rows 4, vectors 12, "avx2,fma,bmi2,f16c");
+kernel!(v3, Ymm, rows 4, vectors 12, kinds Panels Even Table Keep Columns, "avx2,fma,bmi2,f16c");
 // 32 registers: 8 x 3 sums.
 #[cfg(target_arch = "x86_64")]
-kernel!(v4, Zmm, rows 8, vectors 12, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c");
+kernel!(
+    v4, Zmm, rows 8, vectors 12, kinds Panels Even Table Keep Columns,
+    "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c"
+);
 
 impl Kernel {
     /// The tiles of the instruction set in use.

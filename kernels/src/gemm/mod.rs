@@ -11,15 +11,17 @@ pub(crate) mod driver;
 mod exact;
 pub(crate) mod kernel;
 pub(crate) mod pack;
+mod pairs;
 pub(crate) mod simd;
 mod tile;
 
 pub use exact::{Integer, gemm_batch_f64, gemm_batch_int};
+pub use pairs::{gemm_packed_bf16, pack_b_bf16, packed_len_bf16};
 
 use crate::scratch::Scratch;
 use crate::view::{Dst, Src};
 use driver::{Lhs, Out, Product, Rhs};
-use kernel::{LANES, MR, NR};
+use kernel::{Kernel, LANES, MR, NR};
 use pack::{pack_panel, panel_width};
 
 /// Floats of an output finished before a hook sees them: 32 KiB.
@@ -109,6 +111,7 @@ pub fn gemm_f32(a: Src<f32>, b: Src<f32>, c: Dst<f32>, accumulate: bool, ep: &Ep
         c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
         accumulate,
         ep,
+        kernel: Kernel::active(),
     };
     // SAFETY: the views were checked at construction and their shapes fit.
     unsafe { any_output(p, c.strides[1]) }
@@ -134,6 +137,7 @@ pub fn gemm_batch_f32(a: Src<f32>, b: Src<f32>, c: Dst<f32>, accumulate: bool, e
         c: Out { ptr: c.ptr(), batch: sc[0], ld: sc[1] },
         accumulate,
         ep,
+        kernel: Kernel::active(),
     };
     // One matrix on the right for all: the items' rows are the rows of one product.
     let rows = m as isize;
@@ -264,6 +268,7 @@ pub fn gemm_packed_f32(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &
         c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
         accumulate: false,
         ep,
+        kernel: Kernel::active(),
     };
     // SAFETY: the views were checked at construction, the packed operand just now.
     unsafe { any_output(p, c.strides[1]) }

@@ -149,6 +149,17 @@ impl Simd for Zmm {
 // Closures would not take on the target features of where they end up.
 #[cfg(target_arch = "x86_64")]
 impl Zmm {
+    /// `a` and the products of pairs of bf16 numbers.
+    #[inline(always)]
+    pub(super) unsafe fn dot_pairs(self, m: Self, a: Self) -> Self {
+        // SAFETY: the caller has AVX-512 with bf16; the types are the same bits.
+        unsafe {
+            let (x, m) =
+                (std::mem::transmute::<__m512, __m512bh>(self.0), std::mem::transmute(m.0));
+            Zmm(_mm512_dpbf16_ps(a.0, x, m))
+        }
+    }
+
     /// Rows `i` and `i + 4`, so that halves of rows end up in order.
     #[inline(always)]
     unsafe fn pair(p: *const f32, ld: isize, top: usize, i: usize) -> __m512 {
@@ -272,6 +283,23 @@ impl Simd for Ymm {
 
 #[cfg(target_arch = "x86_64")]
 impl Ymm {
+    /// The numbers in the upper halves of pairs.
+    #[inline(always)]
+    pub(super) unsafe fn upper(self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32));
+            Ymm(_mm256_and_ps(self.0, mask))
+        }
+    }
+
+    /// The numbers in the lower halves of pairs.
+    #[inline(always)]
+    pub(super) unsafe fn lower(self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe { Ymm(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(self.0)))) }
+    }
+
     /// Rows `i` and `i + 4`, so that nothing need cross the halves.
     #[inline(always)]
     unsafe fn pair(p: *const f32, ld: isize, top: usize, i: usize) -> __m256 {
@@ -309,6 +337,18 @@ impl Ymm {
 pub(crate) struct Quad([f32; 4]);
 
 impl Quad {
+    /// The numbers in the upper halves of pairs.
+    #[inline(always)]
+    pub(super) fn upper(self) -> Quad {
+        Quad::lanes(|i| f32::from_bits(self.0[i].to_bits() & 0xffff_0000))
+    }
+
+    /// The numbers in the lower halves of pairs.
+    #[inline(always)]
+    pub(super) fn lower(self) -> Quad {
+        Quad::lanes(|i| f32::from_bits(self.0[i].to_bits() << 16))
+    }
+
     #[inline(always)]
     fn lanes(f: impl Fn(usize) -> f32) -> Quad {
         Quad([f(0), f(1), f(2), f(3)])

@@ -160,3 +160,66 @@ fn threads_share_a_packed_operand() {
         assert!(got == want, "{m} x {n}");
     }
 }
+
+/// As the numbers of a product of pairs are summed up: the second of a pair first.
+fn plain_bf16(a: &Operand, b: &Operand, bias: &[f32], relu: bool) -> Vec<f32> {
+    let ([_, m, k], n) = (a.shape, b.shape[2]);
+    let round = |x: f32| half::bf16::from_f32(x).to_f32();
+    let mut out = vec![];
+    for (r, j) in (0..m).flat_map(|r| (0..n).map(move |j| (r, j))) {
+        let mut sum = 0.0f32;
+        for pair in (0..k).step_by(2) {
+            for l in [pair + 1, pair].into_iter().filter(|&l| l < k) {
+                sum = round(a.block[a.at([0, r, l])]).mul_add(round(b.block[b.at([0, l, j])]), sum);
+            }
+        }
+        sum += bias[j];
+        out.push(if relu && sum < 0.0 { 0.0 } else { sum });
+    }
+    out
+}
+
+fn run_bf16(a: &Operand, b: &Operand, bias: &[f32], relu: bool) -> Vec<f32> {
+    let ([_, m, k], n) = (a.shape, b.shape[2]);
+    let (ba, bb) = (block(a), block(b));
+    let mut packed = vec![0.0; packed_len_bf16(k, n)];
+    bb.write(&b.block);
+    pack_b_bf16(bb.src(b.offset, &b.shape[1..], &b.strides[1..]), &mut packed);
+    ba.write(&a.block);
+    let a = ba.src(a.offset, &a.shape[1..], &a.strides[1..]);
+    let bc = crate::mem::Block::try_new(m * n * 4).unwrap();
+    let act = if relu { Act::Relu } else { Act::None };
+    let ep = Epilogue { bias_col: Some(bias), act, ..Epilogue::NONE };
+    gemm_packed_bf16(a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep);
+    bc.src::<f32>(0, &[m * n], &[1]).to_vec()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn pairs_give_their_chain(
+        m in prop_oneof![0usize..12, 12usize..70],
+        k in prop_oneof![0usize..40, Just(2100usize)],
+        n in prop_oneof![0usize..20, 20usize..230],
+        la in layout(), lb in layout(), relu in any::<bool>(), seed in any::<u64>(),
+    ) {
+        let (a, b) = (operand([1, m, k], la, seed), operand([1, k, n], lb, seed ^ 1));
+        let bias = noise32(n, seed ^ 2);
+        let want = plain_bf16(&a, &b, &bias, relu);
+        let got = same_everywhere(|| run_bf16(&a, &b, &bias, relu));
+        assert!(got == want);
+    }
+}
+
+#[test]
+fn pairs_keep_what_is_no_number() {
+    let mut a = operand([1, 9, 7], Layout::Rows, 1);
+    let b = operand([1, 7, 50], Layout::Rows, 2);
+    a.block[3] = f32::NAN;
+    a.block[7] = f32::INFINITY;
+    a.block[15] = f32::MAX;
+    let y = run_bf16(&a, &b, &[0.0; 50], false);
+    assert!(y[..50].iter().all(|x| x.is_nan()) && y[50..100].iter().all(|x| x.is_infinite()));
+    // Rounding to nearest: the largest number becomes infinity.
+    assert!(y[100..150].iter().all(|x| x.is_infinite()) && y[150..].iter().all(|x| x.is_finite()));
+}

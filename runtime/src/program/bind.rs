@@ -66,8 +66,8 @@ pub enum RunError {
     /// Memory for results or temporaries ran out, or an output cannot be written.
     #[error(transparent)]
     Memory(OpError),
-    /// An output overlaps an input or another output.
-    #[error("output `{0}` overlaps an input or another output")]
+    /// What is written overlaps an input or something else that is written.
+    #[error("`{0}` overlaps an input or output, and one of them is written")]
     Overlap(String),
     /// Inputs or outputs cannot be cut into rows.
     #[error("cannot run by rows: {0}")]

@@ -12,6 +12,8 @@ use crate::dim::Shape;
 use crate::eager::cell;
 use crate::op::{TypeRef, infer};
 use crate::{DType, Dim, Op};
+use sinter_kernels::conv::{ConvKernel, ConvParams};
+use sinter_kernels::gemm;
 use sinter_kernels::mem::Block;
 use sinter_kernels::recurrent;
 use sinter_kernels::view::reach;
@@ -206,9 +208,15 @@ pub(super) fn extents(p: &Program, sizes: &[usize]) -> Result<(), ModelError> {
                 return bad(format!("step {i}: the weight is not packed as a sequence's is"));
             }
         }
-        if let Step::Contract { op, operands: [x, w], bias, result, .. } = s {
+        if let Step::Contract { op, operands: [x, w], packing, bias, result, .. } = s {
             let fits = contraction(op, [x, w, result], bias.as_ref(), sizes);
             fits.or_else(|why| bad(format!("step {i}: {why}")))?;
+            let weight = len(&p.buffers[w.buffer as usize], sizes);
+            let shape = w.shape.iter().map(|d| d.eval(sizes)).collect::<Option<Shape>>();
+            let fits = weight.zip(shape).is_some_and(|(n, s)| packed_fits(*packing, op, &s, n));
+            if !fits {
+                return bad(format!("step {i}: the weight is not packed as {packing:?} is"));
+            }
         }
     }
     Ok(())
@@ -232,6 +240,32 @@ fn sequence(
     match types.iter().map(|t| t.shape.as_slice()).eq(got.iter().map(|s| s.as_slice())) {
         true => Ok(()),
         false => Err(format!("operands {given:?} do not give {got:?}")),
+    }
+}
+
+/// Whether a weight of that shape, packed in that way, has `len` numbers.
+fn packed_fits(packing: Packing, op: &Op<Dim>, shape: &[usize], len: usize) -> bool {
+    // What is padded is not larger than this many numbers beyond memory.
+    let beyond = |&d: &usize| d > isize::MAX as usize >> 8;
+    let numel = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    if packing != Packing::None && (numel.is_none_or(|n| beyond(&n)) || shape.iter().any(beyond)) {
+        return false;
+    }
+    match (packing, op, shape) {
+        (Packing::None, ..) => true,
+        (Packing::Panels, Op::MatMul { .. }, &[k, n]) => len == gemm::packed_len(k, n),
+        (Packing::Bf16Panels, Op::MatMul { .. }, &[k, n]) => len == gemm::packed_len_bf16(k, n),
+        (
+            Packing::Conv(kind),
+            &Op::Conv { stride, padding, dilation, groups, .. },
+            &[o, c, height, width],
+        ) => {
+            let params = ConvParams { stride, padding, dilation, groups };
+            let shape = [o, c, height, width];
+            ConvKernel::from_number(kind)
+                .is_some_and(|k| k.fits(shape, params) && len == k.packed_len(shape))
+        }
+        _ => false,
     }
 }
 

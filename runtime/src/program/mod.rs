@@ -93,6 +93,8 @@ pub enum Packing {
     None,
     /// In the panels of [`sinter_kernels::gemm`].
     Panels,
+    /// Rounded to bf16, in the panels of pairs of [`sinter_kernels::gemm`].
+    Bf16Panels,
     /// As [`sinter_kernels::conv`] packs weights for that kernel.
     Conv(u32),
 }

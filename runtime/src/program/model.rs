@@ -220,13 +220,8 @@ impl Model {
         outputs: &[&Array],
         times: Option<&mut Vec<Duration>>,
     ) -> Result<(), RunError> {
-        for &k in &self.program.written {
-            let (name, x) = (&self.program.inputs[k as usize].name, inputs[k as usize]);
-            writable(name, x)?;
-            let clash = |(i, o): (usize, &&Array)| i != k as usize && o.may_overlap(x);
-            if inputs.iter().enumerate().any(clash) || outputs.iter().any(|o| o.may_overlap(x)) {
-                return Err(RunError::Overlap(name.clone()));
-            }
+        if !self.program.written.is_empty() {
+            self.apart(inputs, outputs)?;
         }
         // Generated code reads inputs densely.
         let dense: SmallVec<[std::borrow::Cow<'_, Array>; 4]> = inputs
@@ -263,6 +258,36 @@ impl Model {
         let result = self.call(&space, &dense, outputs, times);
         self.idle().push(space);
         result
+    }
+
+    /// Inputs that are written can be, and share memory with nothing else.
+    fn apart(&self, inputs: &[&Array], outputs: &[&Array]) -> Result<(), RunError> {
+        let mut written: SmallVec<[bool; 64]> = SmallVec::from_elem(false, inputs.len());
+        for &k in &self.program.written {
+            let k = k as usize;
+            writable(&self.program.inputs[k].name, inputs[k])?;
+            written[k] = true;
+        }
+        let ports = self.program.inputs.iter().chain(&self.program.outputs);
+        let written = written.iter().copied().chain(outputs.iter().map(|_| true));
+        let mut spans: SmallVec<[(usize, usize, bool, &str); 64]> = SmallVec::new();
+        for ((a, port), written) in inputs.iter().chain(outputs).zip(ports).zip(written) {
+            let (base, bytes) = (a.block().as_ptr() as usize, a.byte_range());
+            if !bytes.is_empty() {
+                spans.push((base + bytes.start, base + bytes.end, written, &port.name));
+            }
+        }
+        spans.sort_unstable();
+        // How far what came before reaches: all of it, and what is written.
+        let (mut all, mut changed) = (0, 0);
+        for (start, end, written, name) in spans {
+            if start < changed || written && start < all {
+                return Err(RunError::Overlap(name.to_string()));
+            }
+            all = all.max(end);
+            changed = changed.max(if written { end } else { 0 });
+        }
+        Ok(())
     }
 
     fn workspace(&self, sizes: &[usize]) -> Result<Workspace, RunError> {

@@ -288,6 +288,10 @@ impl<'a> Run<'a> {
                         let packed = self.packed(&operands[1])?;
                         gemm::gemm_packed_f32(x.src(), packed, w.shape[1], c, &ep);
                     }
+                    Packing::Bf16Panels => {
+                        let packed = self.packed(&operands[1])?;
+                        gemm::gemm_packed_bf16(x.src(), packed, w.shape[1], c, &ep);
+                    }
                     _ => gemm::gemm_f32(x.src(), w.src(), c, false, &ep),
                 }
             }

@@ -144,6 +144,14 @@ fn contradictions_are_named() {
             matmul(dense(0, &[4, 6]), dense(2, &[6, 4]), Packing::None, dense(1, &[1, 4, 5])),
             "do not give [4, 5]",
         ),
+        (
+            matmul(dense(0, &[4, 6]), dense(2, &[6, 4]), Packing::Panels, dense(1, &[1, 4, 4])),
+            "not packed as Panels is",
+        ),
+        (
+            matmul(dense(0, &[4, 6]), dense(2, &[6, 4]), Packing::Conv(0), dense(1, &[1, 4, 4])),
+            "not packed as Conv(0) is",
+        ),
     ];
     for (step, want) in cases {
         let e = run(program(vec![step.clone()], [24, 24])).unwrap_err();
@@ -177,6 +185,7 @@ fn step() -> impl Strategy<Value = Step> {
     let packing = prop_oneof![
         2 => Just(Packing::None),
         1 => Just(Packing::Panels),
+        1 => Just(Packing::Bf16Panels),
         1 => (0u32..4).prop_map(Packing::Conv)
     ];
     let conv =

@@ -1,11 +1,12 @@
 //! `sinter compile`. Graphs to artifacts.
 
+use super::precision;
 use anyhow::{Context, bail};
 use comfy_table::CellAlignment;
 use sinter::io::safetensors;
 use sinter_compiler::artifact::{example_inputs, source_graph};
 use sinter_compiler::graph::{Graph, text};
-use sinter_compiler::{Compiled, Options, Report};
+use sinter_compiler::{Compiled, Options, Precision, Report};
 use sinter_kernels::isa::{self, Isa};
 use sinter_runtime::artifact::Artifact;
 use sinter_runtime::{Array, file};
@@ -28,6 +29,10 @@ pub struct Args {
     /// where the artifact runs.
     #[arg(long, value_name = "LEVEL", value_delimiter = ',', value_parser = level)]
     isa: Vec<Isa>,
+    /// How exactly f32 matrices are multiplied: in f32, or with operands rounded to bf16
+    /// (medium).
+    #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
+    precision: Precision,
     /// Values of the graph's constants, by name.
     #[arg(long, value_name = "FILE.safetensors")]
     weights: Option<PathBuf>,
@@ -55,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     levels.sort_unstable();
     levels.dedup();
     let mut options = Options { fusion: !args.unfused, ..Options::default() };
+    options.precision = args.precision;
     options.isa = *levels.last().expect("at least one level");
     options.rewrite.disabled = args.without.clone();
     let mut compiled = sinter_compiler::compile(&graph, &options)?;

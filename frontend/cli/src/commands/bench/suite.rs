@@ -6,12 +6,13 @@ mod measure;
 
 use super::machine::Machine;
 use super::{StepResult, show, write_json};
-use crate::commands::{align, table};
+use crate::commands::{align, precision, table};
 use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table};
 use files::{Entry, SuiteError};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use sinter_compiler::Precision;
 use sinter_kernels::par;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,8 +29,10 @@ pub struct Args {
     /// Cases to measure, such as mlp_b1,train_mlp_adam_b64; all if not given.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "suite")]
     case: Vec<String>,
-    /// What products are computed in.
-    #[arg(long, value_enum, default_value_t = Precision::Highest, requires = "suite")]
+    /// How exactly compiled models multiply f32 matrices: highest, in f32, or medium, with
+    /// operands rounded to bf16.
+    #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
+    #[arg(requires = "suite")]
     precision: Precision,
     /// Run models op by op.
     #[arg(long, requires = "suite", conflicts_with_all = ["unfused", "fused"])]
@@ -49,48 +52,6 @@ pub struct Args {
     /// The machine's limits, where they have been measured.
     #[arg(long, hide = true, requires = "suite")]
     machine: Option<String>,
-}
-
-/// What products are computed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-enum Precision {
-    /// f32.
-    Highest,
-    /// Parts of f32 numbers in bf16.
-    High,
-    /// bf16.
-    Medium,
-}
-
-impl Precision {
-    fn name(self) -> &'static str {
-        match self {
-            Precision::Highest => "highest",
-            Precision::High => "high",
-            Precision::Medium => "medium",
-        }
-    }
-
-    /// How far outputs may be from the reference, of its largest element.
-    fn allowed(self) -> f64 {
-        match self {
-            Precision::Highest => 1e-5,
-            Precision::High => 1e-4,
-            Precision::Medium => 3e-2,
-        }
-    }
-
-    /// # Errors
-    /// When nothing computes in it.
-    fn available(self) -> Result<(), SuiteError> {
-        let missing = match self {
-            Precision::Highest => return Ok(()),
-            Precision::High => "products of f32 numbers in three bf16 parts",
-            Precision::Medium => "products in bf16",
-        };
-        Err(SuiteError::Precision { name: self.name(), missing })
-    }
 }
 
 /// How a model runs.
@@ -155,7 +116,9 @@ impl Args {
 /// Does it. `json` is where lines go instead of or beside tables.
 pub fn run(args: &Args, json: Option<Option<&Path>>) -> anyhow::Result<()> {
     let dir = args.suite.as_deref().context("no suite is named")?;
-    args.precision.available()?;
+    if args.eager && args.precision != Precision::Highest {
+        return Err(SuiteError::Precision { name: args.precision.name() }.into());
+    }
     if !(args.budget > 0.0 && args.budget < 1e5) {
         bail!("{} is no number of seconds to measure for", args.budget);
     }

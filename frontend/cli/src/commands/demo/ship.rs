@@ -9,7 +9,7 @@ use sinter::data::Dataset;
 use sinter::io::npy;
 use sinter::nn::Module;
 use sinter::{CompiledModel, Compiler, Tensor};
-use sinter_compiler::artifact::TOLERANCE;
+use sinter_compiler::Precision;
 use sinter_models::MnistCnn;
 use sinter_runtime::artifact::relative_error;
 use std::path::{Path, PathBuf};
@@ -72,11 +72,11 @@ impl Shipped {
             );
         }
         let error = relative_error(got.array(), eager.array());
-        if error > TOLERANCE {
+        let allowed = Precision::Highest.tolerance();
+        if error > allowed {
             bail!(
-                "{} and eager execution differ by {error:.1e} of the largest output; {:.0e} is allowed",
-                self.file.display(),
-                TOLERANCE
+                "{} and eager execution differ by {error:.1e} of the largest output; {allowed:.0e} is allowed",
+                self.file.display()
             );
         }
         Ok(error)

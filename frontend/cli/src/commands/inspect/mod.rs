@@ -164,9 +164,10 @@ fn compilation(r: &Report) -> String {
         r.passes.iter().map(|(p, t)| format!("{p} {}", milliseconds(*t))).collect();
     let applied: usize = r.rewrite.applied.iter().map(|a| a.1).sum();
     format!(
-        "\ncompiled in {}: {}\n{applied} rewrites, {} ops placed, {} kernels generated\n",
+        "\ncompiled in {}: {}\nprecision of products {}, {applied} rewrites, {} ops placed, {} kernels generated\n",
         milliseconds(r.total()),
         passes.join(", "),
+        r.precision.name(),
         r.decisions.len(),
         r.kernels.len()
     )

@@ -1,7 +1,7 @@
 //! Measuring one case in this process.
 
 use super::files::{Entry, Meta, SuiteError, TaskMeta};
-use super::{Args, Mode, Precision, Record};
+use super::{Args, Mode, Record};
 use crate::commands::bench::machine::Machine;
 use crate::commands::bench::{StepResult, step_results, work};
 use sinter::io::{npy, safetensors};
@@ -9,6 +9,7 @@ use sinter::nn::StateDict;
 use sinter::{Compiler, RunError, Tensor, no_grad};
 use sinter_benches::memory::Watch;
 use sinter_benches::{Candidate, Stats, interleaved};
+use sinter_compiler::Precision;
 use sinter_compiler::Report;
 use sinter_compiler::plan::Plan;
 use sinter_kernels::{mem, par};
@@ -51,7 +52,7 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     model.load_state_dict(&weights(entry)?, true).map_err(wrong_weights(entry))?;
     model.eval();
     let refs: Vec<&Tensor> = inputs.iter().collect();
-    let compiler = Compiler::new().name(&entry.name);
+    let compiler = Compiler::new().name(&entry.name).precision(args.precision);
     let mode = args.mode().unwrap_or(Mode::Fused);
     // Names are given to the parameters, for what is said of the program.
     model.named_parameters();
@@ -92,6 +93,9 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
 }
 
 fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Record> {
+    if args.precision != Precision::Highest {
+        return Err(SuiteError::Precision { name: args.precision.name() }.into());
+    }
     let meta: TaskMeta = entry.meta()?;
     let before = Watch::start()?.read()?.before;
     let batch = (npy::load(entry.dir.join("input.npy"))?, npy::load(entry.dir.join("target.npy"))?);
@@ -187,7 +191,7 @@ fn compare(
         } else {
             f64::INFINITY
         };
-        let allowed = precision.allowed();
+        let allowed = precision.tolerance();
         // A NaN is no small number.
         if !(error <= allowed) {
             let precision = precision.name();

@@ -1,0 +1,259 @@
+//! Products of operands rounded to bf16, summed up in f32.
+//!
+//! Two neighbouring steps of `k` are a pair: two bf16 numbers in the place of one f32,
+//! so that the tiles, blocking and packing of single precision serve, with half the
+//! steps; only the multiply-add is another one, that of pairs. A product of two bf16
+//! numbers is exact in f32: a chain adds the second product of a pair, then the first,
+//! each rounded once, as the instruction `vdpbf16ps` does. (That instruction takes
+//! subnormal numbers for zero; without it they count.)
+
+use super::driver::{Lhs, Out, Product, Rhs};
+use super::kernel::{Fun, Kernel, Micro, Rows, SLOTS, asked, kernel, slot};
+use super::simd::{Quad, Simd};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Ymm, Zmm};
+use super::{Epilogue, any_output, pack_b, packed_len, tile};
+use crate::isa;
+use crate::par;
+use crate::scratch::{At, Scratch};
+use crate::simd::vectorize;
+use crate::view::{Dst, Src};
+
+/// Vectors whose lanes may hold pairs.
+///
+/// # Safety
+/// As for [`Simd`].
+trait Dot: Simd {
+    /// `a + self₁ m₁ + self₀ m₀` of the pairs of `self` and `m`.
+    unsafe fn dot(self, m: Self, a: Self) -> Self;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Dot for Zmm {
+    #[inline(always)]
+    unsafe fn dot(self, m: Self, a: Self) -> Self {
+        // SAFETY: the caller has AVX-512 with bf16.
+        unsafe { self.dot_pairs(m, a) }
+    }
+}
+
+// By unpacking: the halves of a pair are the upper halves of two f32 numbers.
+#[cfg(target_arch = "x86_64")]
+impl Dot for Ymm {
+    #[inline(always)]
+    unsafe fn dot(self, m: Self, a: Self) -> Self {
+        // SAFETY: the caller has AVX2 and FMA.
+        unsafe { self.lower().fma(m.lower(), self.upper().fma(m.upper(), a)) }
+    }
+}
+
+impl Dot for Quad {
+    #[inline(always)]
+    unsafe fn dot(self, m: Self, a: Self) -> Self {
+        // SAFETY: lanes are plain numbers.
+        unsafe { self.lower().fma(m.lower(), self.upper().fma(m.upper(), a)) }
+    }
+}
+
+/// Lanes of pairs: [`Simd::fma`] multiplies pairs and adds to numbers.
+#[derive(Clone, Copy)]
+struct Pairs<S>(S);
+
+impl<S: Dot> Simd for Pairs<S> {
+    const LANES: usize = S::LANES;
+    type Mask = S::Mask;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: here and below, the caller's contract.
+        Pairs(unsafe { S::zero() })
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { S::splat(x) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { S::load(p) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: as above.
+        unsafe { self.0.store(p) }
+    }
+    #[inline(always)]
+    unsafe fn mask(n: usize) -> S::Mask {
+        // SAFETY: as above.
+        unsafe { S::mask(n) }
+    }
+    #[inline(always)]
+    unsafe fn load_mask(p: *const f32, m: S::Mask) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { S::load_mask(p, m) })
+    }
+    #[inline(always)]
+    unsafe fn store_mask(self, p: *mut f32, m: S::Mask) {
+        // SAFETY: as above.
+        unsafe { self.0.store_mask(p, m) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, o: Self) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { self.0.add(o.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, o: Self) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { self.0.sub(o.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, o: Self) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { self.0.mul(o.0) })
+    }
+    #[inline(always)]
+    unsafe fn fma(self, m: Self, a: Self) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { self.0.dot(m.0, a.0) })
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // SAFETY: as above.
+        Pairs(unsafe { self.0.relu() })
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { S::prefetch(p) }
+    }
+    #[inline(always)]
+    unsafe fn columns(p: *const f32, ld: isize, top: usize) -> [Self; 8] {
+        // SAFETY: as above.
+        unsafe { S::columns(p, ld, top).map(Pairs) }
+    }
+}
+
+// Only packed operands; where there is no instruction for pairs, what serves with the
+// least code.
+kernel!(baseline, Pairs<Quad>, rows 1, vectors 1, kinds Panels);
+#[cfg(target_arch = "x86_64")]
+kernel!(v3, Pairs<Ymm>, rows 4, vectors 3, kinds Panels, "avx2,fma,bmi2,f16c");
+#[cfg(target_arch = "x86_64")]
+kernel!(
+    v4, Pairs<Zmm>, rows 8, vectors 12, kinds Panels,
+    "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c"
+);
+
+fn active() -> &'static Kernel {
+    #[cfg(target_arch = "x86_64")]
+    match isa::active() {
+        isa::Isa::Avx512 if is_x86_feature_detected!("avx512bf16") => return &v4::KERNEL,
+        isa::Isa::Avx512 | isa::Isa::Avx2 => return &v3::KERNEL,
+        isa::Isa::Baseline => {}
+    }
+    &baseline::KERNEL
+}
+
+/// The nearest bf16 number, ties to even; NaN stays NaN.
+#[inline(always)]
+fn round(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let nearest = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
+    let nan = bits >> 16 | 0x40;
+    (if x.is_nan() { nan } else { nearest }) as u16
+}
+
+/// Rounds `n` numbers that are `step` apart into pairs, of which the last may be half
+/// empty.
+///
+/// # Safety
+/// `x` is readable at `n` such places, `out` writable for `n` numbers, rounded up to an
+/// even number.
+#[inline(always)]
+unsafe fn round_row(x: *const f32, step: isize, n: usize, out: *mut u16) {
+    // SAFETY: within the caller's extents.
+    unsafe {
+        if step == 1 {
+            for i in 0..n {
+                *out.add(i) = round(*x.add(i));
+            }
+        } else {
+            for i in 0..n {
+                *out.add(i) = round(*x.offset(i as isize * step));
+            }
+        }
+        if n % 2 == 1 {
+            *out.add(n) = 0;
+        }
+    }
+}
+
+/// Number of floats of a right operand packed in pairs.
+pub fn packed_len_bf16(k: usize, n: usize) -> usize {
+    packed_len(k.div_ceil(2), n)
+}
+
+/// Rounds `b` of shape `[k, n]`, any strides, to bf16 and packs it for
+/// [`gemm_packed_bf16`]: as [`pack_b`](super::pack_b), with two rows in one.
+///
+/// # Panics
+/// If `out` does not hold [`packed_len_bf16`] floats.
+pub fn pack_b_bf16(b: Src<f32>, out: &mut [f32]) {
+    let &[k, n] = b.shape else { panic!("a matrix has two dimensions") };
+    let rows = k.div_ceil(2);
+    let mut pairs = vec![0.0f32; rows * n];
+    let at = |i: usize, j: usize| {
+        let offset = i as isize * b.strides[0] + j as isize * b.strides[1];
+        // SAFETY: an element of the view, which was checked at construction.
+        if i < k { u32::from(round(unsafe { *b.ptr().offset(offset) })) } else { 0 }
+    };
+    for i in 0..rows {
+        for j in 0..n {
+            pairs[i * n + j] = f32::from_bits(at(2 * i, j) | at(2 * i + 1, j) << 16);
+        }
+    }
+    pack_b(Src::of(&pairs, &[rows, n], &[n as isize, 1]), out);
+}
+
+/// `c = act(a b + bias)` for `a` of shape `[m, k]`, rounded to bf16, `c` of `[m, n]` and
+/// `b` of `[k, n]`, rounded and packed by [`pack_b_bf16`]. Sums, biases and results are
+/// f32.
+///
+/// # Panics
+/// As [`gemm_f32`](super::gemm_f32).
+pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
+    let (&[m, k], &[mc, nc]) = (a.shape, c.shape) else { panic!("matrices have two dimensions") };
+    assert!((mc, nc) == (m, n), "shapes of a matrix product must fit");
+    assert_eq!(packed.len(), packed_len_bf16(k, n), "the packed operand has its own size");
+    let pairs = k.div_ceil(2);
+    let rounded = Scratch::new(m * pairs);
+    let to = At(rounded.ptr());
+    par::for_range(m, (1 << 15) / k.max(1) + 1, |rows| {
+        vectorize(|| {
+            for r in rows {
+                // SAFETY: a row of the view and its place in the scratch.
+                unsafe {
+                    let row = a.ptr().offset(r as isize * a.strides[0]);
+                    round_row(row, a.strides[1], k, to.after(r * pairs).cast());
+                }
+            }
+        });
+    });
+    let p = Product {
+        batch: 1,
+        m,
+        k: pairs,
+        n,
+        a: Lhs { ptr: rounded.ptr(), strides: [0, pairs as isize, 1] },
+        b: Rhs::Packed(packed.as_ptr()),
+        c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
+        accumulate: false,
+        ep,
+        kernel: active(),
+    };
+    // SAFETY: the views were checked at construction, the packed operand just now; the
+    // scratch holds the left one.
+    unsafe { any_output(p, c.strides[1]) }
+}
