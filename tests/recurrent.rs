@@ -9,6 +9,7 @@ use sinter::nn::{
 };
 use sinter::{Compiler, Tensor, Vmap, grad, no_grad, ones, randn, stack, zeros};
 use sinter_kernels::par;
+use sinter_runtime::program::Step;
 use sinter_tests::{Case, Table, Tolerance, compare};
 
 const NEAR: Tolerance = Tolerance { largest: 32.0, one: 4.0, ..Tolerance::units(16.0) };
@@ -283,6 +284,10 @@ fn compiled() {
                 .dynamic("N", &[(0, n)], 1..=64)
                 .compile_fn(run, &[&ones([4, 4, 5])])
                 .expect("it compiles");
+            // Every weight is packed once, when it is compiled.
+            let steps = &program.compiled().plan.program.steps;
+            let packed = steps.iter().filter(|s| matches!(s, Step::Sequence { .. })).count();
+            assert_eq!(packed, if first { 12 } else { 6 });
             for (a, b) in [(4, 4), (1, 1), (7, 2), (2, 33)] {
                 let x = randn([a, b, 5]);
                 let want = no_grad(|| run(std::slice::from_ref(&x)));

@@ -258,7 +258,14 @@ fn batches_of_several_sizes() {
     for n in [6, 6, 2, 6, 2] {
         step.run(&batch(n)).unwrap();
     }
-    assert_eq!(step.compilations(), 2);
+    assert_eq!((step.compilations(), step.why_eager()), (2, None));
+    // There is an end to the programs that are kept, and it is said.
+    for n in 3..12 {
+        step.run(&batch(n)).unwrap();
+    }
+    assert!(step.why_eager().unwrap_or_default().contains("as many"));
+    step.run(&batch(6)).unwrap();
+    assert_eq!((step.compilations(), step.why_eager()), (8, None));
 }
 
 #[test]

@@ -70,6 +70,7 @@ where
         programs: Vec::new(),
         compilations: 0,
         renewals: 0,
+        crowded: false,
         eager: None,
     }
 }
@@ -86,6 +87,8 @@ pub struct CompiledStep<'a, M: ?Sized, O: ?Sized, F> {
     programs: Vec<Prepared>,
     compilations: usize,
     renewals: usize,
+    /// Whether the last step found no room for a program of its shapes.
+    crowded: bool,
     /// Why steps run eagerly.
     eager: Option<String>,
 }
@@ -161,6 +164,7 @@ where
             .map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() })
             .collect();
         let module = fingerprint(self.model);
+        self.crowded = false;
         let mut found = self.programs.iter().position(|p| p.batch == types && p.module == module);
         if let Some(i) = found
             && self.programs[i].read.iter().any(|(b, v)| b.version() != *v)
@@ -173,6 +177,7 @@ where
                 None if self.eager.is_some() => return Ok(self.run_eagerly(batch)),
                 None if self.programs.len() == PROGRAMS => {
                     // The programs there are stay in use.
+                    self.crowded = true;
                     return Ok(self.run_eagerly(batch));
                 }
                 None => match self.prepare(batch, types.clone(), module.clone()) {
@@ -279,16 +284,18 @@ where
 
     /// Whether steps run as programs. Before the first it is not known, and `true`.
     pub fn is_compiled(&self) -> bool {
-        self.eager.is_none()
+        self.why_eager().is_none()
     }
 
-    /// Why steps run eagerly: what could not be traced or compiled, with the line.
+    /// Why steps run eagerly: what could not be traced or compiled, with the line; or why
+    /// the last one did.
     pub fn why_eager(&self) -> Option<&str> {
-        self.eager.as_deref()
+        let crowded = "there are programs for as many other shapes of batches as are kept";
+        self.eager.as_deref().or(self.crowded.then_some(crowded))
     }
 
-    /// How many programs were compiled: one for each combination of batch shapes, up to a
-    /// limit beyond which batches of yet other shapes run eagerly.
+    /// How many programs were compiled: one for each combination of batch shapes, up to
+    /// eight, beyond which batches of yet other shapes run eagerly.
     pub fn compilations(&self) -> usize {
         self.compilations
     }

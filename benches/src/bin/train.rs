@@ -78,7 +78,9 @@ fn profile(step: &mut dyn Compiled) -> Vec<(f64, String)> {
         Step::Contract { op, result, hook, .. } => {
             format!("{} {:?}{}", op.name(), result.shape, if *hook { " + code" } else { "" })
         }
-        Step::Library { op, results, .. } => format!("{} {:?}", op.name(), results[0].shape),
+        Step::Library { op, results, .. } | Step::Sequence { op, results, .. } => {
+            format!("{} {:?}", op.name(), results[0].shape)
+        }
     };
     let names = program.program().steps.iter().map(name);
     let mut out: Vec<(f64, String)> = best.into_iter().zip(names).collect();

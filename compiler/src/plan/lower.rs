@@ -263,6 +263,13 @@ impl<'a> Lowering<'a> {
 
     fn eager(&mut self, n: NodeId) -> Result<(), PlanError> {
         let op = self.g.op(n).expect("clusters hold ops").clone();
+        if let Op::Recurrent { kind, .. } = op
+            && let Some(w) = self.constant(self.g.operands(n)[1])
+            && w.dtype() == DType::F32
+            && !self.updates(n)
+        {
+            return self.sequence(n, op, pack::recurrent(&eager::dense(&w)?, kind), w.shape());
+        }
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
         let mut results: Vec<Located> = (0..self.g.node(n).types.len())
@@ -280,6 +287,35 @@ impl<'a> Lowering<'a> {
             return Err(PlanError::Internal(format!("`{op}` has no form as code or kernel")));
         }
         self.library(op, &operands, &results);
+        Ok(())
+    }
+
+    /// Whether a result takes the place of an input, which may be an operand.
+    fn updates(&self, n: NodeId) -> bool {
+        let value = |k: usize| Value { node: n, output: k as u8 };
+        (0..self.g.node(n).types.len())
+            .any(|k| matches!(self.targets.get(&value(k)), Some(Place::Input(_))))
+    }
+
+    /// A recurrent sequence whose weight is known.
+    fn sequence(
+        &mut self,
+        n: NodeId,
+        op: Op<Dim>,
+        packed: Packed,
+        shape: &[usize],
+    ) -> Result<(), PlanError> {
+        let shape: Vec<Dim> = shape.iter().map(|&d| Dim::of(d)).collect();
+        let buffer = self.store(Stored::Packed(packed)).buffer;
+        let weight = View { buffer, offset: Dim::of(0), strides: dense(&shape), shape };
+        let mut operands = vec![];
+        for (i, v) in self.g.operands(n).into_iter().enumerate() {
+            operands.push(if i == 1 { weight.clone() } else { self.locate(v)?.view() });
+        }
+        let results = (0..self.g.node(n).types.len())
+            .map(|k| self.result(Value { node: n, output: k as u8 }).view())
+            .collect();
+        self.push(Step::Sequence { op, operands, results });
         Ok(())
     }
 

@@ -191,7 +191,9 @@ fn lifetimes(p: &mut Program, generated: &[Generated]) {
             Step::Contract { operands, bias, result, .. } => {
                 operands.iter().chain(bias).chain([result]).collect()
             }
-            Step::Library { operands, results, .. } => operands.iter().chain(results).collect(),
+            Step::Library { operands, results, .. } | Step::Sequence { operands, results, .. } => {
+                operands.iter().chain(results).collect()
+            }
         };
         for v in views {
             touch(v.buffer, i);

@@ -2,9 +2,10 @@
 
 use crate::pipeline::Precision;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
-use sinter_kernels::gemm;
+use sinter_kernels::{gemm, recurrent};
+use sinter_runtime::op::CellKind;
 use sinter_runtime::program::Packing;
-use sinter_runtime::{Array, Dim, Op};
+use sinter_runtime::{Array, Dim, Op, eager};
 
 /// A packed weight.
 #[derive(Clone, Debug)]
@@ -30,6 +31,14 @@ pub(super) fn matrix(w: &Array, precision: Precision) -> (Packed, Packing) {
         }
     };
     (Packed { data, kernel: 0 }, packing)
+}
+
+/// A recurrent weight of [gates * units, units].
+pub(super) fn recurrent(w: &Array, kind: CellKind) -> Packed {
+    let cell = eager::cell(kind);
+    let mut data = vec![0.0; recurrent::packed_len(cell, w.shape()[1])];
+    recurrent::pack(cell, w.src(), &mut data);
+    Packed { data, kernel: 0 }
 }
 
 /// A convolution's weight, for inputs of `[C, H, W]`.

@@ -24,6 +24,7 @@ use crate::{Array, DType, Device, Extent, Op, OpError};
 use smallvec::SmallVec;
 
 pub use attention::axis_order;
+pub use recurrent::cell;
 pub use reduce::adds_in;
 
 /// The results of an op.
@@ -336,7 +337,7 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         | Op::ConvWeightGrad { .. }
         | Op::Pool { .. }
         | Op::PoolGrad { .. } => contract::exec(op, inputs, outs[0]),
-        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => recurrent::exec(op, inputs, None, outs),
+        Op::Recurrent { .. } | Op::RecurrentGrad { .. } => recurrent::exec(op, inputs, outs),
         _ => Err(OpError::unsupported(op.name(), "a compiled program generates its code")),
     }
 }

@@ -6,7 +6,7 @@ use crate::{Array, DType, Op, OpError};
 use sinter_kernels::recurrent::{self, Cell, Forward, Panels, Saved, Sequence, Wanted, Weight};
 use smallvec::SmallVec;
 
-/// What the kernels call it.
+/// What the kernels of recurrent sequences call a kind of unit.
 pub fn cell(kind: CellKind) -> Cell {
     match kind {
         CellKind::Tanh => Cell::Tanh,
@@ -22,58 +22,68 @@ fn sequence(kind: CellKind, reverse: bool, shape: &[usize]) -> Sequence {
     Sequence { cell, reverse, steps: shape[0], rows: shape[1], units: shape[2] }
 }
 
-/// Runs a sequence or its derivative; `packed` is a weight that the kernel has packed.
-pub(crate) fn exec(
-    op: &Op,
-    inputs: &[&Array],
-    packed: Option<&[f32]>,
-    outs: &[&Array],
-) -> Result<(), OpError> {
+/// Runs a sequence or its derivative.
+pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
     // Kernels write densely; strided outputs are filled by copies.
     if outs.iter().any(|o| !o.is_contiguous()) {
         let own = outs
             .iter()
             .map(|o| if o.is_contiguous() { Ok((*o).clone()) } else { o.empty_like() })
             .collect::<Result<SmallVec<[Array; 3]>, _>>()?;
-        exec(op, inputs, packed, &own.iter().collect::<SmallVec<[&Array; 3]>>())?;
+        exec(op, inputs, &own.iter().collect::<SmallVec<[&Array; 3]>>())?;
         for (own, out) in own.iter().zip(outs).filter(|(_, o)| !o.is_contiguous()) {
             layout::copy(own, out);
         }
         return Ok(());
     }
-    match (op, outs[0].dtype(), packed) {
-        (Op::Recurrent { kind, reverse, .. }, DType::F32, Some(p)) => {
-            forward(*kind, *reverse, inputs, Some(Weight::Packed(p)), outs)
+    match (op, outs[0].dtype()) {
+        (Op::Recurrent { kind, reverse, .. }, DType::F32) => {
+            let w = dense(inputs[1])?;
+            forward::<f32>(*kind, *reverse, inputs[0], Weight::Plain(w.src()), &inputs[2..], outs)
         }
-        (Op::Recurrent { kind, reverse, .. }, DType::F32, None) => {
-            forward::<f32>(*kind, *reverse, inputs, None, outs)
+        (Op::Recurrent { kind, reverse, .. }, DType::F64) => {
+            let w = dense(inputs[1])?;
+            forward::<f64>(*kind, *reverse, inputs[0], Weight::Plain(w.src()), &inputs[2..], outs)
         }
-        (Op::Recurrent { kind, reverse, .. }, DType::F64, None) => {
-            forward::<f64>(*kind, *reverse, inputs, None, outs)
-        }
-        (Op::RecurrentGrad { kind, reverse }, DType::F32, None) => {
+        (Op::RecurrentGrad { kind, reverse }, DType::F32) => {
             backward::<f32>(*kind, *reverse, inputs, outs)
         }
-        (Op::RecurrentGrad { kind, reverse }, DType::F64, None) => {
+        (Op::RecurrentGrad { kind, reverse }, DType::F64) => {
             backward::<f64>(*kind, *reverse, inputs, outs)
         }
-        (_, d, _) => Err(OpError::unsupported(op.name(), format!("operands of type {d}"))),
+        (_, d) => Err(OpError::unsupported(op.name(), format!("operands of type {d}"))),
+    }
+}
+
+/// Runs a sequence in f32 with a weight that the kernel has packed, which the operands
+/// lack, into dense results.
+pub(crate) fn run_packed(
+    op: &Op,
+    gates: &Array,
+    packed: &[f32],
+    rest: &[&Array],
+    outs: &[&Array],
+) -> Result<(), OpError> {
+    match op {
+        Op::Recurrent { kind, reverse, .. } if outs.iter().all(|o| o.is_contiguous()) => {
+            forward(*kind, *reverse, gates, Weight::Packed(packed), rest, outs)
+        }
+        _ => Err(OpError::unsupported(op.name(), "no sequence into dense results")),
     }
 }
 
 fn forward<T: Panels>(
     kind: CellKind,
     reverse: bool,
-    inputs: &[&Array],
-    packed: Option<Weight<T>>,
+    gates: &Array,
+    weight: Weight<T>,
+    rest: &[&Array],
     outs: &[&Array],
 ) -> Result<(), OpError> {
     let lstm = kind == CellKind::Lstm;
-    let rest = inputs[2..].iter().map(|a| dense(a)).collect::<Result<SmallVec<[Array; 2]>, _>>()?;
-    let plain = if packed.is_some() { inputs[1].clone() } else { dense(inputs[1])? };
+    let rest = rest.iter().map(|a| dense(a)).collect::<Result<SmallVec<[Array; 2]>, _>>()?;
     // Gates of a row side by side are enough: inputs whose first dimension is the batch
     // give them in another order.
-    let gates = inputs[0];
     let side_by_side = gates.strides()[2] == 1 || gates.shape()[2] <= 1;
     let gates = if side_by_side { gates.clone() } else { dense(gates)? };
     let kept = outs.get(if lstm { 2 } else { 1 });
@@ -82,7 +92,7 @@ fn forward<T: Panels>(
         &sequence(kind, reverse, outs[0].shape()),
         &Forward {
             gates: gates.src(),
-            weight: packed.unwrap_or_else(|| Weight::Plain(plain.src())),
+            weight,
             h0: rest[0].src(),
             c0: extra.filter(|_| lstm),
             bias: extra.filter(|_| !lstm),

@@ -9,11 +9,13 @@ use super::model::ModelError;
 use super::{Buffer, Packing, Place, Program, Step, View};
 use crate::array::Strides;
 use crate::dim::Shape;
+use crate::eager::cell;
 use crate::op::{TypeRef, infer};
 use crate::{DType, Dim, Op};
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::gemm;
 use sinter_kernels::mem::Block;
+use sinter_kernels::recurrent;
 use sinter_kernels::view::reach;
 
 /// What a step reads and what it writes.
@@ -23,7 +25,7 @@ fn views(s: &Step) -> (Vec<&View>, Vec<&View>) {
         Step::Contract { operands, bias, result, .. } => {
             (operands.iter().chain(bias).collect(), vec![result])
         }
-        Step::Library { operands, results, .. } => {
+        Step::Library { operands, results, .. } | Step::Sequence { operands, results, .. } => {
             (operands.iter().collect(), results.iter().collect())
         }
     }
@@ -97,6 +99,21 @@ pub(super) fn structure(p: &Program, constants: &Block) -> Result<(), ModelError
                 return bad(format!("step {i} writes buffer {}, which is read-only", v.buffer));
             }
         }
+        if let Step::Sequence { op, operands, results } = s {
+            let used = || operands.iter().chain(results);
+            if used().any(|v| p.buffers[v.buffer as usize].dtype != DType::F32) {
+                return bad(format!("step {i} is a sequence of something else than f32"));
+            }
+            if results.iter().any(|r| operands.iter().any(|v| v.buffer == r.buffer)) {
+                return bad(format!("step {i} writes what it reads"));
+            }
+            let constant =
+                |v: &View| matches!(p.buffers[v.buffer as usize].place, Place::Constant(_));
+            let weight = operands.get(1).filter(|v| constant(v));
+            if !matches!(op, Op::Recurrent { .. }) || weight.is_none() {
+                return bad(format!("step {i} is no sequence with a packed weight"));
+            }
+        }
         if let Step::Contract { operands, packing, bias, result, .. } = s {
             let [x, w] = operands;
             let dtype = |v: &View| p.buffers[v.buffer as usize].dtype;
@@ -166,12 +183,29 @@ pub(super) fn extents(p: &Program, sizes: &[usize]) -> Result<(), ModelError> {
             Step::Contract { operands, packing, .. } => {
                 *packing != Packing::None && std::ptr::eq(v, &operands[1])
             }
+            Step::Sequence { operands, .. } => std::ptr::eq(v, &operands[1]),
             _ => false,
         };
         let (reads, writes) = views(s);
         for v in reads.into_iter().chain(writes) {
             if inside(p, v, sizes, packed(v)).is_none() {
                 return bad(format!("step {i}: a view leaves buffer {} for {sizes:?}", v.buffer));
+            }
+        }
+        if let Step::Sequence { op, operands, results } = s {
+            let fits = sequence(op, operands, results, sizes);
+            fits.or_else(|why| bad(format!("step {i}: {why}")))?;
+            let units = operands[1].shape.last().and_then(|d| d.eval(sizes));
+            let weight = len(&p.buffers[operands[1].buffer as usize], sizes);
+            let wanted = match (op, units) {
+                // Larger ones would not be counted.
+                (Op::Recurrent { kind, .. }, Some(n)) if n < 1 << 20 => {
+                    Some(recurrent::packed_len(cell(*kind), n))
+                }
+                _ => None,
+            };
+            if wanted.is_none() || wanted != weight {
+                return bad(format!("step {i}: the weight is not packed as a sequence's is"));
             }
         }
         if let Step::Contract { op, operands: [x, w], packing, bias, result, .. } = s {
@@ -186,6 +220,27 @@ pub(super) fn extents(p: &Program, sizes: &[usize]) -> Result<(), ModelError> {
         }
     }
     Ok(())
+}
+
+/// Whether a sequence's results have the shapes its operands give.
+fn sequence(
+    op: &Op<Dim>,
+    operands: &[View],
+    results: &[View],
+    sizes: &[usize],
+) -> Result<(), String> {
+    let shapes = |views: &[View]| -> Option<Vec<Shape>> {
+        views.iter().map(|v| v.shape.iter().map(|d| d.eval(sizes)).collect()).collect()
+    };
+    let op = op.eval(sizes).ok_or("an attribute has no value")?;
+    let given = shapes(operands).ok_or("a view has no shape")?;
+    let got = shapes(results).ok_or("a view has no shape")?;
+    let refs: Vec<_> = given.iter().map(|s| TypeRef { dtype: DType::F32, shape: s }).collect();
+    let types = infer(&op, &refs).map_err(|e| e.to_string())?;
+    match types.iter().map(|t| t.shape.as_slice()).eq(got.iter().map(|s| s.as_slice())) {
+        true => Ok(()),
+        false => Err(format!("operands {given:?} do not give {got:?}")),
+    }
 }
 
 /// Whether a weight of that shape, packed in that way, has `len` numbers.

@@ -126,6 +126,16 @@ pub enum Step {
         /// The result.
         result: View,
     },
+    /// A recurrent sequence in f32 whose weight, the second operand, is a constant as
+    /// [`sinter_kernels::recurrent`] packs it; its view is that of the matrix it was.
+    Sequence {
+        /// The op.
+        op: Op<Dim>,
+        /// Its operands.
+        operands: Vec<View>,
+        /// Its results, densely.
+        results: Vec<View>,
+    },
     /// Any other op, by the eager kernels.
     Library {
         /// The op.

@@ -194,6 +194,19 @@ impl<'a> Run<'a> {
                 let outs: SmallVec<[&Array; 2]> = outs.iter().collect();
                 eager::run_library(&op, &args, &outs)
             }
+            Step::Sequence { op, operands, results } => {
+                let op = op.eval(self.sizes).ok_or_else(bad_view)?;
+                let array = |v: &View| self.resolve(v)?.array();
+                let gates = array(&operands[0])?;
+                let packed = self.packed(&operands[1])?;
+                let rest =
+                    operands[2..].iter().map(array).collect::<Result<SmallVec<[Array; 2]>, _>>()?;
+                let outs =
+                    results.iter().map(array).collect::<Result<SmallVec<[Array; 3]>, _>>()?;
+                let rest: SmallVec<[&Array; 2]> = rest.iter().collect();
+                let outs: SmallVec<[&Array; 3]> = outs.iter().collect();
+                eager::recurrent::run_packed(&op, &gates, packed, &rest, &outs)
+            }
             Step::Contract { .. } => self.contract(step, frame, hook),
         }
     }

@@ -63,7 +63,9 @@ fn size(d: &Dim, sizes: &[usize]) -> f64 {
 pub fn name(step: &Step) -> &str {
     match step {
         Step::Generated { name } => name,
-        Step::Contract { op, .. } | Step::Library { op, .. } => op.name(),
+        Step::Contract { op, .. } | Step::Sequence { op, .. } | Step::Library { op, .. } => {
+            op.name()
+        }
     }
 }
 
@@ -97,6 +99,14 @@ fn step_work(plan: &Plan, step: &Step, sizes: &[usize]) -> Work {
     };
     match step {
         Step::Generated { .. } => Work::default(),
+        Step::Sequence { operands, results, .. } => {
+            let elements = |v: &View| v.shape.iter().map(|d| size(d, sizes)).product::<f64>();
+            let units = operands[1].shape.last().map_or(1.0, |d| size(d, sizes));
+            Work {
+                bytes: operands.iter().chain(results).map(view).sum(),
+                flops: 2.0 * elements(&operands[0]) * units,
+            }
+        }
         // Of a table, rows are read that become rows of the result.
         Step::Library { op: Op::IndexSelect { .. }, operands, results } => {
             let rows: f64 = results.iter().map(view).sum();

@@ -32,6 +32,14 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
         Step::Library { op, operands, results } => {
             format!("{} = library {}({})", list(results), op.text(names), list(operands))
         }
+        Step::Sequence { op, operands, results } => {
+            let operand = |(i, v): (usize, &View)| match i {
+                1 => format!("b{}[{}] in panels", v.buffer, dims(&v.shape, names)),
+                _ => view(v),
+            };
+            let operands: Vec<String> = operands.iter().enumerate().map(operand).collect();
+            format!("{} = {}({})", list(results), op.text(names), operands.join(", "))
+        }
         Step::Contract { op, operands: [x, w], packing, bias, act, most, hook, result } => {
             let packed = || format!("b{}[{}]", w.buffer, dims(&w.shape, names));
             let w = match packing {

@@ -157,7 +157,7 @@ fn losses(
     for &want in &meta.losses_f64 {
         let error = (f64::from(step()?.item::<f32>()) - want).abs() / want.abs().max(1.0);
         // A NaN is no small number.
-        if !(error <= LOSS) {
+        if error.is_nan() || error > LOSS {
             let (output, precision) = ("loss".to_string(), precision.name());
             return Err(SuiteError::Wrong { output, error, allowed: LOSS, precision }.into());
         }
@@ -193,7 +193,7 @@ fn compare(
         };
         let allowed = precision.tolerance();
         // A NaN is no small number.
-        if !(error <= allowed) {
+        if error.is_nan() || error > allowed {
             let precision = precision.name();
             return Err(SuiteError::Wrong { output: name.to_string(), error, allowed, precision });
         }
