@@ -161,8 +161,8 @@ impl Zmm {
     pub(super) unsafe fn dot_pairs(self, m: Self, a: Self) -> Self {
         // SAFETY: the caller has AVX-512 with bf16; the types are the same bits.
         unsafe {
-            let (x, m) =
-                (std::mem::transmute::<__m512, __m512bh>(self.0), std::mem::transmute(m.0));
+            let x = std::mem::transmute::<__m512, __m512bh>(self.0);
+            let m = std::mem::transmute::<__m512, __m512bh>(m.0);
             Zmm(_mm512_dpbf16_ps(a.0, x, m))
         }
     }
