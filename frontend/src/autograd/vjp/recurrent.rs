@@ -144,7 +144,7 @@ fn sweep(kind: CellKind, reverse: bool, xs: &[Tensor]) -> SmallVec<[Tensor; 3]> 
                 let y = at(states, t);
                 let g = match kind {
                     CellKind::Tanh => g * (1.0 - y.square()),
-                    _ => y.gt(0.0).where_(&g, &zeros_like(&g)),
+                    _ => y.gt(0.0).where_(&g, zeros_like(&g)),
                 };
                 gh = mm(&g, w);
                 by_gates.push(g);
