@@ -238,7 +238,7 @@ fn what_a_tape_can_hold() {
         let y = StraightThrough.apply(&[&m.forward(&x[0])]).swap_remove(0);
         let h = &y * 2.0;
         h.mul_(0.5);
-        h.add_(&y.detach());
+        h.add_(y.detach());
         let scaled = &h + 1.0;
         let _hook = scaled.register_hook(|g| Some(g * 0.5));
         F::cross_entropy(&scaled, &x[1], F::Reduction::Mean)

@@ -115,7 +115,8 @@ fn heads_are_split_and_joined_without_copies() {
     };
     let by_op =
         |q: &Tensor, k: &Tensor, v: &Tensor| F::scaled_dot_product_attention(q, k, v, None, false);
-    let forms: [&dyn Fn(&Tensor, &Tensor, &Tensor) -> Tensor; 2] = [&by_hand, &by_op];
+    type Attend<'a> = &'a dyn Fn(&Tensor, &Tensor, &Tensor) -> Tensor;
+    let forms: [Attend; 2] = [&by_hand, &by_op];
     for form in forms {
         let f = |x: &[Tensor]| {
             let [n, t, _] = x[0].shape()[..] else { panic!("three dimensions") };
