@@ -223,6 +223,18 @@ impl Block {
         unsafe { std::slice::from_raw_parts(p, len) }
     }
 
+    /// The whole elements in the block; `None` where others share it or it is read-only.
+    pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
+        if self.handles() > 1 || self.is_read_only() {
+            return None;
+        }
+        let len = self.len() / size_of::<T>();
+        let p = self.checked::<T>(0, &[len], &[1]);
+        // SAFETY: inside the block and aligned, every bit pattern is a `T`, and this is
+        // the only handle.
+        Some(unsafe { std::slice::from_raw_parts_mut(p, len) })
+    }
+
     /// A view to write, starting `offset` elements into the block.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
-use super::pack::{self, Packed};
+use super::pack::{How, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::pipeline::Precision;
@@ -30,6 +30,8 @@ pub(super) struct Lowering<'a> {
     pub(super) generated: Vec<Generated>,
     /// Constants by the buffer they fill.
     pub(super) stored: Vec<(u32, Stored)>,
+    /// Buffers of packed weights.
+    packed: FxHashMap<(Value, How), u32>,
     /// Where a value is computed straight into: an output, or an input it updates.
     targets: FxHashMap<Value, Place>,
     /// Number of the step each op became part of.
@@ -113,6 +115,7 @@ impl<'a> Lowering<'a> {
             steps: vec![],
             generated: vec![],
             stored: vec![],
+            packed: FxHashMap::default(),
             targets: FxHashMap::default(),
             step_of: FxHashMap::default(),
         };
@@ -203,7 +206,7 @@ impl<'a> Lowering<'a> {
     fn store(&mut self, s: Stored) -> Located {
         let (dtype, shape) = match &s {
             Stored::Array(a) => (a.dtype(), a.shape().iter().map(|&d| Dim::of(d)).collect()),
-            Stored::Packed(p) => (DType::F32, vec![Dim::of(p.data.len())]),
+            Stored::Packed(p) => (DType::F32, vec![Dim::of(p.len())]),
         };
         // The offset is settled when all constants are known.
         let at = self.buffer_of(dtype, &shape as &Vec<Dim>, Place::Constant(0));
@@ -268,7 +271,7 @@ impl<'a> Lowering<'a> {
             && w.dtype() == DType::F32
             && !self.updates(n)
         {
-            return self.sequence(n, op, pack::recurrent(&eager::dense(&w)?, kind), w.shape());
+            return self.sequence(n, op, eager::dense(&w)?, How::Recurrent(eager::cell(kind)));
         }
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
@@ -302,12 +305,10 @@ impl<'a> Lowering<'a> {
         &mut self,
         n: NodeId,
         op: Op<Dim>,
-        packed: Packed,
-        shape: &[usize],
+        weight: Array,
+        how: How,
     ) -> Result<(), PlanError> {
-        let shape: Vec<Dim> = shape.iter().map(|&d| Dim::of(d)).collect();
-        let buffer = self.store(Stored::Packed(packed)).buffer;
-        let weight = View { buffer, offset: Dim::of(0), strides: dense(&shape), shape };
+        let weight = self.packed(self.g.operands(n)[1], weight, how);
         let mut operands = vec![];
         for (i, v) in self.g.operands(n).into_iter().enumerate() {
             operands.push(if i == 1 { weight.clone() } else { self.locate(v)?.view() });
@@ -489,16 +490,8 @@ impl<'a> Lowering<'a> {
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
             if let Some(a) = self.constant(w) {
-                let (packed, packing) = pack::matrix(&a, self.precision);
-                let at = self.store(Stored::Packed(packed));
-                let k_n: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
-                let view = View {
-                    buffer: at.buffer,
-                    offset: Dim::of(0),
-                    strides: dense(&k_n),
-                    shape: k_n,
-                };
-                return Ok(Some(([x.view(), view], packing)));
+                let how = How::matrix(self.precision);
+                return Ok(Some(([x.view(), self.packed(w, a, how)], how.packing())));
             }
             let w = self.locate(w)?;
             return Ok(Some(([x.view(), w.view()], Packing::None)));
@@ -526,17 +519,27 @@ impl<'a> Lowering<'a> {
         let input = &self.g.type_of(self.g.operands(anchor)[0]).shape;
         let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
         if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
-            let packed = pack::filter(&a, [chw[0], chw[1], chw[2]], op);
-            let kind = packed.kernel;
-            let at = self.store(Stored::Packed(packed));
-            let shape: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
-            let view =
-                View { buffer: at.buffer, offset: Dim::of(0), strides: dense(&shape), shape };
-            return Ok(([x.view(), view], Packing::Conv(kind)));
+            let how = How::filter(&a, [chw[0], chw[1], chw[2]], op);
+            return Ok(([x.view(), self.packed(w, a, how)], how.packing()));
         }
         let w = self.locate(w)?;
         let w = self.densely(w);
         Ok(([x.view(), w.view()], Packing::None))
+    }
+
+    /// The weight `v`, whose values are `a`, as a kernel wants it: packed once, however
+    /// many steps use it.
+    fn packed(&mut self, v: Value, a: Array, how: How) -> View {
+        let shape: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
+        let buffer = match self.packed.get(&(v, how)) {
+            Some(&buffer) => buffer,
+            None => {
+                let buffer = self.store(Stored::Packed(Packed::new(a, how))).buffer;
+                self.packed.insert((v, how), buffer);
+                buffer
+            }
+        };
+        View { buffer, offset: Dim::of(0), strides: dense(&shape), shape }
     }
 
     fn constant(&self, v: Value) -> Option<Array> {

@@ -19,7 +19,7 @@ use crate::pipeline::Options;
 use lower::{Lowering, Stored};
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
-use sinter_runtime::{DType, OpError};
+use sinter_runtime::{Array, DType, OpError, eager};
 use thiserror::Error;
 
 /// A generated kernel and the step it belongs to.
@@ -150,28 +150,37 @@ fn place_constants(
         buffers[*buffer as usize].place = Place::Constant(at as u64);
         at += match s {
             Stored::Array(a) => a.numel() * a.dtype().size(),
-            Stored::Packed(p) => p.data.len() * DType::F32.size(),
+            Stored::Packed(p) => p.len() * DType::F32.size(),
         };
     }
-    let block = Block::try_new(at.max(1))
+    let size = DType::F32.size();
+    let mut block = Block::try_new(at.next_multiple_of(size).max(size))
         .map_err(|source| OpError::Memory { op: "constants".to_string(), source })?;
+    let floats: &mut [f32] = block.as_mut_slice().expect("nobody else has the block");
+    let mut end = 0;
+    for ((_, s), offset) in stored.iter().zip(&offsets) {
+        // The same bytes every time, in between, too.
+        let start = offset / size;
+        floats[end..start].fill(0.0);
+        end = start
+            + match s {
+                Stored::Packed(p) => {
+                    p.write(&mut floats[start..][..p.len()]);
+                    p.len()
+                }
+                // Copied below; the last elements may share their place with a gap.
+                Stored::Array(a) => {
+                    let len = (a.numel() * a.dtype().size()).div_ceil(size);
+                    floats[start..][len.saturating_sub(1)..len].fill(0.0);
+                    len
+                }
+            };
+    }
+    floats[end..].fill(0.0);
     for ((_, s), offset) in stored.iter().zip(offsets) {
-        match s {
-            Stored::Array(a) => {
-                let to =
-                    sinter_runtime::Array::from_block(block.clone(), offset, a.shape(), a.dtype())?;
-                sinter_runtime::eager::copy_into(a, &to);
-            }
-            Stored::Packed(p) => {
-                let to = sinter_runtime::Array::from_block(
-                    block.clone(),
-                    offset,
-                    &[p.data.len()],
-                    DType::F32,
-                )?;
-                let from = sinter_runtime::Array::from_slice(&p.data, &[p.data.len()])?;
-                sinter_runtime::eager::copy_into(&from, &to);
-            }
+        if let Stored::Array(a) = s {
+            let to = Array::from_block(block.clone(), offset, a.shape(), a.dtype())?;
+            eager::copy_into(a, &to);
         }
     }
     Ok(block)

@@ -26,7 +26,7 @@ pub use panels::Panels;
 use panels::Product;
 
 /// What a unit computes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Cell {
     /// `h' = tanh(g + w h)`.
     Tanh,
