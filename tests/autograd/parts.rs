@@ -2,7 +2,7 @@
 //! by op.
 
 use sinter::autograd::Backward;
-use sinter::{Tensor, cat, from_slice, randn, tensor};
+use sinter::{Tensor, cat, from_slice, no_grad, randn, tensor};
 
 type Loss = Box<dyn Fn(&[Tensor]) -> Tensor>;
 
@@ -142,4 +142,39 @@ fn hooks_see_the_whole() {
     w.retain_grad();
     (l[0].narrow(0, 0, 1).matmul(&w).sum() + l[0].narrow(0, 1, 1).matmul(&w).sum()).backward();
     assert!(close(&w.grad().unwrap(), &l[1].grad().unwrap().t()));
+}
+
+/// What waits is put together before a hook may change what it is made of.
+#[test]
+fn hooks_may_change_what_parts_are_made_of() {
+    let l = leaves(&[&[1, 10], &[10, 12]]);
+    let loss = || l[0].matmul(&l[1]).tanh().sum();
+    loss().backward();
+    let want = l[1].grad().unwrap().copy();
+    l.iter().for_each(Tensor::zero_grad);
+    l[0].register_post_accumulate_grad_hook(|t| {
+        no_grad(|| t.mul_(0.0).version());
+    });
+    loss().backward();
+    assert_eq!(l[0].abs().max().item::<f64>(), 0.0);
+    assert!(close(&l[1].grad().unwrap(), &want));
+    // The same where the gradient waits for a result, and another result has the hook.
+    let l = leaves(&[&[1, 10], &[10, 12]]);
+    let loss = |hooked: bool| {
+        let (x, w) = (&l[0] * 1.0, &l[1] * 1.0);
+        let y = x.matmul(&w).tanh().sum();
+        if hooked {
+            let x_too = x.detach();
+            x.register_hook(move |_| {
+                no_grad(|| x_too.mul_(0.0).version());
+                None
+            });
+        }
+        y
+    };
+    loss(false).backward();
+    let want = l[1].grad().unwrap().copy();
+    l.iter().for_each(Tensor::zero_grad);
+    loss(true).backward();
+    assert!(close(&l[1].grad().unwrap(), &want));
 }

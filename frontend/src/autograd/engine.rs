@@ -302,6 +302,9 @@ impl Pass {
                 }
                 parts.join(&mut grads[0]);
             }
+            if matches!(node.rule, Rule::Function(_)) || node.hooks().is_some() {
+                self.settle(&mut frontier, out);
+            }
             let (grads, hooked) = hooks::before(&node, grads);
             if let Goal::Some { captured, wanted, .. } = &self.goal {
                 let key = Arc::as_ptr(&node) as usize;
@@ -352,9 +355,7 @@ impl Pass {
                 self.send(&operand.edge, g, &edges, &mut frontier, out);
             }
         }
-        for (leaf, parts) in std::mem::take(&mut frontier.parts) {
-            self.deliver_parts(&leaf, parts, out);
-        }
+        self.settle(&mut frontier, out);
         for w in std::mem::take(&mut frontier.leaves.list) {
             if let Some(g) = w.grad {
                 self.deliver(&w.leaf, g, true, out);
@@ -393,6 +394,7 @@ impl Pass {
         if w.arrived >= expected
             && let Some(g) = w.grad.take()
         {
+            self.settle(frontier, out);
             self.deliver(leaf, g, true, out);
         }
     }
@@ -415,7 +417,6 @@ impl Pass {
         frontier: &mut Frontier,
         out: &mut [Option<Tensor>],
     ) {
-        let mut parts = Parts::default();
         match edge {
             Edge::Node(n, 0) => {
                 let ready = frontier.ready(n);
@@ -435,6 +436,7 @@ impl Pass {
                 }
             }
             edge => {
+                let mut parts = Parts::default();
                 parts.push(part);
                 let mut g = None;
                 parts.join(&mut g);
@@ -442,6 +444,18 @@ impl Pass {
                     self.send(edge, g, roots, frontier, out);
                 }
             }
+        }
+    }
+
+    /// Puts together what waits, before code of the user's runs: it may change in place
+    /// what the parts are made of.
+    fn settle(&self, frontier: &mut Frontier, out: &mut [Option<Tensor>]) {
+        for ready in frontier.slots.iter_mut().flatten() {
+            std::mem::take(&mut ready.parts).join(&mut ready.grads[0]);
+        }
+        frontier.parts_of.clear();
+        for (leaf, parts) in std::mem::take(&mut frontier.parts) {
+            self.deliver_parts(&leaf, parts, out);
         }
     }
 
