@@ -9,6 +9,7 @@
 use super::patches::Patches;
 use crate::gemm::kernel::{Kernel, LANES, MR, Micro, NR, Rows, row_tiles, width};
 use crate::gemm::pack::pack_rows;
+use crate::gemm::pairs::join;
 use crate::gemm::simd::{Simd, levels};
 use crate::gemm::{Act, Epilogue, HOOKED, JOB, Tile};
 use crate::isa;
@@ -32,6 +33,8 @@ pub(super) struct Sweep<'a> {
     pub(super) y: *mut f32,
     pub(super) y_strides: [usize; 4],
     pub(super) ep: &'a Epilogue<'a>,
+    /// Whose tiles: those of pairs, where patches are paired.
+    pub(super) kernel: &'static Kernel,
 }
 
 // SAFETY: jobs write disjoint parts of the output and only read what the maker of
@@ -45,6 +48,28 @@ unsafe impl Sync for Sweep<'_> {}
 pub(super) unsafe fn pack(w: *const f32, rows: usize, k: usize, out: *mut f32) {
     // SAFETY: the caller's contract.
     unsafe { pack_rows(w, (k as isize, 1), (rows, k), k, out) }
+}
+
+/// Packs the dense weights of one group, `rows` x `inner` x `taps`, in pairs of
+/// channels.
+///
+/// # Safety
+/// `w` is readable at these extents, `out` writable for `rows` times half the channels,
+/// rounded up, times `taps` floats.
+pub(super) unsafe fn pack_pairs(w: *const f32, [rows, inner, taps]: [usize; 3], out: *mut f32) {
+    let k = inner.div_ceil(2) * taps;
+    let paired = Scratch::new(rows * k);
+    // SAFETY: the caller's contract; the scratch has room for all rows.
+    unsafe {
+        for row in 0..rows {
+            for c in (0..inner).step_by(2) {
+                let low = w.add((row * inner + c) * taps);
+                let high = if c + 1 < inner { low.add(taps) } else { std::ptr::null() };
+                join(low, high, taps, paired.ptr().add(row * k + c / 2 * taps));
+            }
+        }
+        pack(paired.ptr(), rows, k, out);
+    }
 }
 
 impl Sweep<'_> {
@@ -144,7 +169,7 @@ impl Part<'_> {
         let s = self.sweep;
         let (k, pitch) = (s.patches.len(), s.patches.pitch());
         let [_, ld, y_row, _] = s.y_strides;
-        let kernel = Kernel::active();
+        let kernel = s.kernel;
         let most = width(s.outer.div_ceil(s.outer.div_ceil(MR))) / LANES;
         for (v, count) in row_tiles(len.div_ceil(LANES), most) {
             let (col, cols) = (v * LANES, (count * LANES).min(len - v * LANES));
