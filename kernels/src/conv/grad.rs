@@ -8,7 +8,6 @@ use super::winograd::{self, Tiles};
 use super::{ConvParams, PIXELS_TO_PACK, Shape, dense_output, weight, winograd_pays};
 use crate::copy::fill;
 use crate::gemm::Epilogue;
-use crate::gemm::kernel::Kernel;
 use crate::scratch::Scratch;
 use crate::view::{Dst, Src};
 
@@ -197,7 +196,7 @@ unsafe fn input_direct(s: &Shape, gy: Src<f32>, w: Src<f32>, gx: *mut f32, batch
                 y: gx.wrapping_add(a * wd + b),
                 y_strides: [batch, h * wd, p.stride[0] * wd, p.stride[1]],
                 ep: &Epilogue::NONE,
-                kernel: Kernel::active(),
+                quads: None,
             };
             // SAFETY: the caller's contract; the phases' pixels lie inside `gx`.
             unsafe { sweep.run() };

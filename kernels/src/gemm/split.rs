@@ -8,6 +8,7 @@
 //! of two longer chains. A number that rounds to infinity, or is, may give NaN.
 
 use super::driver::{Lhs, Out, Product, Rhs};
+use super::kernel::Scales;
 use super::pairs::{self, residual, round_row};
 use super::{Epilogue, any_output, pack_b, packed_len};
 use crate::par;
@@ -111,6 +112,7 @@ pub fn gemm_packed_bf16x3(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep
         accumulate: false,
         ep: &Epilogue::NONE,
         kernel: pairs::active(),
+        scales: Scales::NONE,
     };
     // SAFETY: the views were checked at construction, the packed operand just now; the
     // scratch holds the left ones.
