@@ -85,7 +85,9 @@ impl Compiler {
         self
     }
 
-    /// How exactly f32 matrices are multiplied by constant ones, in f32 if not said.
+    /// How exactly f32 numbers are multiplied by constant weights, in f32 if not said. In
+    /// `High`, that is as PyTorch has it: with operands split in two numbers of bf16 where
+    /// a processor is faster at that (one with AMX), else in f32, which is more exact.
     ///
     /// ```
     /// use sinter::nn::{Layer, Linear};
