@@ -102,6 +102,14 @@ impl Compiler {
         self
     }
 
+    /// Whether to compile for processors that multiply matrices of bf16 (AMX), where
+    /// [`Precision::High`] differs from [`Precision::Highest`]; for those like this one, if
+    /// not said. Programs run on either, with the same kind of products.
+    pub fn matrix_unit(mut self, has: bool) -> Compiler {
+        self.options.matrix_unit = has;
+        self
+    }
+
     /// Switches a rewrite rule off.
     pub fn disable_rule(mut self, name: impl Into<String>) -> Compiler {
         self.options.rewrite.disabled.push(name.into());
