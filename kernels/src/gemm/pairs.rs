@@ -285,6 +285,12 @@ pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: 
     if super::amx::available() {
         return super::amx::product(a, packed, n, c, ep, 1);
     }
+    by_pairs(a, packed, n, c, ep);
+}
+
+/// [`gemm_packed_bf16`] without AMX.
+pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
+    let (m, k) = (a.shape[0], a.shape[1]);
     let pairs = k.div_ceil(2);
     let rounded = Scratch::new(m * pairs);
     let to = At(rounded.ptr());

@@ -72,6 +72,12 @@ pub fn gemm_packed_bf16x3(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep
     if super::amx::available() {
         return super::amx::product(a, packed, n, c, ep, 2);
     }
+    by_pairs(a, packed, n, c, ep);
+}
+
+/// [`gemm_packed_bf16x3`] without AMX.
+pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
+    let (m, k) = (a.shape[0], a.shape[1]);
     let pairs = k.div_ceil(2);
     // A row's nearest numbers twice, for both parts of B, then what is left of them.
     let split = Scratch::new(m * 3 * pairs);
