@@ -253,8 +253,8 @@ pub fn pack_b_bf16(b: Src<f32>, out: &mut [f32]) {
         for i in 0..rows {
             // SAFETY: one or two rows of the view, and the row of their pairs.
             unsafe {
-                let low = b.ptr().offset(2 * i as isize * down);
-                let high = if 2 * i + 1 < k { low.offset(down) } else { std::ptr::null() };
+                let low = b.ptr().wrapping_offset(2 * i as isize * down);
+                let high = if 2 * i + 1 < k { low.wrapping_offset(down) } else { std::ptr::null() };
                 join(low, high, n, to.add(i * n));
             }
         }
@@ -264,7 +264,12 @@ pub fn pack_b_bf16(b: Src<f32>, out: &mut [f32]) {
         for j in 0..n {
             // SAFETY: a column of the view, and that of its pairs.
             unsafe {
-                round_row(b.ptr().offset(j as isize * right), down, k, to.add(j * rows).cast());
+                round_row(
+                    b.ptr().wrapping_offset(j as isize * right),
+                    down,
+                    k,
+                    to.add(j * rows).cast(),
+                );
             }
         }
     });
@@ -299,7 +304,7 @@ pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &
             for r in rows {
                 // SAFETY: a row of the view and its place in the scratch.
                 unsafe {
-                    let row = a.ptr().offset(r as isize * a.strides[0]);
+                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
                     round_row(row, a.strides[1], k, to.after(r * pairs).cast());
                 }
             }

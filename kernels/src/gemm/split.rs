@@ -53,7 +53,7 @@ fn columns(b: Src<f32>, f: impl Fn(usize, &[f32]) + Sync) {
         for (i, x) in column.iter_mut().enumerate() {
             let at = i as isize * b.strides[0] + j as isize * b.strides[1];
             // SAFETY: an element of the view, which was checked at construction.
-            *x = unsafe { *b.ptr().offset(at) };
+            *x = unsafe { *b.ptr().wrapping_offset(at) };
         }
         f(j, &column);
     }
@@ -87,7 +87,7 @@ pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &
             for r in rows {
                 // SAFETY: a row of the view and its places in the scratch.
                 unsafe {
-                    let row = a.ptr().offset(r as isize * a.strides[0]);
+                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
                     let to = to.after(3 * r * pairs);
                     round_row(row, a.strides[1], k, to.cast());
                     to.add(pairs).copy_from_nonoverlapping(to, pairs);
