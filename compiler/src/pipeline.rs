@@ -5,6 +5,7 @@ use crate::codegen::cpu::{self, CodegenError, Listing};
 use crate::graph::{Graph, InterpretError, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
 use crate::rewrite;
+use crate::tune::{self, Clock, Measure, Tuned, Tuning};
 use sinter_kernels::isa::Isa;
 use sinter_runtime::program::{Model, ModelError};
 use std::time::{Duration, Instant};
@@ -56,6 +57,8 @@ pub struct Options {
     pub isa: Isa,
     /// How exactly matrices are multiplied.
     pub precision: Precision,
+    /// How rules are checked by measuring, if they are.
+    pub tuning: Option<Tuning>,
 }
 
 impl Default for Options {
@@ -65,6 +68,7 @@ impl Default for Options {
             rewrite: rewrite::Options::default(),
             isa: sinter_kernels::isa::active(),
             precision: Precision::default(),
+            tuning: None,
         }
     }
 }
@@ -112,6 +116,9 @@ pub struct Report {
     pub decisions: Vec<plan::Decision>,
     /// What became of each generated kernel.
     pub kernels: Vec<Listing>,
+    /// What was measured, and what came of it.
+    #[serde(default)]
+    pub tuned: Option<Tuned>,
 }
 
 impl Report {
@@ -146,6 +153,18 @@ pub struct Compiled {
 /// # Errors
 /// When the graph is invalid or a constant is missing.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
+    compile_measured(graph, options, &mut Clock::new())
+}
+
+/// [`compile`], where tuning takes its times from `measure`.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_measured(
+    graph: &Graph,
+    options: &Options,
+    measure: &mut dyn Measure,
+) -> Result<Compiled, CompileError> {
     let mut report = Report { precision: options.precision, ..Report::default() };
     report.time("verify", || verify(graph))?;
     let rewritten = if options.fusion {
@@ -156,7 +175,15 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     } else {
         graph.clone()
     };
-    let plan = report.time("plan", || plan::plan(&rewritten, options))?;
+    let plan = match &options.tuning {
+        None => report.time("plan", || plan::plan(&rewritten, options))?,
+        Some(tuning) => {
+            let (plan, tuned) =
+                report.time("tune", || tune::tune(&rewritten, options, tuning, measure))?;
+            report.tuned = Some(tuned);
+            plan
+        }
+    };
     report.decisions = plan.decisions.clone();
     Ok(Compiled { plan, source: graph.clone(), report, options: options.clone() })
 }

@@ -37,13 +37,19 @@ impl How {
         }
     }
 
-    /// For a convolution of inputs of `[C, H, W]`.
-    pub(super) fn filter(w: &Array, input: [usize; 3], op: &Op<Dim>) -> How {
+    /// For a convolution of inputs of `[C, H, W]`, by a kernel that was chosen or by rule.
+    pub(super) fn filter(
+        w: &Array,
+        input: [usize; 3],
+        op: &Op<Dim>,
+        chosen: Option<ConvKernel>,
+    ) -> How {
         let &Op::Conv { stride, padding, dilation, groups, .. } = op else {
             unreachable!("only convolutions have filters")
         };
         let params = ConvParams { stride, padding, dilation, groups };
-        How::Filter(ConvKernel::choose(input, filter_shape(w), params), params)
+        let rule = || ConvKernel::choose(input, filter_shape(w), params);
+        How::Filter(chosen.unwrap_or_else(rule), params)
     }
 
     /// What a contraction says of it.
