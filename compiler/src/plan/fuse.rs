@@ -321,8 +321,7 @@ impl Fuser<'_> {
         if !self.choices.any_apart() {
             return false;
         }
-        let all: FxHashSet<NodeId> =
-            self.cluster(c).nodes.iter().chain(nodes).copied().collect();
+        let all: FxHashSet<NodeId> = self.cluster(c).nodes.iter().chain(nodes).copied().collect();
         let split = |n: &&NodeId| self.choices.apart(**n);
         all.iter().filter(split).any(|&n| self.sources(n).iter().any(|m| all.contains(m)))
     }

@@ -220,12 +220,8 @@ impl Book {
 /// none: two that write at once then keep the measurements of one, in a whole file.
 fn lock(path: &Path) -> Result<Option<File>, BookError> {
     let system = |source| BookError::System { path: path.to_path_buf(), source };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(system)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).map_err(system)?;
     let start = Instant::now();
     loop {
         match file.try_lock() {

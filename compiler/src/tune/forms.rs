@@ -193,7 +193,8 @@ pub(super) fn uncertain(region: &Region, plan: &Plan, scalar: bool) -> Option<&'
         let functions = |s: &Stage| s.insts.iter().filter(|(i, _)| again(i)).count();
         let computed: usize = k.stages.iter().map(functions).sum();
         let g = &region.graph;
-        let dear = |n: &&NodeId| matches!(g.op(**n), Some(Op::Unary(u)) if cost::unary_ns(*u) > 0.1);
+        let dear =
+            |n: &&NodeId| matches!(g.op(**n), Some(Op::Unary(u)) if cost::unary_ns(*u) > 0.1);
         if computed > region.ops.iter().filter(dear).count() {
             return Some("it computes functions again");
         }

@@ -298,8 +298,7 @@ impl Tuner<'_> {
             self.report.unmeasured += 1;
             return none();
         };
-        let medians: Vec<f64> =
-            times.iter().map(|t| median(t).unwrap_or(f64::INFINITY)).collect();
+        let medians: Vec<f64> = times.iter().map(|t| median(t).unwrap_or(f64::INFINITY)).collect();
         let mut order: Vec<usize> = (1..medians.len()).collect();
         order.sort_by(|a, b| medians[*a].total_cmp(&medians[*b]));
         let better: Vec<usize> = order.into_iter().filter(|i| medians[*i] < medians[0]).collect();
@@ -409,15 +408,9 @@ impl Tuner<'_> {
     }
 
     /// Whether the tuned program is to stay: it is not slower than the one by rule.
-    fn program(
-        &mut self,
-        graph: &Graph,
-        rule: &Plan,
-        tuned: &Plan,
-    ) -> Result<bool, CompileError> {
+    fn program(&mut self, graph: &Graph, rule: &Plan, tuned: &Plan) -> Result<bool, CompileError> {
         let label = "tuned";
-        let choices: Vec<&str> =
-            self.report.kernels.iter().map(|f| f.choice.as_str()).collect();
+        let choices: Vec<&str> = self.report.kernels.iter().map(|f| f.choice.as_str()).collect();
         let key = digest_of(&[&tuned.graph.to_string(), &choices.join("; "), &self.setting()]);
         let what = format!("the program {}", graph.name);
         let finding = |choice: &str, rule: f64, best: f64, known: bool| Finding {
@@ -499,9 +492,10 @@ fn named(ways: &[Way], label: &str) -> Option<Option<Way>> {
 
 /// Bytes that a kernel's operands, constants among them, and results take.
 fn held(g: &Graph) -> f64 {
-    let nodes = g.topological().into_iter().filter(|n| {
-        g.op(*n).is_none() || g.is_output(crate::graph::Value { node: *n, output: 0 })
-    });
+    let nodes = g
+        .topological()
+        .into_iter()
+        .filter(|n| g.op(*n).is_none() || g.is_output(crate::graph::Value { node: *n, output: 0 }));
     nodes.flat_map(|n| &g.node(n).types).map(|t| crate::cost::bytes(t, &[])).sum()
 }
 

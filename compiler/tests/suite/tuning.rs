@@ -100,7 +100,8 @@ fn tuned(c: &Compiled) -> &Tuned {
 /// A file's parts that programs run from.
 fn program(c: &mut Compiled) -> (Vec<Step>, Vec<u8>) {
     let constants = c.plan.constants.clone();
-    let all = Array::from_block(constants.clone(), 0, &[constants.len()], sinter_runtime::DType::U8);
+    let all =
+        Array::from_block(constants.clone(), 0, &[constants.len()], sinter_runtime::DType::U8);
     (c.plan.program.steps.clone(), all.unwrap().to_bytes().to_vec())
 }
 
@@ -224,8 +225,7 @@ fn forms_that_add_in_another_order_have_to_be_asked_for() {
     any.tuning.as_mut().unwrap().any_order = true;
     let mut c = compile_measured(&g, &any, &mut clock).unwrap();
     assert!(said(&c, "direct") && said(&c, "by the library's kernel"), "{:?}", tuned(&c));
-    let library =
-        |s: &Step| matches!(s, Step::Library { op, .. } if op.name() == "softmax");
+    let library = |s: &Step| matches!(s, Step::Library { op, .. } if op.name() == "softmax");
     assert!(c.plan.program.steps.iter().any(library));
     let xs = inputs(&g, &[], 1);
     let refs: Vec<&Array> = xs.iter().collect();

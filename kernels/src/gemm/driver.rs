@@ -93,7 +93,8 @@ impl Product<'_> {
         }
         let threads = par::threads();
         let work = self.batch.saturating_mul(self.m.max(WAIT)).saturating_mul(self.n);
-        let pieces = (work.saturating_mul(self.k.max(8)) / self.ep.cut.job.max(1)).clamp(1, 8 * threads);
+        let pieces =
+            (work.saturating_mul(self.k.max(8)) / self.ep.cut.job.max(1)).clamp(1, 8 * threads);
         if threads == 1 || pieces == 1 {
             for item in 0..self.batch {
                 // SAFETY: the caller's contract.

@@ -193,11 +193,10 @@ fn step() -> impl Strategy<Value = Step> {
     let conv =
         Op::Conv { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1, act: Act::None };
     let contract = prop_oneof![Just(Op::MatMul { act: Act::None }), Just(conv)];
-    let cut = prop::option::of(
-        (prop::array::uniform5(prop_oneof![0u32..9, Just(u32::MAX)])).prop_map(
+    let cut =
+        prop::option::of((prop::array::uniform5(prop_oneof![0u32..9, Just(u32::MAX)])).prop_map(
             |[steps, rows, panels, job, in_place]| Cut { steps, rows, panels, job, in_place },
-        ),
-    );
+        ));
     let library = prop_oneof![
         Just(Op::Unary(UnaryOp::Neg)),
         Just(Op::SliceAssign { axis: 0, step: 1, start: Dim::of(0) }),

@@ -338,8 +338,7 @@ impl Emitter<'_> {
 
     /// Arguments that are written past the caches: f32 that the kernel does not read.
     fn streams(&self, b: &Block) -> Vec<u32> {
-        let reads =
-            |arg: u32| b.ops.iter().any(|op| matches!(op, Micro::Load(a) if *a == arg));
+        let reads = |arg: u32| b.ops.iter().any(|op| matches!(op, Micro::Load(a) if *a == arg));
         let mut args: Vec<u32> = b.stores.iter().map(|s| s.0).collect();
         args.sort_unstable();
         args.dedup();
