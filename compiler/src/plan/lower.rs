@@ -3,11 +3,10 @@
 use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
-use super::pack::{How, Packed};
+use super::pack::{Exactness, How, Packed};
 use super::{Choices, Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Kernel;
-use crate::pipeline::Precision;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
@@ -24,8 +23,10 @@ pub(super) enum Stored {
 
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
-    precision: Precision,
     choices: &'a Choices,
+    exactness: Exactness,
+    /// What is to be said of ops besides the reason for their step.
+    pub(super) notes: FxHashMap<NodeId, &'static str>,
     located: FxHashMap<Value, Located>,
     pub(super) buffers: Vec<Buffer>,
     pub(super) steps: Vec<Step>,
@@ -107,13 +108,14 @@ impl<'a> Lowering<'a> {
     pub(super) fn new(
         g: &'a Graph,
         in_place: &FxHashSet<usize>,
-        precision: Precision,
+        exactness: Exactness,
         choices: &'a Choices,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
-            precision,
+            exactness,
             choices,
+            notes: FxHashMap::default(),
             located: FxHashMap::default(),
             buffers: vec![],
             steps: vec![],
@@ -275,7 +277,9 @@ impl<'a> Lowering<'a> {
             && w.dtype() == DType::F32
             && !self.updates(n)
         {
-            return self.sequence(n, op, eager::dense(&w)?, How::Recurrent(eager::cell(kind)));
+            let (how, why) = self.exactness.recurrent(eager::cell(kind));
+            self.note(n, why);
+            return self.sequence(n, op, eager::dense(&w)?, how);
         }
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
@@ -295,6 +299,13 @@ impl<'a> Lowering<'a> {
         }
         self.library(op, &operands, &results);
         Ok(())
+    }
+
+    /// Has something said of an op.
+    fn note(&mut self, n: NodeId, what: &'static str) {
+        if !what.is_empty() {
+            self.notes.insert(n, what);
+        }
     }
 
     /// Whether a result takes the place of an input, which may be an operand.
@@ -320,7 +331,7 @@ impl<'a> Lowering<'a> {
         let results = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }).view())
             .collect();
-        self.push(Step::Sequence { op, operands, results });
+        self.push(Step::Sequence { op, packing: how.packing(), operands, results });
         Ok(())
     }
 
@@ -504,12 +515,15 @@ impl<'a> Lowering<'a> {
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
             if let Some(a) = self.constant(w) {
-                let how = How::matrix(self.precision);
+                let (how, why) = self.exactness.matrix(x.shape[0].known());
+                self.note(anchor, why);
                 return Ok(Some(([x.view(), self.packed(w, a, how)], how.packing())));
             }
+            self.note(anchor, self.exactness.varying());
             let w = self.locate(w)?;
             return Ok(Some(([x.view(), w.view()], Packing::None)));
         }
+        self.note(anchor, self.exactness.varying());
         let w = self.locate(w)?;
         let batched = |m: &Located| {
             let mut full: Vec<Dim> = shape[..rank - 2].to_vec();
@@ -534,7 +548,8 @@ impl<'a> Lowering<'a> {
         let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
         if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
             let chosen = self.choices.of(anchor).and_then(|c| c.filter);
-            let how = How::filter(&a, [chw[0], chw[1], chw[2]], op, chosen);
+            let (how, why) = self.exactness.filter(&a, [chw[0], chw[1], chw[2]], op, chosen);
+            self.note(anchor, why);
             return Ok(([x.view(), self.packed(w, a, how)], how.packing()));
         }
         let w = self.locate(w)?;

@@ -20,6 +20,7 @@ use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
 use crate::pipeline::Options;
 use lower::{Lowering, Stored};
+use pack::Exactness;
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
 use sinter_runtime::{Array, DType, OpError, eager};
@@ -132,12 +133,13 @@ pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<C
 /// The plan of a prepared graph.
 pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Plan, PlanError> {
     let fusion = fuse::fuse(&g, options.fusion, choices);
-    let mut l = Lowering::new(&g, &fusion.in_place, options.precision, choices);
+    let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
+    let mut l = Lowering::new(&g, &fusion.in_place, exactness, choices);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
     l.outputs()?;
-    let Lowering { mut buffers, steps, generated, stored, step_of, .. } = l;
+    let Lowering { mut buffers, steps, generated, stored, step_of, notes, .. } = l;
     let constants = place_constants(&mut buffers, &stored)?;
     let mut program = Program {
         name: g.name.clone(),
@@ -156,7 +158,11 @@ pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Pl
             let op = g.op(n).map_or("", |o| o.name());
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
-            decisions.push(Decision { node: numbers[&n], op, step, reason: reason.clone() });
+            let mut reason = reason.clone();
+            if let Some(note) = notes.get(&n) {
+                reason += &format!("; {note}");
+            }
+            decisions.push(Decision { node: numbers[&n], op, step, reason });
         }
     }
     Ok(Plan { program, generated, constants, decisions, graph: g })

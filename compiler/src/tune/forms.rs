@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::{gemm, par};
 use sinter_runtime::op::UnaryOp;
-use sinter_runtime::program::Cut;
+use sinter_runtime::program::{Cut, Packing, Step};
 use sinter_runtime::{DType, Dim, Extent, Op};
 
 /// One way, for the ops of a region by their places.
@@ -65,14 +65,14 @@ pub(super) fn ways(region: &Region, sort: &Sort, plan: &Plan, scalar: bool, any:
     match sort {
         Sort::Contract { anchor } => {
             let at = region.from.iter().position(|n| n == anchor).unwrap_or(0);
-            contraction(region, at, any)
+            contraction(region, at, plan, any)
         }
         Sort::Loops { .. } => loops(region, plan, scalar),
         Sort::Library => vec![],
     }
 }
 
-fn contraction(region: &Region, at: usize, any_order: bool) -> Vec<Way> {
+fn contraction(region: &Region, at: usize, plan: &Plan, any_order: bool) -> Vec<Way> {
     let mut ways = vec![];
     let (g, n) = (&region.graph, region.ops[at]);
     let operands = g.operands(n);
@@ -92,12 +92,13 @@ fn contraction(region: &Region, at: usize, any_order: bool) -> Vec<Way> {
         Some(&Op::Conv { stride, padding, dilation, groups, .. }) if constant => {
             let p = ConvParams { stride, padding, dilation, groups };
             let shape = [w[0], w[1], w[2], w[3]];
-            let rule = ConvKernel::choose([x[1], x[2], x[3]], shape, p);
+            let Some(rule) = filter(plan) else { return ways };
             let minimal = |k: ConvKernel| k == ConvKernel::Winograd;
             for kernel in (0..32).filter_map(ConvKernel::from_number) {
-                // Minimal filtering adds in another order.
+                // Minimal filtering adds in another order. What rounds is no other way.
                 let allowed = any_order || minimal(kernel) == minimal(rule);
-                if kernel != rule && kernel.fits(shape, p) && allowed {
+                let exact = kernel != ConvKernel::Pairs;
+                if kernel != rule && kernel.fits(shape, p) && allowed && exact {
                     let choice = Choice { filter: Some(kernel), ..Choice::default() };
                     ways.push(Way::one(format!("{kernel:?}").to_lowercase(), at, choice));
                 }
@@ -117,6 +118,14 @@ fn contraction(region: &Region, at: usize, any_order: bool) -> Vec<Way> {
         ways.push(Way::one("what follows apart", next, choice));
     }
     ways
+}
+
+/// The kernel of a plan's convolution.
+fn filter(plan: &Plan) -> Option<ConvKernel> {
+    plan.program.steps.iter().find_map(|s| match s {
+        Step::Contract { packing: Packing::Conv(number), .. } => ConvKernel::from_number(*number),
+        _ => None,
+    })
 }
 
 /// Products cut otherwise, one number at a time.

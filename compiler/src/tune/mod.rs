@@ -462,7 +462,8 @@ impl Tuner<'_> {
         let o = self.options;
         let (isa, precision) = (o.isa.name(), o.precision.name());
         let any_order = self.tuning.any_order;
-        format!("{isa} {precision} fusion {} any order {any_order} {}", o.fusion, par::threads())
+        let (fusion, unit, threads) = (o.fusion, o.matrix_unit, par::threads());
+        format!("{isa} {precision} unit {unit} fusion {fusion} any order {any_order} {threads}")
     }
 
     fn key(&self, g: &Graph, ways: &[Way], cold: bool) -> String {
