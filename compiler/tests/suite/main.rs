@@ -8,4 +8,5 @@ mod cuda;
 mod every_op;
 mod random_graphs;
 mod snapshots;
+mod tuning;
 mod updates;

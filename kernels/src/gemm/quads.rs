@@ -469,7 +469,7 @@ pub(super) fn product(
             for r in rows {
                 // SAFETY: a row of the view and its place in the scratch.
                 unsafe {
-                    let row = a.ptr().offset(r as isize * a.strides[0]);
+                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
                     let to = to.after(r * quads).cast();
                     quantize_row(row, a.strides[1], k, tail.rounding, to);
                 }
