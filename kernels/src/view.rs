@@ -306,6 +306,15 @@ impl<'a, T: Element> Src<'a, T> {
         self.ptr
     }
 
+    /// The same elements in another order of axes.
+    pub(crate) fn seen<'b>(&self, shape: &'b [usize], strides: &'b [isize]) -> Src<'b, T>
+    where
+        'a: 'b,
+    {
+        assert_eq!(numel(shape), self.numel(), "the same elements");
+        Src { ptr: self.ptr, shape, strides, life: PhantomData }
+    }
+
     /// The same view of elements without a type.
     #[inline]
     pub(crate) fn raw(&self) -> Raw<'a> {
@@ -377,6 +386,15 @@ impl<'a, T: Element> Dst<'a, T> {
         let ptr = data.as_mut_ptr();
         Src::of(data, shape, strides);
         Dst { ptr, shape, strides, life: PhantomData }
+    }
+
+    /// The same elements in another order of axes.
+    pub(crate) fn seen<'b>(&self, shape: &'b [usize], strides: &'b [isize]) -> Dst<'b, T>
+    where
+        'a: 'b,
+    {
+        assert_eq!(numel(shape), numel(self.shape), "the same elements");
+        Dst { ptr: self.ptr, shape, strides, life: PhantomData }
     }
 
     /// The same view, to read.
