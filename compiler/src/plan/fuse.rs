@@ -10,6 +10,7 @@
 //!
 //! Views join no kernel: they become strides of whoever reads them.
 
+use super::channels::Layouts;
 use crate::codegen::cpu::supports;
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Inst;
@@ -64,6 +65,7 @@ pub(super) struct Fusion {
 
 struct Fuser<'a> {
     g: &'a Graph,
+    layouts: &'a Layouts,
     fuse: bool,
     order: FxHashMap<NodeId, usize>,
     clusters: Vec<Option<Cluster>>,
@@ -73,10 +75,11 @@ struct Fuser<'a> {
 
 /// Forms clusters. Without `fuse`, only ops of one group (one op of the user)
 /// share a kernel.
-pub(super) fn fuse(g: &Graph, fuse: bool) -> Fusion {
+pub(super) fn fuse(g: &Graph, layouts: &Layouts, fuse: bool) -> Fusion {
     let topological = g.topological();
     let mut f = Fuser {
         g,
+        layouts,
         fuse,
         order: topological.iter().enumerate().map(|(i, n)| (*n, i)).collect(),
         clusters: vec![],
@@ -148,7 +151,11 @@ impl Fuser<'_> {
             Op::Reduce { kind, axes, keep } => {
                 let x = shape(operands[0]);
                 let dtype = self.g.type_of(operands[0]).dtype;
+                let turned = self.layouts.is_last(operands[0]);
                 match self.reducible(*kind, axes, *keep, &x, dtype) {
+                    Ok(()) if turned => {
+                        (Sort::Library, "the axes it reduces are not the innermost in memory".into())
+                    }
                     Ok(()) => {
                         (Sort::Loops { shape: x, axes: axes.clone() }, "starts a row kernel".into())
                     }
@@ -287,6 +294,10 @@ impl Fuser<'_> {
         if self.g.node(n).types[0].dtype != DType::F32 {
             return Err("tiles are f32".into());
         }
+        let last = |node: NodeId| self.layouts.is_last(Value { node, output: 0 });
+        if last(n) != last(anchor) {
+            return Err("its result lies in another order".into());
+        }
         // The tile is finished in place: nobody else may want it unfinished.
         for &m in &self.cluster(c).nodes {
             let v = Value { node: m, output: 0 };
@@ -302,7 +313,7 @@ impl Fuser<'_> {
             if self.of.get(&v.node) == Some(&c) {
                 continue;
             }
-            if !super::lower::tile_addressable(self.g, anchor, v) {
+            if !super::lower::tile_addressable(self.g, self.layouts, anchor, v) {
                 return Err("an operand cannot be addressed by tile".into());
             }
         }

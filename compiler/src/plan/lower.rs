@@ -1,5 +1,6 @@
 //! From clusters to a program: buffers, steps, kernels, constants.
 
+use super::channels::{self, Layouts};
 use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
@@ -23,6 +24,7 @@ pub(super) enum Stored {
 
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
+    layouts: &'a Layouts,
     precision: Precision,
     located: FxHashMap<Value, Located>,
     pub(super) buffers: Vec<Buffer>,
@@ -52,26 +54,31 @@ fn tile_axes(g: &Graph, anchor: NodeId) -> (usize, usize) {
 }
 
 /// A value of the contraction's shape as [batch, rows, columns].
-fn as_tile(g: &Graph, anchor: NodeId, at: &Located) -> Option<Located> {
+fn as_tile(g: &Graph, layouts: &Layouts, anchor: NodeId, at: &Located) -> Option<Located> {
     let shape = &g.node(anchor).types[0].shape;
+    let wide = at.broadcast(shape);
+    if layouts.is_last(Value { node: anchor, output: 0 }) {
+        // One matrix of all pixels by channels.
+        return Some(wide.permute(&channels::LAST).merge(0, 3)?.outer());
+    }
     let (rows, cols) = tile_axes(g, anchor);
     let rank = shape.len();
-    let wide = at.broadcast(shape);
     wide.merge(cols, rank)?.merge(rows, cols)?.merge(0, rows)
 }
 
 /// Where a value will lie, as far as its layout goes: kernels write densely, views
 /// are strides.
-fn nominal(g: &Graph, v: Value) -> Located {
+fn nominal(g: &Graph, layouts: &Layouts, v: Value) -> Located {
     let ty = g.type_of(v);
     let plain = || Located::new(0, ty.dtype, &ty.shape);
     match g.op(v.node) {
+        _ if layouts.is_last(v) => plain().lying(&channels::LAST),
         Some(Op::Attention { .. }) if !g.is_output(v) => {
-            let q = nominal(g, g.operands(v.node)[0]);
+            let q = nominal(g, layouts, g.operands(v.node)[0]);
             plain().lying(&q.order(&g.hints()))
         }
         Some(op) if op.is_view() => {
-            let x = nominal(g, g.operands(v.node)[0]);
+            let x = nominal(g, layouts, g.operands(v.node)[0]);
             viewed(op, &x, &ty.shape).unwrap_or_else(plain)
         }
         _ => plain(),
@@ -79,8 +86,8 @@ fn nominal(g: &Graph, v: Value) -> Located {
 }
 
 /// Whether tiles of a contraction can read the operand.
-pub(super) fn tile_addressable(g: &Graph, anchor: NodeId, v: Value) -> bool {
-    as_tile(g, anchor, &nominal(g, v)).is_some()
+pub(super) fn tile_addressable(g: &Graph, layouts: &Layouts, anchor: NodeId, v: Value) -> bool {
+    as_tile(g, layouts, anchor, &nominal(g, layouts, v)).is_some()
 }
 
 /// The layout of a view op's result; `None` where it must be copied.
@@ -104,11 +111,13 @@ impl<'a> Lowering<'a> {
     /// `in_place` are the outputs that may be written into the inputs they update.
     pub(super) fn new(
         g: &'a Graph,
+        layouts: &'a Layouts,
         in_place: &FxHashSet<usize>,
         precision: Precision,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
+            layouts,
             precision,
             located: FxHashMap::default(),
             buffers: vec![],
@@ -157,7 +166,10 @@ impl<'a> Lowering<'a> {
             Some(&place) => place,
             None => Place::Temp { first: self.steps.len() as u32, last: self.steps.len() as u32 },
         };
-        let at = self.buffer(v, place);
+        let mut at = self.buffer(v, place);
+        if self.layouts.is_last(v) {
+            at = at.lying(&channels::LAST);
+        }
         self.located.insert(v, at.clone());
         at
     }
@@ -224,12 +236,21 @@ impl<'a> Lowering<'a> {
 
     /// A dense copy where the layout is not dense already.
     fn densely(&mut self, at: Located) -> Located {
-        if at.is_dense() {
+        let order: Vec<usize> = (0..at.shape.len()).collect();
+        self.lying(at, &order)
+    }
+
+    /// A copy without gaps whose axes lie in that order, where these do not already.
+    fn lying(&mut self, at: Located, order: &[usize]) -> Located {
+        let wanted = at.clone().lying(order);
+        let same = |((n, s), w): ((&Dim, &Dim), &Dim)| n.is(1) || s == w;
+        if at.shape.iter().zip(&at.strides).zip(&wanted.strides).all(same) {
             return at;
         }
         let step = self.steps.len() as u32;
         let out =
             self.buffer_of(at.dtype, &at.shape.clone(), Place::Temp { first: step, last: step });
+        let out = out.lying(order);
         let op = Op::Broadcast { shape: at.shape.iter().cloned().collect() };
         self.library(op, &[at], std::slice::from_ref(&out));
         out
@@ -323,15 +344,24 @@ impl<'a> Lowering<'a> {
     fn loops(&mut self, nodes: &[NodeId], shape: &[Dim], axes: &[usize]) -> Result<(), PlanError> {
         // Operands first: locating one may take a step of its own.
         self.locate_operands(nodes, None)?;
-        let write: Vec<(NodeId, Located)> = self
-            .escaping(nodes)
+        let escaping = self.escaping(nodes);
+        let last = |&n: &NodeId| self.layouts.is_last(Value { node: n, output: 0 });
+        let counts = nodes.iter().any(|&n| matches!(self.g.op(n), Some(Op::Iota { .. })));
+        // Loops go through memory in the order in which results lie.
+        let turned = axes.is_empty() && !counts && escaping.iter().all(last);
+        let walked = |at: Located| {
+            let at = at.broadcast(shape);
+            if turned { at.permute(&channels::LAST) } else { at }
+        };
+        let write: Vec<(NodeId, Located)> = escaping
             .into_iter()
-            .map(|n| (n, self.result(Value { node: n, output: 0 }).broadcast(shape)))
+            .map(|n| (n, walked(self.result(Value { node: n, output: 0 }))))
             .collect();
         let name = self.name(nodes);
         let located = &self.located;
-        let body = Body { g: self.g, nodes, shape, axes };
-        let mut read = |v: Value| located[&v].broadcast(shape);
+        let extents = walked(Located::new(0, DType::F32, shape)).shape;
+        let body = Body { g: self.g, nodes, shape: &extents, axes };
+        let mut read = |v: Value| walked(located[&v].clone());
         let kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
         let step = self.push(Step::Generated { name });
         self.generated.push(Generated { step, kernel });
@@ -391,7 +421,7 @@ impl<'a> Lowering<'a> {
             _ => Act::None,
         };
         let (sides, packing) = match &op {
-            Op::Conv { .. } => self.conv_operands(anchor, &op, x, operands[1])?,
+            Op::Conv { .. } => self.conv_operands(anchor, x, operands[1])?,
             _ => match self.matmul_operands(anchor, x, operands[1])? {
                 Some(s) => s,
                 // Batches that no single stride describes: the eager kernel knows how.
@@ -411,7 +441,7 @@ impl<'a> Lowering<'a> {
             false => Value { node: anchor, output: 0 },
         };
         let out = self.result(home);
-        let tile = as_tile(self.g, anchor, &out)
+        let tile = as_tile(self.g, self.layouts, anchor, &out)
             .ok_or_else(|| PlanError::Internal("a dense result is not a tile".into()))?;
         // What kernels do in registers takes no generated code.
         let most = epilogue.first().and_then(|&n| ceiling(self.g, n, anchor));
@@ -446,13 +476,14 @@ impl<'a> Lowering<'a> {
                         Some(at) => at.clone(),
                         None => self.result(v),
                     };
-                    (n, as_tile(self.g, anchor, &at).expect("dense results are tiles"))
+                    let tile = as_tile(self.g, self.layouts, anchor, &at);
+                    (n, tile.expect("dense results are tiles"))
                 })
                 .collect();
-            let located = &self.located;
-            let g = self.g;
+            let (g, layouts, located) = (self.g, self.layouts, &self.located);
             let mut read = |v: Value| {
-                as_tile(g, anchor, &located[&v]).expect("checked when the epilogue was chosen")
+                let tile = as_tile(g, layouts, anchor, &located[&v]);
+                tile.expect("checked when the epilogue was chosen")
             };
             let body = Body { g, nodes: &epilogue, shape: &tile.shape, axes: &[] };
             let mut kernel = loops::build_tile(&body, Operands { read: &mut read, write }, name);
@@ -511,17 +542,20 @@ impl<'a> Lowering<'a> {
     fn conv_operands(
         &mut self,
         anchor: NodeId,
-        op: &Op<Dim>,
         x: Located,
         w: Value,
     ) -> Result<([View; 2], Packing), PlanError> {
-        let x = self.densely(x);
-        let input = &self.g.type_of(self.g.operands(anchor)[0]).shape;
-        let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
-        if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
-            let how = How::filter(&a, [chw[0], chw[1], chw[2]], op);
+        if let (Some(a), Some(conv)) = (self.constant(w), channels::image(self.g, anchor)) {
+            let last = self.layouts.is_last(Value { node: anchor, output: 0 });
+            let how = How::filter(&conv, last);
+            let x = match how {
+                How::Filter(kernel, _) if kernel.any_input(conv.weight) && last => x,
+                _ if last => self.lying(x, &channels::LAST),
+                _ => self.densely(x),
+            };
             return Ok(([x.view(), self.packed(w, a, how)], how.packing()));
         }
+        let x = self.densely(x);
         let w = self.locate(w)?;
         let w = self.densely(w);
         Ok(([x.view(), w.view()], Packing::None))

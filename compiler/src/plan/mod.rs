@@ -1,6 +1,7 @@
 //! From a graph to a program: what is fused, what runs in which order, where
 //! everything lies.
 
+mod channels;
 mod fuse;
 mod join;
 mod layout;
@@ -16,6 +17,7 @@ use crate::graph::text::number;
 use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
 use crate::pipeline::Options;
+use channels::Layouts;
 use lower::{Lowering, Stored};
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
@@ -103,8 +105,9 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             return Err(PlanError::EagerOnly { op: op.name().to_string(), reason });
         }
     }
-    let fusion = fuse::fuse(&g, options.fusion);
-    let mut l = Lowering::new(&g, &fusion.in_place, options.precision);
+    let layouts = if options.fusion { channels::choose(&g) } else { Layouts::default() };
+    let fusion = fuse::fuse(&g, &layouts, options.fusion);
+    let mut l = Lowering::new(&g, &layouts, &fusion.in_place, options.precision);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
@@ -128,7 +131,11 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             let op = g.op(n).map_or("", |o| o.name());
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
-            decisions.push(Decision { node: numbers[&n], op, step, reason: reason.clone() });
+            let reason = match layouts.reason(n) {
+                Some(layout) => format!("{reason}; {layout}"),
+                None => reason.clone(),
+            };
+            decisions.push(Decision { node: numbers[&n], op, step, reason });
         }
     }
     Ok(Plan { program, generated, constants, decisions, graph: g })

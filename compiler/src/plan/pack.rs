@@ -1,11 +1,12 @@
 //! Weights as the library kernels want them.
 
+use super::channels::Image;
 use crate::pipeline::Precision;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::recurrent::Cell;
 use sinter_kernels::{gemm, recurrent};
 use sinter_runtime::program::Packing;
-use sinter_runtime::{Array, Dim, Op};
+use sinter_runtime::Array;
 
 /// A weight and how a kernel wants it. It is packed where it will lie: a large one
 /// costs as much to copy as to pack.
@@ -37,13 +38,14 @@ impl How {
         }
     }
 
-    /// For a convolution of inputs of `[C, H, W]`.
-    pub(super) fn filter(w: &Array, input: [usize; 3], op: &Op<Dim>) -> How {
-        let &Op::Conv { stride, padding, dilation, groups, .. } = op else {
-            unreachable!("only convolutions have filters")
+    /// For a convolution, whose result has its channels side by side or not.
+    pub(super) fn filter(conv: &Image, last: bool) -> How {
+        let planes = || ConvKernel::choose(conv.input, conv.weight, conv.params);
+        let kernel = match last {
+            true => ConvKernel::choose_last(conv.weight, conv.params).unwrap_or_else(planes),
+            false => planes(),
         };
-        let params = ConvParams { stride, padding, dilation, groups };
-        How::Filter(ConvKernel::choose(input, filter_shape(w), params), params)
+        How::Filter(kernel, conv.params)
     }
 
     /// What a contraction says of it.
