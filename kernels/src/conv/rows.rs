@@ -21,8 +21,9 @@ use std::ops::Range;
 
 /// With fewer channels than these, neighbours in a row are gathered faster.
 const FEW: usize = 8;
-/// Floats gathered at a time, about: 128 KiB.
+/// Floats gathered at a time, about: 128 KiB, or, where they are read across, 16 KiB.
 const GATHERED: usize = 32 << 10;
+const ACROSS: usize = 4 << 10;
 
 /// Whether the input may lie in any order.
 pub(super) fn takes_planes(channels: usize) -> bool {
@@ -109,7 +110,8 @@ impl Conv<'_> {
             let shared = threads > 1 && work >= 2 * JOB;
             // Whole rows of outputs, as many as fit.
             let lines = s.n * s.out[0];
-            let fit = (GATHERED / (k * s.out[1]).max(1)).max(1);
+            let room = if takes_planes(s.c) { ACROSS } else { GATHERED };
+            let fit = (room / (k * s.out[1]).max(1)).max(1);
             let wanted = if shared { (4 * threads).min(work.div_ceil(JOB)) } else { 1 };
             let pieces = lines.div_ceil(fit).max(wanted).min(lines);
             let job = |i: usize| {
