@@ -7,7 +7,8 @@
 //! at a time.
 
 use super::patches::Patches;
-use crate::gemm::kernel::{Kernel, LANES, MR, Micro, NR, Rows, row_tiles, width};
+use super::quads::Quads;
+use crate::gemm::kernel::{Kernel, LANES, MR, Micro, NR, Rows, Scales, row_tiles, width};
 use crate::gemm::pack::pack_rows;
 use crate::gemm::simd::{Simd, levels};
 use crate::gemm::{Act, Epilogue, HOOKED, JOB, Tile};
@@ -32,6 +33,8 @@ pub(super) struct Sweep<'a> {
     pub(super) y: *mut f32,
     pub(super) y_strides: [usize; 4],
     pub(super) ep: &'a Epilogue<'a>,
+    /// For sums of integers: what makes quads of the input, and numbers of the sums.
+    pub(super) quads: Option<&'a Quads>,
 }
 
 // SAFETY: jobs write disjoint parts of the output and only read what the maker of
@@ -89,7 +92,10 @@ impl Sweep<'_> {
         // SAFETY: the scratch has room for the planes, a number for each step and the
         // largest tile; everything else lies within the caller's extents.
         unsafe {
-            p.stage(image, group, &rows, scratch.ptr());
+            match self.quads {
+                None => p.stage(image, group, &rows, scratch.ptr()),
+                Some(q) => q.stage(p, image, group, &rows, scratch.ptr()),
+            }
             p.tabulate(rows.len(), table);
             let y = self.y.add(image * y_batch + group * self.outer * ld + rows.start * y_row);
             let mut part = Part {
@@ -144,7 +150,10 @@ impl Part<'_> {
         let s = self.sweep;
         let (k, pitch) = (s.patches.len(), s.patches.pitch());
         let [_, ld, y_row, _] = s.y_strides;
-        let kernel = Kernel::active();
+        let (kernel, scales) = match s.quads {
+            None => (Kernel::active(), Scales::NONE),
+            Some(q) => (q.kernel, q.scales),
+        };
         let most = width(s.outer.div_ceil(s.outer.div_ceil(MR))) / LANES;
         for (v, count) in row_tiles(len.div_ceil(LANES), most) {
             let (col, cols) = (v * LANES, (count * LANES).min(len - v * LANES));
@@ -169,6 +178,7 @@ impl Part<'_> {
                         bias_row: s.ep.bias_row.map_or(std::ptr::null(), |b| b[channel..].as_ptr()),
                         relu: s.ep.act == Act::Relu,
                         most: s.ep.ceiling(),
+                        scales: scales.after(channel),
                         ..Micro::NONE
                     };
                     if whole {

@@ -195,6 +195,7 @@ unsafe fn input_direct(s: &Shape, gy: Src<f32>, w: Src<f32>, gx: *mut f32, batch
                 y: gx.wrapping_add(a * wd + b),
                 y_strides: [batch, h * wd, p.stride[0] * wd, p.stride[1]],
                 ep: &Epilogue::NONE,
+                quads: None,
             };
             // SAFETY: the caller's contract; the phases' pixels lie inside `gx`.
             unsafe { sweep.run() };

@@ -22,6 +22,7 @@ mod exact;
 mod grad;
 mod lanes;
 mod patches;
+mod quads;
 mod rows;
 mod stage;
 mod transform;
@@ -30,11 +31,12 @@ mod winograd;
 
 pub use exact::{conv2d_f64, conv2d_input_grad_f64, conv2d_weight_grad_f64};
 pub use grad::{conv2d_input_grad_f32, conv2d_weight_grad_f32};
+pub use quads::{conv2d_packed_int8, pack_filters_int8, packed_filters_len_int8};
 
 use crate::copy::copy;
 use crate::gemm::Epilogue;
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
-use crate::gemm::kernel::Kernel;
+use crate::gemm::kernel::{Kernel, Scales};
 use crate::scratch::{Dense, Scratch};
 use crate::view::{Dst, Src, is_contiguous};
 use depthwise::Depthwise;
@@ -328,6 +330,7 @@ impl ConvKernel {
                     accumulate: false,
                     ep,
                     kernel: Kernel::active(),
+                    scales: Scales::NONE,
                 };
                 // SAFETY: the caller's contract.
                 unsafe { product.run() }
@@ -342,6 +345,7 @@ impl ConvKernel {
                     y,
                     y_strides: [batch, pixels, s.out[1], 1],
                     ep,
+                    quads: None,
                 };
                 // SAFETY: the caller's contract.
                 unsafe { sweep.run() }

@@ -15,7 +15,7 @@ pub(super) struct Axis {
     step: usize,
     /// First pixel of each phase: taps whose pixels are a multiple of `step` apart
     /// read the same plane.
-    phases: Vec<isize>,
+    pub(super) phases: Vec<isize>,
     /// For each tap, its phase and how far into it the first output reads.
     taps: Vec<(usize, usize)>,
     /// The largest of these distances.
@@ -41,7 +41,7 @@ impl Axis {
         Axis { step, phases, taps, reach }
     }
 
-    fn steps(&self, phase: usize, from: usize, count: usize) -> Steps {
+    pub(super) fn steps(&self, phase: usize, from: usize, count: usize) -> Steps {
         let first = self.phases[phase] + (from * self.step) as isize;
         Steps { first, step: self.step, count: count + self.reach }
     }

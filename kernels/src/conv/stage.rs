@@ -29,12 +29,12 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    fn at(&self, i: usize) -> isize {
+    pub(super) fn at(&self, i: usize) -> isize {
         self.first + (i * self.step) as isize
     }
 
     /// Which of the positions lie inside `0..n`.
-    fn inside(&self, n: usize) -> Range<usize> {
+    pub(super) fn inside(&self, n: usize) -> Range<usize> {
         let reach = |to: isize| (to.max(0) as usize).div_ceil(self.step).min(self.count);
         let hi = reach(n as isize - self.first);
         reach(-self.first).min(hi)..hi

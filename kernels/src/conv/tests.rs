@@ -356,3 +356,5 @@ fn packed_kernels_give_the_same_numbers() {
         assert_eq!(got, want.values());
     }
 }
+
+mod int8;

@@ -6,7 +6,7 @@
 //! a block of rows, the block of rows by all panels of the group; both stay in
 //! the second-level cache.
 
-use super::kernel::{Kernel, LANES, MR, Micro, NR, Rows, row_tiles, width};
+use super::kernel::{Kernel, LANES, MR, Micro, NR, Rows, Scales, row_tiles, width};
 use super::pack::{pack_panel, pack_rows, panel_width};
 use super::{Act, Epilogue, HOOKED, JOB, Tile, WAIT};
 use crate::par;
@@ -59,6 +59,8 @@ pub(crate) struct Product<'a> {
     pub(crate) ep: &'a Epilogue<'a>,
     /// Whose tiles.
     pub(crate) kernel: &'static Kernel,
+    /// For tiles of integers: of the columns of C.
+    pub(crate) scales: Scales,
 }
 
 // SAFETY: jobs write disjoint parts of C and only read A and B, whose extents the
@@ -272,6 +274,7 @@ impl Part<'_> {
                         bias_col: bias(ep.bias_col, col),
                         relu: last && ep.act == Act::Relu,
                         most: if last { ep.ceiling() } else { f32::INFINITY },
+                        scales: if last { p.scales.after(col) } else { Scales::NONE },
                     };
                     p.kernel.tile(kind, &tile);
                 }

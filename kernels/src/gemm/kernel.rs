@@ -33,6 +33,24 @@ pub(crate) enum Rows {
     Columns,
 }
 
+/// What makes numbers of a tile's integers: `scale (sum + offset)` for each column (for
+/// [`Rows::Table`] for each row). Null as long as they stay integers, and for tiles of
+/// numbers. Offsets are integers by their bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Scales {
+    pub(crate) scale: *const f32,
+    pub(crate) offset: *const f32,
+}
+
+impl Scales {
+    pub(crate) const NONE: Scales = Scales { scale: std::ptr::null(), offset: std::ptr::null() };
+
+    /// Those of later columns or rows.
+    pub(crate) fn after(self, n: usize) -> Scales {
+        Scales { scale: shifted(self.scale, n), offset: shifted(self.offset, n) }
+    }
+}
+
 /// One call of a tile: `C = act([C +] A B + bias)`.
 #[derive(Clone, Copy)]
 pub(crate) struct Micro {
@@ -71,6 +89,8 @@ pub(crate) struct Micro {
     pub(crate) relu: bool,
     /// No result is larger, after that.
     pub(crate) most: f32,
+    /// Applied before the biases.
+    pub(crate) scales: Scales,
 }
 
 impl Micro {
@@ -94,6 +114,7 @@ impl Micro {
         bias_col: std::ptr::null(),
         relu: false,
         most: f32::INFINITY,
+        scales: Scales::NONE,
     };
 }
 
@@ -290,6 +311,7 @@ impl Kernel {
                         c: t.c.wrapping_offset(row as isize * t.ldc).wrapping_add(col),
                         bias_row: shifted(t.bias_row, row),
                         bias_col: shifted(t.bias_col, col),
+                        scales: t.scales.after(if kind == Rows::Table { row } else { col }),
                         ..*t
                     };
                     let mut kind = kind;

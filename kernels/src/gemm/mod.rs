@@ -12,16 +12,18 @@ mod exact;
 pub(crate) mod kernel;
 pub(crate) mod pack;
 mod pairs;
+pub(crate) mod quads;
 pub(crate) mod simd;
 mod tile;
 
 pub use exact::{Integer, gemm_batch_f64, gemm_batch_int};
 pub use pairs::{gemm_packed_bf16, pack_b_bf16, packed_len_bf16};
+pub use quads::{Affine, LONGEST_INT8, gemm_packed_int8, pack_b_int8, packed_len_int8};
 
 use crate::scratch::Scratch;
 use crate::view::{Dst, Src};
 use driver::{Lhs, Out, Product, Rhs};
-use kernel::{Kernel, LANES, MR, NR};
+use kernel::{Kernel, LANES, MR, NR, Scales};
 use pack::{pack_panel, panel_width};
 
 /// Floats of an output finished before a hook sees them: 32 KiB.
@@ -119,6 +121,7 @@ pub fn gemm_f32(a: Src<f32>, b: Src<f32>, c: Dst<f32>, accumulate: bool, ep: &Ep
         accumulate,
         ep,
         kernel: Kernel::active(),
+        scales: Scales::NONE,
     };
     // SAFETY: the views were checked at construction and their shapes fit.
     unsafe { any_output(p, c.strides[1]) }
@@ -145,6 +148,7 @@ pub fn gemm_batch_f32(a: Src<f32>, b: Src<f32>, c: Dst<f32>, accumulate: bool, e
         accumulate,
         ep,
         kernel: Kernel::active(),
+        scales: Scales::NONE,
     };
     // One matrix on the right for all: the items' rows are the rows of one product.
     let rows = m as isize;
@@ -276,6 +280,7 @@ pub fn gemm_packed_f32(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &
         accumulate: false,
         ep,
         kernel: Kernel::active(),
+        scales: Scales::NONE,
     };
     // SAFETY: the views were checked at construction, the packed operand just now.
     unsafe { any_output(p, c.strides[1]) }

@@ -8,7 +8,7 @@
 //! subnormal numbers for zero; without it they count.)
 
 use super::driver::{Lhs, Out, Product, Rhs};
-use super::kernel::{Fun, Kernel, Micro, Rows, SLOTS, asked, kernel, slot};
+use super::kernel::{Fun, Kernel, Micro, Rows, SLOTS, Scales, asked, kernel, slot};
 use super::simd::{Quad, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Ymm, Zmm};
@@ -257,6 +257,7 @@ pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: 
         accumulate: false,
         ep,
         kernel: active(),
+        scales: Scales::NONE,
     };
     // SAFETY: the views were checked at construction, the packed operand just now; the
     // scratch holds the left one.

@@ -19,6 +19,8 @@ use std::arch::x86_64::*;
 pub(crate) trait Simd: Copy {
     /// Number of lanes.
     const LANES: usize;
+    /// Whether [`Simd::fma`] sums up integers, of which [`Simd::scaled`] makes numbers.
+    const INTEGERS: bool = false;
     /// The first so many lanes.
     type Mask: Copy;
 
@@ -53,6 +55,11 @@ pub(crate) trait Simd: Copy {
     /// Eight columns of a matrix whose rows are `ld` apart: lane `i` of vector `j`
     /// is element `j` of row `min(i, top)`.
     unsafe fn columns(p: *const f32, ld: isize, top: usize) -> [Self; 8];
+    /// `scale (self + offset)` of integers; of numbers, nothing.
+    #[inline(always)]
+    unsafe fn scaled(self, _offset: Self, _scale: Self) -> Self {
+        self
+    }
 }
 
 /// 16 lanes of AVX-512.
@@ -164,6 +171,27 @@ impl Zmm {
             let x = std::mem::transmute::<__m512, __m512bh>(self.0);
             let m = std::mem::transmute::<__m512, __m512bh>(m.0);
             Zmm(_mm512_dpbf16_ps(a.0, x, m))
+        }
+    }
+
+    /// `a` and the products of quads of bytes, `u` unsigned and `s` signed.
+    #[inline(always)]
+    pub(super) unsafe fn dot_quads(u: Self, s: Self, a: Self) -> Self {
+        // SAFETY: the caller has AVX-512 with VNNI.
+        unsafe {
+            let [u, s, a] =
+                [_mm512_castps_si512(u.0), _mm512_castps_si512(s.0), _mm512_castps_si512(a.0)];
+            Zmm(_mm512_castsi512_ps(_mm512_dpbusd_epi32(a, u, s)))
+        }
+    }
+
+    /// The sums of integers as numbers.
+    #[inline(always)]
+    pub(super) unsafe fn add_whole(self, o: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let sum = _mm512_add_epi32(_mm512_castps_si512(self.0), _mm512_castps_si512(o.0));
+            Zmm(_mm512_cvtepi32_ps(sum))
         }
     }
 
@@ -312,6 +340,43 @@ impl Ymm {
         unsafe { Ymm(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(self.0)))) }
     }
 
+    /// `a` and the products of quads of bytes, `u` unsigned and `s` signed.
+    #[inline(always)]
+    pub(super) unsafe fn dot_quads(u: Self, s: Self, a: Self) -> Self {
+        // SAFETY: the caller has AVX-VNNI.
+        unsafe {
+            let [u, s, a] =
+                [_mm256_castps_si256(u.0), _mm256_castps_si256(s.0), _mm256_castps_si256(a.0)];
+            Ymm(_mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(a, u, s)))
+        }
+    }
+
+    /// The same as [`Ymm::dot_quads`]: bytes of even and of odd places in halves of 16
+    /// bits, where no sum of two products is saturated.
+    #[inline(always)]
+    pub(super) unsafe fn dot_halves(u: Self, s: Self, a: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let [u, s, a] =
+                [_mm256_castps_si256(u.0), _mm256_castps_si256(s.0), _mm256_castps_si256(a.0)];
+            let low = _mm256_and_si256(u, _mm256_set1_epi16(0xff));
+            let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s));
+            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(u), _mm256_srai_epi16::<8>(s));
+            let sum = _mm256_add_epi32(_mm256_madd_epi16(low, even), odd);
+            Ymm(_mm256_castsi256_ps(_mm256_add_epi32(a, sum)))
+        }
+    }
+
+    /// The sums of integers as numbers.
+    #[inline(always)]
+    pub(super) unsafe fn add_whole(self, o: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let sum = _mm256_add_epi32(_mm256_castps_si256(self.0), _mm256_castps_si256(o.0));
+            Ymm(_mm256_cvtepi32_ps(sum))
+        }
+    }
+
     /// Rows `i` and `i + 4`, so that nothing need cross the halves.
     #[inline(always)]
     unsafe fn pair(p: *const f32, ld: isize, top: usize, i: usize) -> __m256 {
@@ -359,6 +424,23 @@ impl Quad {
     #[inline(always)]
     pub(super) fn lower(self) -> Quad {
         Quad::lanes(|i| f32::from_bits(self.0[i].to_bits() << 16))
+    }
+
+    /// `a` and the products of quads of bytes, `u` unsigned and `s` signed.
+    #[inline(always)]
+    pub(super) fn dot_quads(u: Quad, s: Quad, a: Quad) -> Quad {
+        Quad::lanes(|i| {
+            let (u, s) = (u.0[i].to_bits().to_le_bytes(), s.0[i].to_bits().to_le_bytes());
+            let product = |b: usize| i32::from(u[b]) * i32::from(s[b] as i8);
+            let sum = product(0) + product(1) + product(2) + product(3);
+            f32::from_bits(a.0[i].to_bits().wrapping_add(sum as u32))
+        })
+    }
+
+    /// The sums of integers as numbers.
+    #[inline(always)]
+    pub(super) fn add_whole(self, o: Quad) -> Quad {
+        Quad::lanes(|i| self.0[i].to_bits().wrapping_add(o.0[i].to_bits()) as i32 as f32)
     }
 
     #[inline(always)]

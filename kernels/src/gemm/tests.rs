@@ -225,3 +225,92 @@ fn pairs_keep_what_is_no_number() {
     // Rounding to nearest: the largest number becomes infinity.
     assert!(y[100..150].iter().all(|x| x.is_infinite()) && y[150..].iter().all(|x| x.is_finite()));
 }
+
+/// By integers of 64 bits, from the definition.
+fn plain_int8(a: &Operand, b: &Operand, x: Affine, bias: &[f32], relu: bool) -> Vec<f32> {
+    let ([_, m, k], n) = (a.shape, b.shape[2]);
+    let mut out = vec![0.0; m * n];
+    for j in 0..n {
+        let column: Vec<f32> = (0..k).map(|l| b.block[b.at([0, l, j])]).collect();
+        let most = column.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+        let scale = if most > 0.0 { most / 127.0 } else { 1.0 };
+        let w: Vec<i64> =
+            column.iter().map(|w| (w * (1.0 / scale)).round_ties_even() as i64).collect();
+        for r in 0..m {
+            let q = |l: usize| i64::from(x.quantize(a.block[a.at([0, r, l])]));
+            let sum: i64 = (0..k).map(|l| (q(l) - i64::from(x.zero)) * w[l]).sum();
+            let y = sum as f32 * (x.scale * scale) + bias[j];
+            out[r * n + j] = if relu && y < 0.0 { 0.0 } else { y };
+        }
+    }
+    out
+}
+
+fn run_int8(a: &Operand, b: &Operand, x: Affine, bias: &[f32], relu: bool, i: usize) -> Vec<f32> {
+    let ([_, m, k], n) = (a.shape, b.shape[2]);
+    let (ba, bb) = (block(a), block(b));
+    let mut packed = vec![f32::NAN; packed_len_int8(k, n)];
+    bb.write(&b.block);
+    pack_b_int8(bb.src(b.offset, &b.shape[1..], &b.strides[1..]), x, &mut packed);
+    ba.write(&a.block);
+    let a = ba.src(a.offset, &a.shape[1..], &a.strides[1..]);
+    let bc = crate::mem::Block::try_new(m * n * 4).unwrap();
+    let act = if relu { Act::Relu } else { Act::None };
+    let ep = Epilogue { bias_col: Some(bias), act, ..Epilogue::NONE };
+    // Forms that a level has no more of are as good as its best.
+    let tiles = quads::Tiles::all().nth(i).unwrap_or_else(quads::Tiles::active);
+    quads::product(a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep, tiles);
+    bc.src::<f32>(0, &[m * n], &[1]).to_vec()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn integers_are_summed_exactly(
+        m in prop_oneof![0usize..12, 12usize..70],
+        k in prop_oneof![0usize..40, Just(4099usize)],
+        n in prop_oneof![0usize..20, 20usize..230],
+        la in layout(), lb in layout(), relu in any::<bool>(), seed in any::<u64>(),
+    ) {
+        let (a, b) = (operand([1, m, k], la, seed), operand([1, k, n], lb, seed ^ 1));
+        let bias = noise32(n, seed ^ 2);
+        // Some numbers lie outside what is covered.
+        let x = Affine::covering(-1.5 * (seed % 3) as f32 * 0.5, 1.9);
+        let want = plain_int8(&a, &b, x, &bias, relu);
+        for i in 0..3 {
+            let got = same_everywhere(|| run_int8(&a, &b, x, &bias, relu, i));
+            assert!(got == want, "form {i}");
+        }
+    }
+}
+
+#[test]
+fn integers_stand_for_numbers() {
+    let x = Affine::covering(-1.0, 3.0);
+    assert_eq!((x.quantize(0.0), x.dequantize(x.zero)), (x.zero, 0.0));
+    assert_eq!([x.quantize(-9.0), x.quantize(f32::NAN), x.quantize(f32::INFINITY)], [0, 0, 255]);
+    for v in noise32(500, 3) {
+        let v = v + 1.0;
+        assert!((x.dequantize(x.quantize(v)) - v.clamp(-1.0, 3.0)).abs() <= 0.51 * x.scale, "{v}");
+    }
+    // Zero is always covered, and what has no extent has a scale.
+    assert_eq!(Affine::covering(2.0, 5.1), Affine { scale: 0.02, zero: 0 });
+    assert_eq!(Affine::covering(-5.1, -2.0), Affine { scale: 0.02, zero: 255 });
+    assert_eq!(Affine::covering(0.0, 0.0), Affine { scale: 1.0, zero: 0 });
+}
+
+/// The largest sums there may be.
+#[test]
+fn integers_do_not_overflow() {
+    let (k, n) = (LONGEST_INT8, 17);
+    let all = |shape, v: f32| {
+        let mut o = operand(shape, Layout::Rows, 1);
+        o.block.fill(v);
+        o
+    };
+    let (a, b) = (all([1, 2, k], 255.0), all([1, k, n], -127.0));
+    let x = Affine { scale: 1.0, zero: 0 };
+    let want = (-255.0 * 127.0 * k as f64) as f32;
+    let got = same_everywhere(|| run_int8(&a, &b, x, &[0.0; 17], false, 0));
+    assert!(got.iter().all(|&y| y == want), "{} {want}", got[0]);
+}

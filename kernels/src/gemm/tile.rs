@@ -3,7 +3,7 @@
 //! Every output element is one chain of fused multiply-adds in the order of `k`,
 //! at any tile shape and instruction set, so results depend on neither.
 
-use super::kernel::{LANES, Micro, NR, Rows};
+use super::kernel::{LANES, Micro, NR, Rows, Scales};
 use super::simd::Simd;
 use crate::simd::unroll::{copies, unroll};
 
@@ -36,7 +36,7 @@ pub(super) unsafe fn tile<S: Simd, const R: usize, const V: usize, const KIND: u
             COLUMNS => turn::<S, R, V>(t, &mut acc),
             _ => sweep::<S, R, V, KIND>(t, &mut acc),
         }
-        finish::<S, R, V>(t, acc);
+        finish::<S, R, V, KIND>(t, acc);
     }
 }
 
@@ -170,13 +170,36 @@ unsafe fn turn_eight<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// Adds the biases, applies the activation and stores.
+/// Makes numbers of integers, adds the biases, applies the activation and stores.
 #[inline(always)]
-unsafe fn finish<S: Simd, const R: usize, const V: usize>(t: &Micro, mut acc: [[S; V]; R]) {
+unsafe fn finish<S: Simd, const R: usize, const V: usize, const KIND: u8>(
+    t: &Micro,
+    mut acc: [[S; V]; R],
+) {
     // SAFETY: the biases are readable and C is writable at the tile's rows and
     // columns; the last vector is masked.
     unsafe {
         let last = S::mask(t.cols - (V - 1) * S::LANES);
+        if S::INTEGERS && !t.scales.scale.is_null() {
+            let Scales { scale, offset } = t.scales;
+            if KIND == TABLE {
+                unroll!(for r in 0..R {
+                    let (offset, scale) = (S::splat(*offset.add(r)), S::splat(*scale.add(r)));
+                    unroll!(for v in 0..V {
+                        acc[r][v] = acc[r][v].scaled(offset, scale);
+                    });
+                });
+            } else {
+                unroll!(for v in 0..V {
+                    let mask = if v == V - 1 { last } else { S::mask(S::LANES) };
+                    let offset = S::load_mask(offset.add(v * S::LANES), mask);
+                    let scale = S::load_mask(scale.add(v * S::LANES), mask);
+                    unroll!(for r in 0..R {
+                        acc[r][v] = acc[r][v].scaled(offset, scale);
+                    });
+                });
+            }
+        }
         if !t.bias_col.is_null() {
             unroll!(for v in 0..V {
                 let p = t.bias_col.add(v * S::LANES);
