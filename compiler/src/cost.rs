@@ -157,13 +157,16 @@ pub fn conv_ns(
     let (taps, n) = ((kh * kw) as f64, batch as f64);
     let (pixels, k) = (oh * ow, inner as f64 * taps);
     let eights = |rows: usize| rows as f64 / 8.0;
+    // Pairs take the place of one number.
+    let pairs = matches!(kernel, ConvKernel::Pairs | ConvKernel::PixelRowPairs);
+    let part = if pairs { 0.5 } else { 1.0 };
     let cycles = match kernel {
         ConvKernel::Pointwise => n * eights(o) * tile_cycles(pixels) * k,
-        ConvKernel::Direct => {
+        ConvKernel::Direct | ConvKernel::Pairs => {
             let reach = (kw - 1) * p.dilation[1] / p.stride[1];
             let by_row = oh as f64 * tile_cycles(ow);
             let across = tile_cycles(oh * (ow + reach));
-            n * (eights(o) * by_row.min(across) * k + (c * h * w) as f64 * 0.5)
+            n * (eights(o) * by_row.min(across) * k * part + (c * h * w) as f64 * 0.5)
         }
         // 36 products for 16 outputs, and the transforms, which have channels for lanes.
         ConvKernel::Winograd => {
@@ -177,9 +180,10 @@ pub fn conv_ns(
             let vectors = (oh * ow.div_ceil(16)) as f64;
             n * o as f64 * (vectors * taps * 1.5 + (h * w.div_ceil(16)) as f64 * 3.0 + 200.0)
         }
-        ConvKernel::PixelRows => {
+        ConvKernel::PixelRows | ConvKernel::PixelRowPairs => {
             let gathered = if taps > 1.0 || p.stride != [1; 2] { 0.15 } else { 0.0 };
-            eights(batch * pixels) * (tile_cycles(o) * k + 8.0 * k * gathered)
+            let moved = gathered + if part < 1.0 { 0.1 } else { 0.0 };
+            eights(batch * pixels) * (tile_cycles(o) * k * part + 8.0 * k * moved)
         }
         ConvKernel::DepthwiseLanes => {
             n * o.div_ceil(16) as f64 * (pixels as f64 * taps * 0.7 + (h * w) as f64 * 1.5)

@@ -8,6 +8,7 @@
 //! value on the wrong side pays what its op takes longer, values on different sides pay
 //! for turning.
 
+use super::pack::Exactness;
 use crate::cost;
 use crate::graph::{Graph, Kind, NodeId, Value};
 use petgraph::algo::dinics;
@@ -59,7 +60,7 @@ pub(super) fn image(g: &Graph, n: NodeId) -> Option<Image> {
 const NEVER: u64 = 1 << 50;
 
 /// Chooses.
-pub(super) fn choose(g: &Graph) -> Layouts {
+pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
     let hints = g.hints();
     let is_image = |v: Value| {
         let ty = g.type_of(v);
@@ -81,7 +82,7 @@ pub(super) fn choose(g: &Graph) -> Layouts {
         of.insert(v, node);
         let Some(conv) = conv else { continue };
         let batch = g.type_of(v).shape[0].eval(&hints).unwrap_or(1);
-        let [first, other] = [false, true].map(|last| conv_ns(&conv, batch, last));
+        let [first, other] = [false, true].map(|last| conv_ns(&conv, exactness, batch, last));
         if other < first {
             saves.insert(n, first - other);
         }
@@ -153,13 +154,12 @@ fn same_either_way(shape: &[Dim]) -> bool {
 }
 
 /// Estimated time in one of the layouts.
-fn conv_ns(conv: &Image, batch: usize, last: bool) -> u64 {
-    let kernel = match last {
-        true => ConvKernel::choose_last(conv.weight, conv.params),
-        false => Some(ConvKernel::choose(conv.input, conv.weight, conv.params)),
-    };
-    let ns = |k: ConvKernel| cost::conv_ns(k, batch, conv.input, conv.weight, conv.params) as u64;
-    kernel.map_or(NEVER, ns)
+fn conv_ns(conv: &Image, exactness: Exactness, batch: usize, last: bool) -> u64 {
+    let (kernel, _) = exactness.convolution(conv, last);
+    match kernel.channels_last() == last {
+        true => cost::conv_ns(kernel, batch, conv.input, conv.weight, conv.params) as u64,
+        false => NEVER,
+    }
 }
 
 /// An image's axes in the order in which they lie.

@@ -4,10 +4,9 @@ use super::channels::{self, Layouts};
 use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
-use super::pack::{How, Packed};
+use super::pack::{Exactness, How, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
-use crate::pipeline::Precision;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
@@ -25,7 +24,9 @@ pub(super) enum Stored {
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
     layouts: &'a Layouts,
-    precision: Precision,
+    exactness: Exactness,
+    /// What is to be said of ops besides the reason for their step.
+    pub(super) notes: FxHashMap<NodeId, &'static str>,
     located: FxHashMap<Value, Located>,
     pub(super) buffers: Vec<Buffer>,
     pub(super) steps: Vec<Step>,
@@ -113,12 +114,13 @@ impl<'a> Lowering<'a> {
         g: &'a Graph,
         layouts: &'a Layouts,
         in_place: &FxHashSet<usize>,
-        precision: Precision,
+        exactness: Exactness,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
             layouts,
-            precision,
+            exactness,
+            notes: FxHashMap::default(),
             located: FxHashMap::default(),
             buffers: vec![],
             steps: vec![],
@@ -292,7 +294,9 @@ impl<'a> Lowering<'a> {
             && w.dtype() == DType::F32
             && !self.updates(n)
         {
-            return self.sequence(n, op, eager::dense(&w)?, How::Recurrent(eager::cell(kind)));
+            let (how, why) = self.exactness.recurrent(eager::cell(kind));
+            self.note(n, why);
+            return self.sequence(n, op, eager::dense(&w)?, how);
         }
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
@@ -312,6 +316,13 @@ impl<'a> Lowering<'a> {
         }
         self.library(op, &operands, &results);
         Ok(())
+    }
+
+    /// Has something said of an op.
+    fn note(&mut self, n: NodeId, what: &'static str) {
+        if !what.is_empty() {
+            self.notes.insert(n, what);
+        }
     }
 
     /// Whether a result takes the place of an input, which may be an operand.
@@ -337,7 +348,7 @@ impl<'a> Lowering<'a> {
         let results = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }).view())
             .collect();
-        self.push(Step::Sequence { op, operands, results });
+        self.push(Step::Sequence { op, packing: how.packing(), operands, results });
         Ok(())
     }
 
@@ -521,12 +532,15 @@ impl<'a> Lowering<'a> {
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
             if let Some(a) = self.constant(w) {
-                let how = How::matrix(self.precision);
+                let (how, why) = self.exactness.matrix(x.shape[0].known());
+                self.note(anchor, why);
                 return Ok(Some(([x.view(), self.packed(w, a, how)], how.packing())));
             }
+            self.note(anchor, self.exactness.varying());
             let w = self.locate(w)?;
             return Ok(Some(([x.view(), w.view()], Packing::None)));
         }
+        self.note(anchor, self.exactness.varying());
         let w = self.locate(w)?;
         let batched = |m: &Located| {
             let mut full: Vec<Dim> = shape[..rank - 2].to_vec();
@@ -547,7 +561,8 @@ impl<'a> Lowering<'a> {
     ) -> Result<([View; 2], Packing), PlanError> {
         if let (Some(a), Some(conv)) = (self.constant(w), channels::image(self.g, anchor)) {
             let last = self.layouts.is_last(Value { node: anchor, output: 0 });
-            let how = How::filter(&conv, last);
+            let (how, why) = self.exactness.filter(&conv, last);
+            self.note(anchor, why);
             let x = match how {
                 How::Filter(kernel, _) if kernel.any_input(conv.weight) && last => x,
                 _ if last => self.lying(x, &channels::LAST),

@@ -19,6 +19,7 @@ use crate::kernel::Kernel;
 use crate::pipeline::Options;
 use channels::Layouts;
 use lower::{Lowering, Stored};
+use pack::Exactness;
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
 use sinter_runtime::{Array, DType, OpError, eager};
@@ -105,14 +106,18 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             return Err(PlanError::EagerOnly { op: op.name().to_string(), reason });
         }
     }
-    let layouts = if options.fusion { channels::choose(&g) } else { Layouts::default() };
+    let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
+    let layouts = match options.fusion {
+        true => channels::choose(&g, exactness),
+        false => Layouts::default(),
+    };
     let fusion = fuse::fuse(&g, &layouts, options.fusion);
-    let mut l = Lowering::new(&g, &layouts, &fusion.in_place, options.precision);
+    let mut l = Lowering::new(&g, &layouts, &fusion.in_place, exactness);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
     l.outputs()?;
-    let Lowering { mut buffers, steps, generated, stored, step_of, .. } = l;
+    let Lowering { mut buffers, steps, generated, stored, step_of, notes, .. } = l;
     let constants = place_constants(&mut buffers, &stored)?;
     let mut program = Program {
         name: g.name.clone(),
@@ -131,10 +136,11 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             let op = g.op(n).map_or("", |o| o.name());
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
-            let reason = match layouts.reason(n) {
-                Some(layout) => format!("{reason}; {layout}"),
-                None => reason.clone(),
-            };
+            let mut reason = reason.clone();
+            let layout = layouts.reason(n);
+            for note in notes.get(&n).map(|n| n.to_string()).into_iter().chain(layout) {
+                reason += &format!("; {note}");
+            }
             decisions.push(Decision { node: numbers[&n], op, step, reason });
         }
     }

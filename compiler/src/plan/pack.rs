@@ -23,38 +23,105 @@ pub(super) enum How {
     Panels,
     /// In panels, rounded to bf16.
     Bf16Panels,
+    /// In panels, as two numbers of bf16 each.
+    Bf16x3Panels,
     /// A recurrent weight of [gates * units, units].
     Recurrent(Cell),
+    /// One that is rounded to bf16.
+    Bf16Recurrent(Cell),
     /// A convolution's.
     Filter(ConvKernel, ConvParams),
 }
 
-impl How {
-    /// For products of that precision.
-    pub(super) fn matrix(precision: Precision) -> How {
-        match precision {
-            Precision::Highest => How::Panels,
-            Precision::Medium => How::Bf16Panels,
+/// How exactly weights are multiplied, on which processors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exactness {
+    pub(super) precision: Precision,
+    /// Whether they multiply matrices of bf16.
+    pub(super) matrix_unit: bool,
+}
+
+/// Rows of a product from which three products of bf16 beat one of f32: the weights are of
+/// the same size, so that only arithmetic is saved.
+const ROWS: usize = 32;
+
+impl Exactness {
+    /// For products of so many rows, if that is known, and why so.
+    pub(super) fn matrix(self, rows: Option<usize>) -> (How, &'static str) {
+        match self.precision {
+            Precision::Highest => (How::Panels, ""),
+            Precision::High if !self.matrix_unit => (How::Panels, NO_UNIT),
+            Precision::High if rows.is_some_and(|n| n < ROWS) => {
+                (How::Panels, "in f32: with few rows, reading the weights takes the time")
+            }
+            Precision::High => (How::Bf16x3Panels, "in three products of bf16"),
+            Precision::Medium => (How::Bf16Panels, "in bf16"),
         }
     }
 
-    /// For a convolution, whose result has its channels side by side or not.
-    pub(super) fn filter(conv: &Image, last: bool) -> How {
-        let planes = || ConvKernel::choose(conv.input, conv.weight, conv.params);
-        let kernel = match last {
-            true => ConvKernel::choose_last(conv.weight, conv.params).unwrap_or_else(planes),
-            false => planes(),
-        };
-        How::Filter(kernel, conv.params)
+    /// For a recurrent sequence, and why so.
+    pub(super) fn recurrent(self, cell: Cell) -> (How, &'static str) {
+        match self.precision {
+            Precision::Highest => (How::Recurrent(cell), ""),
+            Precision::High if !self.matrix_unit => (How::Recurrent(cell), NO_UNIT),
+            Precision::High => (How::Recurrent(cell), "in f32: steps have too few rows"),
+            Precision::Medium => (How::Bf16Recurrent(cell), "in bf16"),
+        }
     }
 
-    /// What a contraction says of it.
+    /// For a convolution, whose result has its channels side by side or not, and why so.
+    pub(super) fn filter(self, conv: &Image, last: bool) -> (How, &'static str) {
+        let (kernel, why) = self.convolution(conv, last);
+        (How::Filter(kernel, conv.params), why)
+    }
+
+    /// A convolution's kernel, and why so.
+    pub(super) fn convolution(self, conv: &Image, last: bool) -> (ConvKernel, &'static str) {
+        let &Image { input, weight, params } = conv;
+        let last = last.then(|| ConvKernel::choose_last(weight, params)).flatten();
+        let in_f32 = last.unwrap_or_else(|| ConvKernel::choose(input, weight, params));
+        match self.precision {
+            Precision::Highest => (in_f32, ""),
+            Precision::High if !self.matrix_unit => (in_f32, NO_UNIT),
+            Precision::High => (in_f32, "in f32: convolutions have no kernel in bf16×3"),
+            Precision::Medium => match last {
+                Some(ConvKernel::PixelRows) => (ConvKernel::PixelRowPairs, "in bf16"),
+                Some(kernel) => (kernel, ALONE),
+                None => match ConvKernel::choose_bf16(input, weight, params) {
+                    ConvKernel::Pairs => (ConvKernel::Pairs, "in bf16"),
+                    ConvKernel::Winograd => {
+                        (ConvKernel::Winograd, "in f32: minimal filtering is faster, and needs it")
+                    }
+                    kernel => (kernel, ALONE),
+                },
+            },
+        }
+    }
+
+    /// Why a product of two operands that vary is in f32, if more was asked for.
+    pub(super) fn varying(self) -> &'static str {
+        match self.precision {
+            Precision::Highest => "",
+            _ => "in f32: no operand is constant",
+        }
+    }
+}
+
+/// Why depthwise convolutions are computed as they are.
+const ALONE: &str = "in f32: channels by themselves have nothing to pair";
+/// Why `high` is not used.
+const NO_UNIT: &str =
+    "in f32, which is more exact than asked: bf16×3 pays on processors with AMX only";
+
+impl How {
+    /// What a step says of it.
     pub(super) fn packing(self) -> Packing {
         match self {
             How::Panels => Packing::Panels,
-            How::Bf16Panels => Packing::Bf16Panels,
+            How::Bf16Panels | How::Bf16Recurrent(_) => Packing::Bf16Panels,
+            How::Bf16x3Panels => Packing::Bf16x3Panels,
             How::Filter(kernel, _) => Packing::Conv(kernel.number()),
-            How::Recurrent(_) => unreachable!("sequences are no contractions"),
+            How::Recurrent(_) => Packing::Panels,
         }
     }
 }
@@ -75,7 +142,9 @@ impl Packed {
         match self.how {
             How::Panels => gemm::packed_len(shape[0], shape[1]),
             How::Bf16Panels => gemm::packed_len_bf16(shape[0], shape[1]),
+            How::Bf16x3Panels => gemm::packed_len_bf16x3(shape[0], shape[1]),
             How::Recurrent(cell) => recurrent::packed_len(cell, shape[1]),
+            How::Bf16Recurrent(cell) => recurrent::packed_len_bf16(cell, shape[1]),
             How::Filter(kernel, _) => kernel.packed_len(filter_shape(&self.weight)),
         }
     }
@@ -86,10 +155,15 @@ impl Packed {
         match self.how {
             How::Panels => gemm::pack_b(w, out),
             How::Bf16Panels => gemm::pack_b_bf16(w, out),
+            How::Bf16x3Panels => gemm::pack_b_bf16x3(w, out),
             // What pads the last panel of these is not written.
             How::Recurrent(cell) => {
                 out.fill(0.0);
                 recurrent::pack(cell, w, out);
+            }
+            How::Bf16Recurrent(cell) => {
+                out.fill(0.0);
+                recurrent::pack_bf16(cell, w, out);
             }
             How::Filter(kernel, params) => {
                 out.fill(0.0);

@@ -34,7 +34,7 @@ pub use grad::{conv2d_input_grad_f32, conv2d_weight_grad_f32};
 pub use quads::{conv2d_packed_int8, pack_filters_int8, packed_filters_len_int8};
 
 use crate::copy::copy;
-use crate::gemm::Epilogue;
+use crate::gemm::{self, Epilogue};
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
 use crate::gemm::kernel::{Kernel, Scales};
 use crate::scratch::{Dense, Scratch};
@@ -94,6 +94,10 @@ pub enum ConvKernel {
     PixelRows = 4,
     /// Channels last: each channel by itself, sixteen at a time.
     DepthwiseLanes = 5,
+    /// [`ConvKernel::PixelRows`], both factors rounded to bf16.
+    PixelRowPairs = 7,
+    /// [`ConvKernel::Direct`] over pairs of channels, both factors rounded to bf16.
+    Pairs = 6,
 }
 
 /// The axes of images from the outermost in memory to the innermost where channels lie
@@ -125,16 +129,37 @@ impl ConvKernel {
 
     /// Whether input and output have their channels side by side.
     pub fn channels_last(self) -> bool {
-        matches!(self, ConvKernel::PixelRows | ConvKernel::DepthwiseLanes)
+        use ConvKernel::*;
+        matches!(self, PixelRows | PixelRowPairs | DepthwiseLanes)
     }
 
     /// Whether the input may have any layout, for kernels of that shape, and still
     /// cost no copy.
     pub fn any_input(self, w: [usize; 4]) -> bool {
         match self {
-            ConvKernel::PixelRows => rows::takes_planes(w[1]),
+            ConvKernel::PixelRows | ConvKernel::PixelRowPairs => rows::takes_planes(w[1]),
             _ => !self.channels_last(),
         }
+    }
+
+    /// [`ConvKernel::choose`] where both factors may be rounded to bf16. Minimal
+    /// filtering stays in f32: its sums cancel, and would lose what rounding left. Where
+    /// it is of most use it is the faster one still.
+    pub fn choose_bf16(x: [usize; 3], w: [usize; 4], p: ConvParams) -> ConvKernel {
+        let kernel = ConvKernel::choose(x, w, p);
+        let pays = match kernel {
+            ConvKernel::Pointwise | ConvKernel::Direct => true,
+            ConvKernel::Winograd => {
+                let out = p.output_size([x[1], x[2]], [w[2], w[3]]);
+                let tiles = out.map_or(0, |[h, w]| h.div_ceil(OUT) * w.div_ceil(OUT));
+                // Transforms cost as much as the products, or kernels are read once for
+                // a few tiles.
+                w[0].min(w[1]) < 32 || tiles < 8
+            }
+            _ => false,
+        };
+        // A lone channel would be paired with nothing.
+        if pays && w[1] >= 2 { ConvKernel::Pairs } else { kernel }
     }
 
     /// Whether it can compute convolutions with kernels of this shape.
@@ -142,10 +167,10 @@ impl ConvKernel {
         let unit = p.stride == [1; 2] && p.dilation == [1; 2] && p.groups == 1;
         match self {
             ConvKernel::Pointwise => unit && [w[2], w[3]] == [1; 2] && p.padding == [0; 2],
-            ConvKernel::Direct => true,
+            ConvKernel::Direct | ConvKernel::Pairs => true,
             ConvKernel::Winograd => unit && [w[2], w[3]] == [3; 2],
             ConvKernel::Depthwise => w[1] == 1 && p.stride[1] <= depthwise::STRIDE,
-            ConvKernel::PixelRows => p.groups == 1,
+            ConvKernel::PixelRows | ConvKernel::PixelRowPairs => p.groups == 1,
             // One channel that is its own group is an ordinary image.
             ConvKernel::DepthwiseLanes => w[1] == 1 && p.groups == w[0] && w[0] > 1,
         }
@@ -159,7 +184,7 @@ impl ConvKernel {
     /// The kernel of that number.
     pub fn from_number(number: u32) -> Option<ConvKernel> {
         use ConvKernel::*;
-        [Pointwise, Direct, Winograd, Depthwise, PixelRows, DepthwiseLanes]
+        [Pointwise, Direct, Winograd, Depthwise, PixelRows, DepthwiseLanes, Pairs, PixelRowPairs]
             .into_iter()
             .find(|k| k.number() == number)
     }
@@ -173,6 +198,8 @@ impl ConvKernel {
             ConvKernel::Winograd => winograd::kernels_len(w[0], w[1]),
             ConvKernel::PixelRows => rows::packed_len(w),
             ConvKernel::DepthwiseLanes => lanes::packed_len(w),
+            ConvKernel::PixelRowPairs => rows::packed_len_bf16(w),
+            ConvKernel::Pairs => w[0] * w[1].div_ceil(2) * w[2] * w[3],
         }
     }
 
@@ -192,7 +219,8 @@ impl ConvKernel {
             return;
         }
         match self {
-            ConvKernel::PixelRows => return rows::pack(w, out),
+            ConvKernel::PixelRows => return rows::pack(w, out, gemm::pack_b),
+            ConvKernel::PixelRowPairs => return rows::pack(w, out, gemm::pack_b_bf16),
             ConvKernel::DepthwiseLanes => return lanes::pack(w, out),
             _ => {}
         }
@@ -211,11 +239,19 @@ impl ConvKernel {
                         direct::pack(plain.ptr().add(at), outer, k, out.as_mut_ptr().add(at));
                     }
                 }
+                ConvKernel::Pairs => {
+                    let (outer, taps) = (o / p.groups, kh * kw);
+                    let (from, to) = (inner * taps, inner.div_ceil(2) * taps);
+                    for first in (0..o).step_by(outer) {
+                        let to = out.as_mut_ptr().add(first * to);
+                        direct::pack_pairs(plain.ptr().add(first * from), [outer, inner, taps], to);
+                    }
+                }
                 ConvKernel::Winograd => {
                     let strides = std::array::from_fn(|d| w.strides[d]);
                     winograd::pack(Kernels { ptr: w.ptr(), strides }, o, inner, out.as_mut_ptr());
                 }
-                ConvKernel::PixelRows | ConvKernel::DepthwiseLanes => unreachable!("packed above"),
+                _ => unreachable!("packed above"),
             }
         }
     }
@@ -283,16 +319,18 @@ impl ConvKernel {
             }
             None => (x.ptr(), std::array::from_fn(|d| x.strides[d])),
         };
-        let (packed, y_ptr) = (packed.as_ptr(), to);
+        let y_ptr = to;
         // SAFETY: the views were checked at construction, their shapes and the length of
         // the packed kernels by the caller.
         unsafe {
             match self {
-                ConvKernel::PixelRows => {
-                    rows::Conv { s, x: x_ptr, x_strides, packed, y: y_ptr, ep }.run()
+                ConvKernel::PixelRows | ConvKernel::PixelRowPairs => {
+                    let pairs = self == ConvKernel::PixelRowPairs;
+                    rows::Conv { s, x: x_ptr, x_strides, packed, pairs, y: y_ptr, ep }.run()
                 }
                 _ => {
                     let [n, _, h, w] = x_strides;
+                    let packed = packed.as_ptr();
                     lanes::Conv { s, x: x_ptr, x_strides: [n, h, w], packed, y: y_ptr, ep }.run()
                 }
             }
@@ -335,12 +373,13 @@ impl ConvKernel {
                 // SAFETY: the caller's contract.
                 unsafe { product.run() }
             }
-            ConvKernel::Direct => {
+            ConvKernel::Direct | ConvKernel::Pairs => {
+                let paired = self == ConvKernel::Pairs;
                 let sweep = Sweep {
                     batch: s.n,
                     groups: p.groups,
                     outer: s.outer,
-                    patches: s.patches(x, x_strides),
+                    patches: Patches { paired, ..s.patches(x, x_strides) },
                     weights: packed,
                     y,
                     y_strides: [batch, pixels, s.out[1], 1],
@@ -389,9 +428,7 @@ impl ConvKernel {
                 // SAFETY: the caller's contract.
                 unsafe { conv.run() }
             }
-            ConvKernel::PixelRows | ConvKernel::DepthwiseLanes => {
-                unreachable!("channels last run elsewhere")
-            }
+            _ => unreachable!("channels last run elsewhere"),
         }
     }
 }
@@ -468,7 +505,8 @@ impl Shape {
             Axis::new(&(0..self.kernel[i]).map(base).collect::<Vec<_>>(), p.stride[i])
         };
         let (inner, size, out) = (self.inner, self.size, self.out);
-        Patches { inner, x, strides, size, out, axes: [axis(0), axis(1)] }
+        let axes = [axis(0), axis(1)];
+        Patches { inner, paired: false, x, strides, size, out, axes }
     }
 }
 

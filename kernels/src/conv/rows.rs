@@ -12,11 +12,11 @@
 use super::Shape;
 use super::patches::Patches;
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
-use crate::gemm::kernel::{Kernel, MR};
+use crate::gemm::kernel::{Kernel, MR, Scales};
 use crate::gemm::{self, Epilogue, JOB, Tile};
 use crate::par;
 use crate::scratch::Scratch;
-use crate::view::Src;
+use crate::view::{Dst, Src};
 use std::ops::Range;
 
 /// With fewer channels than these, neighbours in a row are gathered faster.
@@ -35,8 +35,13 @@ pub(super) fn packed_len([o, c, kh, kw]: [usize; 4]) -> usize {
     gemm::packed_len(c * kh * kw, o)
 }
 
-/// Packs kernels of shape `[o, c, kh, kw]`.
-pub(super) fn pack(w: Src<f32>, out: &mut [f32]) {
+/// [`packed_len`] for kernels rounded to bf16.
+pub(super) fn packed_len_bf16([o, c, kh, kw]: [usize; 4]) -> usize {
+    gemm::packed_len_bf16(c * kh * kw, o)
+}
+
+/// Packs kernels of shape `[o, c, kh, kw]` as `panels` packs matrices.
+pub(super) fn pack(w: Src<f32>, out: &mut [f32], panels: fn(Src<f32>, &mut [f32])) {
     let &[o, c, kh, kw] = w.shape else { unreachable!("kernels have four dimensions") };
     let k = c * kh * kw;
     let plain = Scratch::new(o * k);
@@ -59,7 +64,7 @@ pub(super) fn pack(w: Src<f32>, out: &mut [f32]) {
         }
         std::slice::from_raw_parts(plain.ptr(), o * k)
     };
-    gemm::pack_b(Src::of(matrix, &[k, o], &[o as isize, 1]), out);
+    panels(Src::of(matrix, &[k, o], &[o as isize, 1]), out);
 }
 
 /// A convolution with one group.
@@ -69,8 +74,9 @@ pub(super) struct Conv<'a> {
     /// side by side, unless [`takes_planes`].
     pub(super) x: *const f32,
     pub(super) x_strides: [isize; 4],
-    /// Kernels packed by [`pack`].
-    pub(super) packed: *const f32,
+    /// Kernels packed by [`pack`], and whether they are pairs of bf16.
+    pub(super) packed: &'a [f32],
+    pub(super) pairs: bool,
     /// Dense pixels with their channels side by side.
     pub(super) y: *mut f32,
     pub(super) ep: &'a Epilogue<'a>,
@@ -141,20 +147,36 @@ impl Conv<'_> {
             hook: self.ep.hook.is_some().then_some(&show),
             ..*self.ep
         };
+        let (m, n, k) = (rows.len(), s.o, s.c * s.kernel[0] * s.kernel[1]);
+        let c = self.y.wrapping_add(rows.start * n);
+        if self.pairs {
+            for item in 0..items {
+                let from = a.ptr.wrapping_offset(item as isize * a.strides[0]);
+                // The hook is to see the rows of all items.
+                let at = item * m;
+                let show = |t: Tile| show(Tile { row: at + t.row, ..t });
+                let ep = Epilogue { hook: ep.hook.is_some().then_some(&show), ..ep };
+                // SAFETY: the caller's contract, for an item.
+                unsafe {
+                    let (a_shape, c_shape, c_strides) = ([m, k], [m, n], [n as isize, 1]);
+                    let a = Src::from_ptr(from, &a_shape, &a.strides[1..]);
+                    let c = Dst::from_ptr(c.add(at * n), &c_shape, &c_strides);
+                    gemm::gemm_packed_bf16(a, self.packed, n, c, &ep);
+                }
+            }
+            return;
+        }
         let product = Product {
             batch: items,
-            m: rows.len(),
-            k: s.c * s.kernel[0] * s.kernel[1],
-            n: s.o,
+            m,
+            k,
+            n,
             a,
-            b: Rhs::Packed(self.packed),
-            c: Out {
-                ptr: self.y.wrapping_add(rows.start * s.o),
-                batch: (rows.len() * s.o) as isize,
-                ld: s.o as isize,
-            },
+            b: Rhs::Packed(self.packed.as_ptr(), k),
+            c: Out { ptr: c, batch: (m * n) as isize, ld: n as isize },
             accumulate: false,
             ep: &ep,
+            scales: Scales::NONE,
             kernel: Kernel::active(),
         };
         // SAFETY: the caller's contract.

@@ -331,10 +331,12 @@ fn hooks_see_pixels_by_channels() {
 #[test]
 fn packed_kernels_give_the_same_numbers() {
     use ConvKernel::*;
-    for kernel in [Pointwise, Direct, Winograd, Depthwise, PixelRows, DepthwiseLanes] {
+    for kernel in
+        [Pointwise, Direct, Winograd, Depthwise, PixelRows, DepthwiseLanes, Pairs, PixelRowPairs]
+    {
         assert_eq!(ConvKernel::from_number(kernel.number()), Some(kernel));
     }
-    assert_eq!(ConvKernel::from_number(6), None);
+    assert_eq!(ConvKernel::from_number(u32::MAX), None);
     for c in [
         case([4, 1, 32, 20], [12, 14], [3; 2], UNIT),
         case([1, 3, 4, 5], [9, 8], [3, 2], [[2, 1], [1; 2], [1, 2]]),
@@ -358,3 +360,4 @@ fn packed_kernels_give_the_same_numbers() {
 }
 
 mod int8;
+mod pairs;

@@ -95,6 +95,8 @@ pub enum Packing {
     Panels,
     /// Rounded to bf16, in the panels of pairs of [`sinter_kernels::gemm`].
     Bf16Panels,
+    /// As two numbers of bf16 each, in panels of pairs.
+    Bf16x3Panels,
     /// As [`sinter_kernels::conv`] packs weights for that kernel.
     Conv(u32),
 }
@@ -131,6 +133,8 @@ pub enum Step {
     Sequence {
         /// The op.
         op: Op<Dim>,
+        /// How the weight is stored: in panels, which may be of bf16.
+        packing: Packing,
         /// Its operands.
         operands: Vec<View>,
         /// Its results, densely.
