@@ -65,6 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut options = Options { fusion: !args.unfused, ..Options::default() };
     options.precision = args.precision;
     options.isa = *levels.last().expect("at least one level");
+    options.matrix_unit &= options.isa == Isa::Avx512;
     options.rewrite.disabled = args.without.clone();
     options.tuning = args.tune.tuning()?;
     let mut compiled = match options.tuning {
