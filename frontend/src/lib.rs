@@ -28,7 +28,7 @@ pub use batch::{Randomness, Resolve, Vmap, autobatch, vmap};
 pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
 pub use exchange::from_vec;
 pub use random::manual_seed;
-pub use sinter_compiler::Precision;
+pub use sinter_compiler::{Precision, Tuning};
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;
 pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar, op};

@@ -5,8 +5,9 @@ use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
 use super::pack::{Exactness, How, Packed};
-use super::{Generated, PlanError};
+use super::{Choices, Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
+use crate::kernel::Kernel;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
@@ -24,6 +25,7 @@ pub(super) enum Stored {
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
     layouts: &'a Layouts,
+    choices: &'a Choices,
     exactness: Exactness,
     /// What is to be said of ops besides the reason for their step.
     pub(super) notes: FxHashMap<NodeId, &'static str>,
@@ -115,11 +117,13 @@ impl<'a> Lowering<'a> {
         layouts: &'a Layouts,
         in_place: &FxHashSet<usize>,
         exactness: Exactness,
+        choices: &'a Choices,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
             layouts,
             exactness,
+            choices,
             notes: FxHashMap::default(),
             located: FxHashMap::default(),
             buffers: vec![],
@@ -373,10 +377,18 @@ impl<'a> Lowering<'a> {
         let extents = walked(Located::new(0, DType::F32, shape)).shape;
         let body = Body { g: self.g, nodes, shape: &extents, axes };
         let mut read = |v: Value| walked(located[&v].clone());
-        let kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
+        let mut kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
+        self.settle(&mut kernel, nodes);
         let step = self.push(Step::Generated { name });
         self.generated.push(Generated { step, kernel });
         Ok(())
+    }
+
+    /// How a kernel's code goes about it, where that was chosen.
+    fn settle(&self, kernel: &mut Kernel, nodes: &[NodeId]) {
+        let manner = &mut kernel.manner;
+        manner.at_once = self.choices.first(nodes, |c| c.at_once).unwrap_or(manner.at_once);
+        manner.stream = self.choices.first(nodes, |c| c.stream).unwrap_or(manner.stream);
     }
 
     /// Operands from outside; `anchor`'s own result does not exist yet.
@@ -472,6 +484,7 @@ impl<'a> Lowering<'a> {
             act,
             most,
             hook,
+            cut: self.choices.of(anchor).and_then(|c| c.cut),
             result,
         });
         if hook {
@@ -499,6 +512,7 @@ impl<'a> Lowering<'a> {
             let body = Body { g, nodes: &epilogue, shape: &tile.shape, axes: &[] };
             let mut kernel = loops::build_tile(&body, Operands { read: &mut read, write }, name);
             kernel.hook = true;
+            self.settle(&mut kernel, &epilogue);
             self.generated.push(Generated { step, kernel });
         }
         Ok(())
@@ -561,7 +575,8 @@ impl<'a> Lowering<'a> {
     ) -> Result<([View; 2], Packing), PlanError> {
         if let (Some(a), Some(conv)) = (self.constant(w), channels::image(self.g, anchor)) {
             let last = self.layouts.is_last(Value { node: anchor, output: 0 });
-            let (how, why) = self.exactness.filter(&conv, last);
+            let chosen = self.choices.of(anchor).and_then(|c| c.filter);
+            let (how, why) = self.exactness.filter(&conv, last, chosen);
             self.note(anchor, why);
             let x = match how {
                 How::Filter(kernel, _) if kernel.any_input(conv.weight) && last => x,

@@ -2,6 +2,7 @@
 //! everything lies.
 
 mod channels;
+mod choices;
 mod fuse;
 mod join;
 mod layout;
@@ -11,7 +12,9 @@ mod lower;
 mod pack;
 mod prepare;
 
+pub use choices::{Choice, Choices};
 pub use fuse::Decision;
+pub(crate) use fuse::{Cluster, Sort};
 
 use crate::graph::text::number;
 use crate::graph::{Graph, VerifyError, verify};
@@ -89,11 +92,26 @@ fn check(g: &Graph, pass: &'static str) -> Result<(), PlanError> {
 /// # Errors
 /// When a constant is missing or cannot be computed.
 pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
+    let rules = Choices::default();
+    lower(prepare(legal(graph)?, options, &rules)?, options, &rules)
+}
+
+/// The graph in types that there are kernels for.
+pub(crate) fn legal(graph: &Graph) -> Result<Graph, PlanError> {
     let mut g = graph.clone();
     prepare::number_groups(&mut g);
     legalize::legalize(&mut g)?;
     check(&g, "legalizing types")?;
-    prepare::expand(&mut g)?;
+    Ok(g)
+}
+
+/// The graph of ops that become kernels.
+pub(crate) fn prepare(
+    mut g: Graph,
+    options: &Options,
+    choices: &Choices,
+) -> Result<Graph, PlanError> {
+    prepare::expand(&mut g, choices)?;
     check(&g, "expanding composites")?;
     if options.fusion {
         join::join_products(&mut g)?;
@@ -106,13 +124,32 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             return Err(PlanError::EagerOnly { op: op.name().to_string(), reason });
         }
     }
-    let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
-    let layouts = match options.fusion {
-        true => channels::choose(&g, exactness),
+    Ok(g)
+}
+
+fn exactness(options: &Options) -> Exactness {
+    Exactness { precision: options.precision, matrix_unit: options.matrix_unit }
+}
+
+/// How images lie. Unfused, every op stands for itself.
+fn layouts(g: &Graph, options: &Options) -> Layouts {
+    match options.fusion {
+        true => channels::choose(g, exactness(options)),
         false => Layouts::default(),
-    };
-    let fusion = fuse::fuse(&g, &layouts, options.fusion);
-    let mut l = Lowering::new(&g, &layouts, &fusion.in_place, exactness);
+    }
+}
+
+/// Which ops of a prepared graph share a kernel.
+pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<Cluster> {
+    let layouts = layouts(g, options);
+    fuse::fuse(g, &layouts, options.fusion, choices).clusters
+}
+
+/// The plan of a prepared graph.
+pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Plan, PlanError> {
+    let layouts = layouts(&g, options);
+    let fusion = fuse::fuse(&g, &layouts, options.fusion, choices);
+    let mut l = Lowering::new(&g, &layouts, &fusion.in_place, exactness(options), choices);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }

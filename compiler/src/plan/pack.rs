@@ -69,8 +69,18 @@ impl Exactness {
         }
     }
 
-    /// For a convolution, whose result has its channels side by side or not, and why so.
-    pub(super) fn filter(self, conv: &Image, last: bool) -> (How, &'static str) {
+    /// For a convolution, whose result has its channels side by side or not, and why so,
+    /// unless a kernel was chosen.
+    pub(super) fn filter(
+        self,
+        conv: &Image,
+        last: bool,
+        chosen: Option<ConvKernel>,
+    ) -> (How, &'static str) {
+        // What was chosen for an image in planes says nothing of the other layout.
+        if let Some(kernel) = chosen.filter(|k| k.channels_last() == last) {
+            return (How::Filter(kernel, conv.params), "by the kernel that was fastest");
+        }
         let (kernel, why) = self.convolution(conv, last);
         (How::Filter(kernel, conv.params), why)
     }

@@ -9,4 +9,5 @@ mod every_op;
 mod images;
 mod random_graphs;
 mod snapshots;
+mod tuning;
 mod updates;

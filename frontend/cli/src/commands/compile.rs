@@ -1,6 +1,6 @@
 //! `sinter compile`. Graphs to artifacts.
 
-use super::precision;
+use super::{precision, tune};
 use anyhow::{Context, bail};
 use comfy_table::CellAlignment;
 use sinter::io::safetensors;
@@ -34,6 +34,8 @@ pub struct Args {
     /// medium, with operands rounded to bf16.
     #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
     precision: Precision,
+    #[command(flatten)]
+    tune: tune::Choice,
     /// Values of the graph's constants, by name.
     #[arg(long, value_name = "FILE.safetensors")]
     weights: Option<PathBuf>,
@@ -63,8 +65,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut options = Options { fusion: !args.unfused, ..Options::default() };
     options.precision = args.precision;
     options.isa = *levels.last().expect("at least one level");
+    options.matrix_unit &= options.isa == Isa::Avx512;
     options.rewrite.disabled = args.without.clone();
-    let mut compiled = sinter_compiler::compile(&graph, &options)?;
+    options.tuning = args.tune.tuning()?;
+    let mut compiled = match options.tuning {
+        Some(_) => sinter_compiler::compile_measured(&graph, &options, &mut tune::Progress::new())?,
+        None => sinter_compiler::compile(&graph, &options)?,
+    };
+    tune::complain(&compiled.report);
     let bytes = compiled.artifact(&levels, &inputs)?;
     file::write_atomic(&args.output, |f| f.write_all(&bytes))
         .with_context(|| args.output.display().to_string())?;
@@ -185,5 +193,9 @@ pub fn details(report: &Report) -> String {
     for d in &report.decisions {
         table.add_row([d.step.to_string(), d.op.clone(), d.reason.clone()]);
     }
-    out + &table.to_string()
+    out += &table.to_string();
+    match &report.tuned {
+        Some(tuned) => format!("{out}\n{}", tune::findings(tuned)),
+        None => out,
+    }
 }
