@@ -109,8 +109,7 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
                 continue;
             }
             let free = image(g, n).is_some_and(|i| {
-                ConvKernel::choose_last(i.weight, i.params)
-                    .is_some_and(|k| k.any_input(i.weight))
+                ConvKernel::choose_last(i.weight, i.params).is_some_and(|k| k.any_input(i.weight))
             });
             let (from, to) = (from.unwrap_or(planes), to.unwrap_or(planes));
             if from == to || g.operands(n).get(1) == Some(&x) && image(g, n).is_some() {

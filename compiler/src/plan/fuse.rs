@@ -156,9 +156,10 @@ impl Fuser<'_> {
                 let dtype = self.g.type_of(operands[0]).dtype;
                 let turned = self.layouts.is_last(operands[0]);
                 match self.reducible(*kind, axes, *keep, &x, dtype) {
-                    Ok(()) if turned => {
-                        (Sort::Library, "the axes it reduces are not the innermost in memory".into())
-                    }
+                    Ok(()) if turned => (
+                        Sort::Library,
+                        "the axes it reduces are not the innermost in memory".into(),
+                    ),
                     Ok(()) => {
                         (Sort::Loops { shape: x, axes: axes.clone() }, "starts a row kernel".into())
                     }
@@ -319,7 +320,7 @@ impl Fuser<'_> {
             if self.of.get(&v.node) == Some(&c) {
                 continue;
             }
-            if !super::lower::tile_addressable(self.g, self.layouts, anchor, v) {
+            if !super::tiles::tile_addressable(self.g, self.layouts, anchor, v) {
                 return Err("an operand cannot be addressed by tile".into());
             }
         }

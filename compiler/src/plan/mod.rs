@@ -11,6 +11,7 @@ mod loops;
 mod lower;
 mod pack;
 mod prepare;
+mod tiles;
 
 pub use choices::{Choice, Choices};
 pub use fuse::Decision;

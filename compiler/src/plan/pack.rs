@@ -5,8 +5,8 @@ use crate::pipeline::Precision;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::recurrent::Cell;
 use sinter_kernels::{gemm, recurrent};
-use sinter_runtime::program::Packing;
 use sinter_runtime::Array;
+use sinter_runtime::program::Packing;
 
 /// A weight and how a kernel wants it. It is packed where it will lie: a large one
 /// costs as much to copy as to pack.

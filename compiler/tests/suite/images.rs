@@ -43,7 +43,14 @@ impl Net {
         self.g.add_constant("w", data)
     }
 
-    fn conv(&mut self, x: Value, o: usize, k: usize, stride: usize, groups: usize) -> Option<Value> {
+    fn conv(
+        &mut self,
+        x: Value,
+        o: usize,
+        k: usize,
+        stride: usize,
+        groups: usize,
+    ) -> Option<Value> {
         let [c, ..] = self.size(x);
         let w = self.constant(&[o, c / groups, k, k], o + k);
         // Sums that do not grow from layer to layer.
@@ -76,7 +83,7 @@ impl Net {
             }
             7 => self.op("add", &[x, y]),
             8 => {
-                let gate = self.op("reduce[kind=mean, axes=(2, 3), keep=true]", &[x])?;
+                let gate = self.op("reduce[kind=sum, axes=(2, 3), keep=true]", &[x])?;
                 let gate = self.conv(gate, c, 1, 1, 1)?;
                 let gate = self.op("sigmoid", &[gate])?;
                 self.op("mul", &[x, gate])
@@ -103,7 +110,8 @@ fn build(layers: &[Layer]) -> Graph {
         }
     }
     let last = *net.images.last().expect("there is the input");
-    let mean = net.op("reduce[kind=mean, axes=(2, 3), keep=false]", &[last]).expect("it is an image");
+    let mean =
+        net.op("reduce[kind=sum, axes=(2, 3), keep=false]", &[last]).expect("it is an image");
     net.g.add_output(mean);
     if net.images.len() > 2 {
         let v = net.images[net.images.len() / 2];
@@ -138,7 +146,7 @@ fn small_images_have_their_channels_side_by_side() {
         let narrow = net.conv(each, 32, 1, 1, 1).expect("narrower");
         x = net.op("add", &[x, narrow]).expect("the same shape");
     }
-    let y = net.op("reduce[kind=mean, axes=(2, 3), keep=false]", &[x]).expect("a mean");
+    let y = net.op("reduce[kind=sum, axes=(2, 3), keep=false]", &[x]).expect("a mean");
     net.g.add_output(y);
     net.g.remove_dead();
     assert_eq!(channels_last(&net.g), 7);

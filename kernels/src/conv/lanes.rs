@@ -163,10 +163,8 @@ impl Band<'_> {
     fn pixel(&self, row: isize, col: isize) -> *const f32 {
         let c = self.of;
         let [batch, down, right] = c.x_strides;
-        let inside = row >= 0
-            && row < c.s.size[0] as isize
-            && col >= 0
-            && col < c.s.size[1] as isize;
+        let inside =
+            row >= 0 && row < c.s.size[0] as isize && col >= 0 && col < c.s.size[1] as isize;
         let at = self.image as isize * batch + row * down + col * right;
         if inside { c.x.wrapping_offset(at) } else { self.zeros }
     }

@@ -34,9 +34,9 @@ pub use grad::{conv2d_input_grad_f32, conv2d_weight_grad_f32};
 pub use quads::{conv2d_packed_int8, pack_filters_int8, packed_filters_len_int8};
 
 use crate::copy::copy;
-use crate::gemm::{self, Epilogue};
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
 use crate::gemm::kernel::{Kernel, Scales};
+use crate::gemm::{self, Epilogue};
 use crate::scratch::{Dense, Scratch};
 use crate::view::{Dst, Src, is_contiguous};
 use depthwise::Depthwise;

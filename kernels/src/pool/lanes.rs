@@ -44,7 +44,8 @@ impl<T: Real, const MAX: bool> RealTask<T> for Lanes<'_, T, MAX> {
                         // What lies outside counts as nothing.
                         let mut all = V::splat(rest);
                         for b in across.clone() {
-                            let from = (j * cols.stride + b * cols.dilation - cols.padding) as isize;
+                            let from =
+                                (j * cols.stride + b * cols.dilation - cols.padding) as isize;
                             let from = x.wrapping_offset(from * col);
                             let mut v = V::splat(rest);
                             for a in taps.clone() {
