@@ -13,6 +13,8 @@ pub mod graph;
 pub mod kernel;
 pub mod pipeline;
 pub mod plan;
+pub mod quantize;
 pub mod rewrite;
 
 pub use pipeline::{CompileError, Compiled, Options, Precision, Report, compile};
+pub use quantize::{Calibration, CalibrationMethod};

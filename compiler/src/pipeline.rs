@@ -4,14 +4,16 @@
 use crate::codegen::cpu::{self, CodegenError, Listing};
 use crate::graph::{Graph, InterpretError, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
+use crate::quantize::{Accuracy, Calibration};
 use crate::rewrite;
 use sinter_kernels::isa::Isa;
 use sinter_runtime::program::{Model, ModelError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// How exactly products of f32 matrices by constant ones are computed: PyTorch's
-/// `float32_matmul_precision`. Everything else, and every sum, is f32 always.
+/// `float32_matmul_precision`, and integers beside it. Everything else is f32 always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -20,26 +22,32 @@ pub enum Precision {
     Highest,
     /// As products of bf16: operands keep 8 bits, weights take half the memory.
     Medium,
+    /// As products of eight-bit integers, of convolutions, too; weights take a quarter of
+    /// the memory. Needs a [`Calibration`].
+    Int8,
 }
 
 impl Precision {
     /// Every precision, the most exact first.
-    pub const ALL: [Precision; 2] = [Precision::Highest, Precision::Medium];
+    pub const ALL: [Precision; 3] = [Precision::Highest, Precision::Medium, Precision::Int8];
 
     /// The name in text.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Highest => "highest",
             Precision::Medium => "medium",
+            Precision::Int8 => "int8",
         }
     }
 
     /// How far a compiled program may be off from eager execution, relative to the
-    /// largest magnitude of its outputs.
+    /// largest magnitude of its outputs. With integers that depends on the model: what is
+    /// said of them is what a sound one does not exceed, and the report has the rest.
     pub fn tolerance(self) -> f64 {
         match self {
             Precision::Highest => 1e-5,
             Precision::Medium => 2e-2,
+            Precision::Int8 => 0.2,
         }
     }
 }
@@ -56,6 +64,8 @@ pub struct Options {
     pub isa: Isa,
     /// How exactly matrices are multiplied.
     pub precision: Precision,
+    /// For [`Precision::Int8`], and of no use otherwise.
+    pub calibration: Option<Arc<Calibration>>,
 }
 
 impl Default for Options {
@@ -65,6 +75,7 @@ impl Default for Options {
             rewrite: rewrite::Options::default(),
             isa: sinter_kernels::isa::active(),
             precision: Precision::default(),
+            calibration: None,
         }
     }
 }
@@ -112,6 +123,9 @@ pub struct Report {
     pub decisions: Vec<plan::Decision>,
     /// What became of each generated kernel.
     pub kernels: Vec<Listing>,
+    /// Where integers take the place of numbers: what that changes.
+    #[serde(default)]
+    pub accuracy: Option<Accuracy>,
 }
 
 impl Report {
@@ -158,6 +172,7 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     };
     let plan = report.time("plan", || plan::plan(&rewritten, options))?;
     report.decisions = plan.decisions.clone();
+    report.accuracy = plan.quantized.as_ref().map(|q| q.accuracy.clone());
     Ok(Compiled { plan, source: graph.clone(), report, options: options.clone() })
 }
 

@@ -12,6 +12,7 @@ pub mod text;
 mod verify;
 
 pub use build::Builder;
+pub(crate) use interpret::interpret_with;
 pub use interpret::{InterpretError, interpret};
 pub use sinter_runtime::program::Symbol;
 pub use verify::{VerifyError, verify};

@@ -7,10 +7,12 @@ use super::pack::{How, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::pipeline::Precision;
+use crate::quantize::Quantized;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, Scalar, eager};
+use std::sync::Arc;
 
 /// A constant as it will lie in the program's constants.
 #[derive(Clone, Debug)]
@@ -19,11 +21,14 @@ pub(super) enum Stored {
     Array(Array),
     /// A weight as a kernel packs it.
     Packed(Packed),
+    /// One that is packed.
+    Ready(Arc<[f32]>),
 }
 
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
     precision: Precision,
+    quantized: Option<&'a Quantized>,
     located: FxHashMap<Value, Located>,
     pub(super) buffers: Vec<Buffer>,
     pub(super) steps: Vec<Step>,
@@ -106,10 +111,12 @@ impl<'a> Lowering<'a> {
         g: &'a Graph,
         in_place: &FxHashSet<usize>,
         precision: Precision,
+        quantized: Option<&'a Quantized>,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
             precision,
+            quantized,
             located: FxHashMap::default(),
             buffers: vec![],
             steps: vec![],
@@ -207,6 +214,7 @@ impl<'a> Lowering<'a> {
         let (dtype, shape) = match &s {
             Stored::Array(a) => (a.dtype(), a.shape().iter().map(|&d| Dim::of(d)).collect()),
             Stored::Packed(p) => (DType::F32, vec![Dim::of(p.len())]),
+            Stored::Ready(p) => (DType::F32, vec![Dim::of(p.len())]),
         };
         // The offset is settled when all constants are known.
         let at = self.buffer_of(dtype, &shape as &Vec<Dim>, Place::Constant(0));
@@ -489,6 +497,9 @@ impl<'a> Lowering<'a> {
                 Some(m) => m,
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
+            if let Some(w) = self.integers(anchor, w) {
+                return Ok(Some(([x.view(), w], Packing::Int8)));
+            }
             if let Some(a) = self.constant(w) {
                 let how = How::matrix(self.precision);
                 return Ok(Some(([x.view(), self.packed(w, a, how)], how.packing())));
@@ -516,6 +527,9 @@ impl<'a> Lowering<'a> {
         w: Value,
     ) -> Result<([View; 2], Packing), PlanError> {
         let x = self.densely(x);
+        if let Some(w) = self.integers(anchor, w) {
+            return Ok(([x.view(), w], Packing::Int8));
+        }
         let input = &self.g.type_of(self.g.operands(anchor)[0]).shape;
         let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
         if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
@@ -540,6 +554,14 @@ impl<'a> Lowering<'a> {
             }
         };
         View { buffer, offset: Dim::of(0), strides: dense(&shape), shape }
+    }
+
+    /// The weight `v` of a contraction that is computed with integers.
+    fn integers(&mut self, anchor: NodeId, v: Value) -> Option<View> {
+        let packed = self.quantized?.layers.get(&anchor)?.packed.clone();
+        let shape = self.g.type_of(v).shape.to_vec();
+        let buffer = self.store(Stored::Ready(packed)).buffer;
+        Some(View { buffer, offset: Dim::of(0), strides: dense(&shape), shape })
     }
 
     fn constant(&self, v: Value) -> Option<Array> {

@@ -15,11 +15,13 @@ pub use fuse::Decision;
 use crate::graph::text::number;
 use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
-use crate::pipeline::Options;
+use crate::pipeline::{Options, Precision};
+use crate::quantize::{CalibrationError, Quantized, quantize};
 use lower::{Lowering, Stored};
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
 use sinter_runtime::{Array, DType, OpError, eager};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A generated kernel and the step it belongs to.
@@ -44,6 +46,8 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// The graph the plan was made from, after rewriting and expansion.
     pub graph: Graph,
+    /// What is computed with integers.
+    pub(crate) quantized: Option<Arc<Quantized>>,
 }
 
 /// Why no plan could be made.
@@ -64,6 +68,9 @@ pub enum PlanError {
         /// Why.
         reason: &'static str,
     },
+    /// Integers were asked for, and it could not be said what they stand for.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// A pass broke an invariant: a mistake in the compiler.
     #[error("after {pass}: {source}")]
     Invalid {
@@ -103,8 +110,12 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             return Err(PlanError::EagerOnly { op: op.name().to_string(), reason });
         }
     }
+    let quantized = match options.precision {
+        Precision::Int8 => Some(quantize(&g, options.calibration.as_deref())?),
+        _ => None,
+    };
     let fusion = fuse::fuse(&g, options.fusion);
-    let mut l = Lowering::new(&g, &fusion.in_place, options.precision);
+    let mut l = Lowering::new(&g, &fusion.in_place, options.precision, quantized.as_ref());
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
@@ -128,10 +139,15 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             let op = g.op(n).map_or("", |o| o.name());
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
-            decisions.push(Decision { node: numbers[&n], op, step, reason: reason.clone() });
+            let mut reason = reason.clone();
+            if let Some(why) = quantized.as_ref().and_then(|q| q.reasons.get(&n)) {
+                reason = format!("{reason}; {why}");
+            }
+            decisions.push(Decision { node: numbers[&n], op, step, reason });
         }
     }
-    Ok(Plan { program, generated, constants, decisions, graph: g })
+    let quantized = quantized.map(Arc::new);
+    Ok(Plan { program, generated, constants, decisions, graph: g, quantized })
 }
 
 /// Alignment of each constant, in bytes.
@@ -151,6 +167,7 @@ fn place_constants(
         at += match s {
             Stored::Array(a) => a.numel() * a.dtype().size(),
             Stored::Packed(p) => p.len() * DType::F32.size(),
+            Stored::Ready(p) => p.len() * DType::F32.size(),
         };
     }
     let size = DType::F32.size();
@@ -166,6 +183,10 @@ fn place_constants(
             + match s {
                 Stored::Packed(p) => {
                     p.write(&mut floats[start..][..p.len()]);
+                    p.len()
+                }
+                Stored::Ready(p) => {
+                    floats[start..][..p.len()].copy_from_slice(p);
                     p.len()
                 }
                 // Copied below; the last elements may share their place with a gap.

@@ -32,7 +32,8 @@ impl How {
     /// For products of that precision.
     pub(super) fn matrix(precision: Precision) -> How {
         match precision {
-            Precision::Highest => How::Panels,
+            // What is not computed with integers.
+            Precision::Highest | Precision::Int8 => How::Panels,
             Precision::Medium => How::Bf16Panels,
         }
     }

@@ -12,6 +12,7 @@ use sinter_runtime::artifact::Artifact;
 use sinter_runtime::{Array, file};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Compile a graph, or a saved artifact again, to an artifact.
@@ -30,9 +31,11 @@ pub struct Args {
     #[arg(long, value_name = "LEVEL", value_delimiter = ',', value_parser = level)]
     isa: Vec<Isa>,
     /// How exactly f32 matrices are multiplied: in f32, or with operands rounded to bf16
-    /// (medium).
+    /// (medium), or as integers of eight bits, convolutions, too (int8, with --calibrate).
     #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
     precision: Precision,
+    #[command(flatten)]
+    calibration: super::calibrate::Args,
     /// Values of the graph's constants, by name.
     #[arg(long, value_name = "FILE.safetensors")]
     weights: Option<PathBuf>,
@@ -61,6 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     levels.dedup();
     let mut options = Options { fusion: !args.unfused, ..Options::default() };
     options.precision = args.precision;
+    options.calibration = args.calibration.read(&graph, args.precision)?.map(Arc::new);
     options.isa = *levels.last().expect("at least one level");
     options.rewrite.disabled = args.without.clone();
     let mut compiled = sinter_compiler::compile(&graph, &options)?;
@@ -152,6 +156,9 @@ fn summary(compiled: &Compiled, args: &Args, bytes: usize) {
     table.add_row(["all".to_string(), milliseconds(report.total())]);
     super::align(&mut table, 1, CellAlignment::Right);
     println!("{table}");
+    if let Some(a) = &report.accuracy {
+        print!("{}", a.text());
+    }
     if args.report {
         println!("{}", details(report));
     }

@@ -46,6 +46,7 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
                 Packing::None => view(w),
                 Packing::Panels => format!("{} in panels", packed()),
                 Packing::Bf16Panels => format!("{} in panels of bf16", packed()),
+                Packing::Int8 => format!("{} as int8", packed()),
                 Packing::Conv(kind) => format!("{} packed for kernel {kind}", packed()),
             };
             let mut t = format!("{} = {}({}, {w})", view(result), op.text(names), view(x));
