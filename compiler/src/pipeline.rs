@@ -12,14 +12,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// How exactly products of f32 matrices by constant ones are computed: PyTorch's
-/// `float32_matmul_precision`, and integers beside it. Everything else is f32 always.
+/// How exactly products and convolutions of f32 numbers by constant weights are computed:
+/// PyTorch's `float32_matmul_precision`, and integers beside it. Everything else is f32
+/// always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// In f32.
     #[default]
     Highest,
+    /// Products of matrices as three products of bf16, where that is faster: on processors
+    /// with AMX, and with many rows. Operands keep 16 bits, weights take as much memory as
+    /// before. Elsewhere, and for all else, as [`Precision::Highest`]; the decisions say
+    /// so.
+    High,
     /// As products of bf16: operands keep 8 bits, weights take half the memory.
     Medium,
     /// As products of eight-bit integers, of convolutions, too; weights take a quarter of
@@ -29,12 +35,14 @@ pub enum Precision {
 
 impl Precision {
     /// Every precision, the most exact first.
-    pub const ALL: [Precision; 3] = [Precision::Highest, Precision::Medium, Precision::Int8];
+    pub const ALL: [Precision; 4] =
+        [Precision::Highest, Precision::High, Precision::Medium, Precision::Int8];
 
     /// The name in text.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Highest => "highest",
+            Precision::High => "high",
             Precision::Medium => "medium",
             Precision::Int8 => "int8",
         }
@@ -46,6 +54,7 @@ impl Precision {
     pub fn tolerance(self) -> f64 {
         match self {
             Precision::Highest => 1e-5,
+            Precision::High => 1e-4,
             Precision::Medium => 2e-2,
             Precision::Int8 => 0.2,
         }
@@ -66,6 +75,10 @@ pub struct Options {
     pub precision: Precision,
     /// For [`Precision::Int8`], and of no use otherwise.
     pub calibration: Option<Arc<Calibration>>,
+    /// Whether the program is for processors that multiply matrices of bf16 (AMX), on which
+    /// [`Precision::High`] pays. If not said, those like this one. It runs on others as
+    /// well, more slowly than a program for them.
+    pub matrix_unit: bool,
 }
 
 impl Default for Options {
@@ -76,6 +89,7 @@ impl Default for Options {
             isa: sinter_kernels::isa::active(),
             precision: Precision::default(),
             calibration: None,
+            matrix_unit: sinter_kernels::gemm::tiles_available(),
         }
     }
 }
@@ -115,6 +129,9 @@ pub struct Report {
     /// How exactly matrices are multiplied.
     #[serde(default)]
     pub precision: Precision,
+    /// Whether for processors that multiply matrices of bf16.
+    #[serde(default)]
+    pub matrix_unit: bool,
     /// Passes and their times.
     pub passes: Vec<(String, Duration)>,
     /// What the rewriter did.
@@ -160,7 +177,8 @@ pub struct Compiled {
 /// # Errors
 /// When the graph is invalid or a constant is missing.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
-    let mut report = Report { precision: options.precision, ..Report::default() };
+    let (precision, matrix_unit) = (options.precision, options.matrix_unit);
+    let mut report = Report { precision, matrix_unit, ..Report::default() };
     report.time("verify", || verify(graph))?;
     let rewritten = if options.fusion {
         let (g, r) = report.time("rewrite", || rewrite::rewrite(graph, &options.rewrite));

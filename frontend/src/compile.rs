@@ -87,7 +87,9 @@ impl Compiler {
         self
     }
 
-    /// How exactly f32 matrices are multiplied by constant ones, in f32 if not said.
+    /// How exactly f32 numbers are multiplied by constant weights, in f32 if not said. In
+    /// `High`, that is as PyTorch has it: with operands split in two numbers of bf16 where
+    /// a processor is faster at that (one with AMX), else in f32, which is more exact.
     ///
     /// ```
     /// use sinter::nn::{Layer, Linear};
@@ -105,6 +107,14 @@ impl Compiler {
     /// What ranges are taken from, for [`Precision::Int8`], which is refused without.
     pub fn calibration(mut self, calibration: Calibration) -> Compiler {
         self.options.calibration = Some(Arc::new(calibration.0));
+        self
+    }
+
+    /// Whether to compile for processors that multiply matrices of bf16 (AMX), where
+    /// [`Precision::High`] differs from [`Precision::Highest`]; for those like this one, if
+    /// not said. Programs run on either, with the same kind of products.
+    pub fn matrix_unit(mut self, has: bool) -> Compiler {
+        self.options.matrix_unit = has;
         self
     }
 

@@ -3,10 +3,9 @@
 use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
-use super::pack::{How, Packed};
+use super::pack::{Exactness, How, Packed};
 use super::{Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
-use crate::pipeline::Precision;
 use crate::quantize::Quantized;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::{Act, BinaryOp};
@@ -27,8 +26,11 @@ pub(super) enum Stored {
 
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
-    precision: Precision,
+    exactness: Exactness,
+    /// What is computed with integers.
     quantized: Option<&'a Quantized>,
+    /// What is to be said of ops besides the reason for their step.
+    pub(super) notes: FxHashMap<NodeId, &'static str>,
     located: FxHashMap<Value, Located>,
     pub(super) buffers: Vec<Buffer>,
     pub(super) steps: Vec<Step>,
@@ -110,13 +112,14 @@ impl<'a> Lowering<'a> {
     pub(super) fn new(
         g: &'a Graph,
         in_place: &FxHashSet<usize>,
-        precision: Precision,
+        exactness: Exactness,
         quantized: Option<&'a Quantized>,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
-            precision,
+            exactness,
             quantized,
+            notes: FxHashMap::default(),
             located: FxHashMap::default(),
             buffers: vec![],
             steps: vec![],
@@ -279,7 +282,9 @@ impl<'a> Lowering<'a> {
             && w.dtype() == DType::F32
             && !self.updates(n)
         {
-            return self.sequence(n, op, eager::dense(&w)?, How::Recurrent(eager::cell(kind)));
+            let (how, why) = self.exactness.recurrent(eager::cell(kind));
+            self.note(n, why);
+            return self.sequence(n, op, eager::dense(&w)?, how);
         }
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
@@ -299,6 +304,13 @@ impl<'a> Lowering<'a> {
         }
         self.library(op, &operands, &results);
         Ok(())
+    }
+
+    /// Has something said of an op.
+    fn note(&mut self, n: NodeId, what: &'static str) {
+        if !what.is_empty() {
+            self.notes.insert(n, what);
+        }
     }
 
     /// Whether a result takes the place of an input, which may be an operand.
@@ -324,7 +336,7 @@ impl<'a> Lowering<'a> {
         let results = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }).view())
             .collect();
-        self.push(Step::Sequence { op, operands, results });
+        self.push(Step::Sequence { op, packing: how.packing(), operands, results });
         Ok(())
     }
 
@@ -501,12 +513,15 @@ impl<'a> Lowering<'a> {
                 return Ok(Some(([x.view(), w], Packing::Int8)));
             }
             if let Some(a) = self.constant(w) {
-                let how = How::matrix(self.precision);
+                let (how, why) = self.exactness.matrix(x.shape[0].known());
+                self.note(anchor, why);
                 return Ok(Some(([x.view(), self.packed(w, a, how)], how.packing())));
             }
+            self.note(anchor, self.exactness.varying());
             let w = self.locate(w)?;
             return Ok(Some(([x.view(), w.view()], Packing::None)));
         }
+        self.note(anchor, self.exactness.varying());
         let w = self.locate(w)?;
         let batched = |m: &Located| {
             let mut full: Vec<Dim> = shape[..rank - 2].to_vec();
@@ -533,7 +548,8 @@ impl<'a> Lowering<'a> {
         let input = &self.g.type_of(self.g.operands(anchor)[0]).shape;
         let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
         if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
-            let how = How::filter(&a, [chw[0], chw[1], chw[2]], op);
+            let (how, why) = self.exactness.filter(&a, [chw[0], chw[1], chw[2]], op);
+            self.note(anchor, why);
             return Ok(([x.view(), self.packed(w, a, how)], how.packing()));
         }
         let w = self.locate(w)?;

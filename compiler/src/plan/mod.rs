@@ -18,6 +18,7 @@ use crate::kernel::Kernel;
 use crate::pipeline::{Options, Precision};
 use crate::quantize::{CalibrationError, Quantized, quantize};
 use lower::{Lowering, Stored};
+use pack::Exactness;
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
 use sinter_runtime::{Array, DType, OpError, eager};
@@ -115,12 +116,13 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
         _ => None,
     };
     let fusion = fuse::fuse(&g, options.fusion);
-    let mut l = Lowering::new(&g, &fusion.in_place, options.precision, quantized.as_ref());
+    let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
+    let mut l = Lowering::new(&g, &fusion.in_place, exactness, quantized.as_ref());
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
     l.outputs()?;
-    let Lowering { mut buffers, steps, generated, stored, step_of, .. } = l;
+    let Lowering { mut buffers, steps, generated, stored, step_of, notes, .. } = l;
     let constants = place_constants(&mut buffers, &stored)?;
     let mut program = Program {
         name: g.name.clone(),
@@ -140,8 +142,11 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
             let mut reason = reason.clone();
+            if let Some(note) = notes.get(&n) {
+                reason += &format!("; {note}");
+            }
             if let Some(why) = quantized.as_ref().and_then(|q| q.reasons.get(&n)) {
-                reason = format!("{reason}; {why}");
+                reason += &format!("; {why}");
             }
             decisions.push(Decision { node: numbers[&n], op, step, reason });
         }

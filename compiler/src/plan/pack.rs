@@ -22,38 +22,99 @@ pub(super) enum How {
     Panels,
     /// In panels, rounded to bf16.
     Bf16Panels,
+    /// In panels, as two numbers of bf16 each.
+    Bf16x3Panels,
     /// A recurrent weight of [gates * units, units].
     Recurrent(Cell),
+    /// One that is rounded to bf16.
+    Bf16Recurrent(Cell),
     /// A convolution's.
     Filter(ConvKernel, ConvParams),
 }
 
-impl How {
-    /// For products of that precision.
-    pub(super) fn matrix(precision: Precision) -> How {
-        match precision {
-            // What is not computed with integers.
-            Precision::Highest | Precision::Int8 => How::Panels,
-            Precision::Medium => How::Bf16Panels,
+/// How exactly weights are multiplied, on which processors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exactness {
+    pub(super) precision: Precision,
+    /// Whether they multiply matrices of bf16.
+    pub(super) matrix_unit: bool,
+}
+
+/// Rows of a product from which three products of bf16 beat one of f32: the weights are of
+/// the same size, so that only arithmetic is saved.
+const ROWS: usize = 32;
+
+impl Exactness {
+    /// For products of so many rows, if that is known, and why so.
+    pub(super) fn matrix(self, rows: Option<usize>) -> (How, &'static str) {
+        match self.precision {
+            // What is not computed with integers, for reasons that are told there.
+            Precision::Highest | Precision::Int8 => (How::Panels, ""),
+            Precision::High if !self.matrix_unit => (How::Panels, NO_UNIT),
+            Precision::High if rows.is_some_and(|n| n < ROWS) => {
+                (How::Panels, "in f32: with few rows, reading the weights takes the time")
+            }
+            Precision::High => (How::Bf16x3Panels, "in three products of bf16"),
+            Precision::Medium => (How::Bf16Panels, "in bf16"),
         }
     }
 
-    /// For a convolution of inputs of `[C, H, W]`.
-    pub(super) fn filter(w: &Array, input: [usize; 3], op: &Op<Dim>) -> How {
+    /// For a recurrent sequence, and why so.
+    pub(super) fn recurrent(self, cell: Cell) -> (How, &'static str) {
+        match self.precision {
+            Precision::Highest => (How::Recurrent(cell), ""),
+            Precision::Int8 => (How::Recurrent(cell), "f32: sequences have no kernel for integers"),
+            Precision::High if !self.matrix_unit => (How::Recurrent(cell), NO_UNIT),
+            Precision::High => (How::Recurrent(cell), "in f32: steps have too few rows"),
+            Precision::Medium => (How::Bf16Recurrent(cell), "in bf16"),
+        }
+    }
+
+    /// For a convolution of inputs of `[C, H, W]`, and why so.
+    pub(super) fn filter(self, w: &Array, input: [usize; 3], op: &Op<Dim>) -> (How, &'static str) {
         let &Op::Conv { stride, padding, dilation, groups, .. } = op else {
             unreachable!("only convolutions have filters")
         };
         let params = ConvParams { stride, padding, dilation, groups };
-        How::Filter(ConvKernel::choose(input, filter_shape(w), params), params)
+        let shape = filter_shape(w);
+        let in_f32 = ConvKernel::choose(input, shape, params);
+        let (kernel, why) = match self.precision {
+            Precision::Highest | Precision::Int8 => (in_f32, ""),
+            Precision::High if !self.matrix_unit => (in_f32, NO_UNIT),
+            Precision::High => (in_f32, "in f32: convolutions have no kernel in bf16×3"),
+            Precision::Medium => match ConvKernel::choose_bf16(input, shape, params) {
+                ConvKernel::Pairs => (ConvKernel::Pairs, "in bf16"),
+                ConvKernel::Winograd => {
+                    (ConvKernel::Winograd, "in f32: minimal filtering is faster, and needs it")
+                }
+                kernel => (kernel, "in f32: channels by themselves have nothing to pair"),
+            },
+        };
+        (How::Filter(kernel, params), why)
     }
 
-    /// What a contraction says of it.
+    /// Why a product of two operands that vary is in f32, if more was asked for.
+    pub(super) fn varying(self) -> &'static str {
+        match self.precision {
+            Precision::Highest | Precision::Int8 => "",
+            _ => "in f32: no operand is constant",
+        }
+    }
+}
+
+/// Why `high` is not used.
+const NO_UNIT: &str =
+    "in f32, which is more exact than asked: bf16×3 pays on processors with AMX only";
+
+impl How {
+    /// What a step says of it.
     pub(super) fn packing(self) -> Packing {
         match self {
             How::Panels => Packing::Panels,
-            How::Bf16Panels => Packing::Bf16Panels,
+            How::Bf16Panels | How::Bf16Recurrent(_) => Packing::Bf16Panels,
+            How::Bf16x3Panels => Packing::Bf16x3Panels,
             How::Filter(kernel, _) => Packing::Conv(kernel.number()),
-            How::Recurrent(_) => unreachable!("sequences are no contractions"),
+            How::Recurrent(_) => Packing::Panels,
         }
     }
 }
@@ -74,7 +135,9 @@ impl Packed {
         match self.how {
             How::Panels => gemm::packed_len(shape[0], shape[1]),
             How::Bf16Panels => gemm::packed_len_bf16(shape[0], shape[1]),
+            How::Bf16x3Panels => gemm::packed_len_bf16x3(shape[0], shape[1]),
             How::Recurrent(cell) => recurrent::packed_len(cell, shape[1]),
+            How::Bf16Recurrent(cell) => recurrent::packed_len_bf16(cell, shape[1]),
             How::Filter(kernel, _) => kernel.packed_len(filter_shape(&self.weight)),
         }
     }
@@ -85,10 +148,15 @@ impl Packed {
         match self.how {
             How::Panels => gemm::pack_b(w, out),
             How::Bf16Panels => gemm::pack_b_bf16(w, out),
+            How::Bf16x3Panels => gemm::pack_b_bf16x3(w, out),
             // What pads the last panel of these is not written.
             How::Recurrent(cell) => {
                 out.fill(0.0);
                 recurrent::pack(cell, w, out);
+            }
+            How::Bf16Recurrent(cell) => {
+                out.fill(0.0);
+                recurrent::pack_bf16(cell, w, out);
             }
             How::Filter(kernel, params) => {
                 out.fill(0.0);

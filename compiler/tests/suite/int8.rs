@@ -205,17 +205,9 @@ fn artifacts_hold_integers() {
     assert!(matches!(b.place, Place::Constant(_)));
     let len = b.len.eval(&[]).unwrap() - 1;
     b.len = sinter_runtime::Dim::constant(len as i64);
-    let damaged = compiled_from(&program, &mut compiled);
+    compiled.plan.program = program;
+    let damaged = compiled.load().unwrap().run(&[&c.held_out[0][0]]).unwrap_err().to_string();
     assert!(damaged.contains("not packed as Int8 is"), "{damaged}");
-}
-
-/// What is said of a program in the place of the one that was compiled.
-fn compiled_from(
-    program: &sinter_runtime::program::Program,
-    compiled: &mut sinter_compiler::Compiled,
-) -> String {
-    compiled.plan.program = program.clone();
-    compiled.load().unwrap_err().to_string()
 }
 
 #[test]

@@ -143,7 +143,8 @@ fn what_is_wrong_is_said() {
     write_task(dir, "train_mlp_adam_b4");
     refused(&bench(dir, &["--case", "mlp_b1"]), &["no case `mlp_b1`", "it has mlp_b2, train_"]);
     refused(&bench(dir, &["--precision", "medium", "--eager"]), &["medium is of compiled"]);
-    refused(&bench(dir, &["--precision", "low"]), &["the precisions are highest, medium, int8"]);
+    let names = "the precisions are highest, high, medium, int8";
+    refused(&bench(dir, &["--precision", "low"]), &[names]);
     refused(&bench(dir, &["--eager", "--fused"]), &["cannot be used with"]);
 
     let case = dir.join("mlp_b2");

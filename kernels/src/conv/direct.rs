@@ -10,6 +10,7 @@ use super::patches::Patches;
 use super::quads::Quads;
 use crate::gemm::kernel::{Kernel, LANES, MR, Micro, NR, Rows, Scales, row_tiles, width};
 use crate::gemm::pack::pack_rows;
+use crate::gemm::pairs::{self, join};
 use crate::gemm::simd::{Simd, levels};
 use crate::gemm::{Act, Epilogue, HOOKED, JOB, Tile};
 use crate::isa;
@@ -48,6 +49,28 @@ unsafe impl Sync for Sweep<'_> {}
 pub(super) unsafe fn pack(w: *const f32, rows: usize, k: usize, out: *mut f32) {
     // SAFETY: the caller's contract.
     unsafe { pack_rows(w, (k as isize, 1), (rows, k), k, out) }
+}
+
+/// Packs the dense weights of one group, `rows` x `inner` x `taps`, in pairs of
+/// channels.
+///
+/// # Safety
+/// `w` is readable at these extents, `out` writable for `rows` times half the channels,
+/// rounded up, times `taps` floats.
+pub(super) unsafe fn pack_pairs(w: *const f32, [rows, inner, taps]: [usize; 3], out: *mut f32) {
+    let k = inner.div_ceil(2) * taps;
+    let paired = Scratch::new(rows * k);
+    // SAFETY: the caller's contract; the scratch has room for all rows.
+    unsafe {
+        for row in 0..rows {
+            for c in (0..inner).step_by(2) {
+                let low = w.add((row * inner + c) * taps);
+                let high = if c + 1 < inner { low.add(taps) } else { std::ptr::null() };
+                join(low, high, taps, paired.ptr().add(row * k + c / 2 * taps));
+            }
+        }
+        pack(paired.ptr(), rows, k, out);
+    }
 }
 
 impl Sweep<'_> {
@@ -151,6 +174,7 @@ impl Part<'_> {
         let (k, pitch) = (s.patches.len(), s.patches.pitch());
         let [_, ld, y_row, _] = s.y_strides;
         let (kernel, scales) = match s.quads {
+            None if s.patches.paired => (pairs::active(), Scales::NONE),
             None => (Kernel::active(), Scales::NONE),
             Some(q) => (q.kernel, q.scales),
         };

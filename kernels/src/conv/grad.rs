@@ -185,6 +185,7 @@ unsafe fn input_direct(s: &Shape, gy: Src<f32>, w: Src<f32>, gx: *mut f32, batch
                 outer: s.inner,
                 patches: Patches {
                     inner: s.outer,
+                    paired: false,
                     x: gy.ptr(),
                     strides: four(gy.strides),
                     size: s.out,

@@ -84,6 +84,8 @@ pub enum ConvKernel {
     Winograd = 2,
     /// Each channel by itself: groups of one channel of the input.
     Depthwise = 3,
+    /// [`ConvKernel::Direct`] over pairs of channels, both factors rounded to bf16.
+    Pairs = 6,
 }
 
 impl ConvKernel {
@@ -102,12 +104,32 @@ impl ConvKernel {
         }
     }
 
+    /// [`ConvKernel::choose`] where both factors may be rounded to bf16. Minimal
+    /// filtering stays in f32: its sums cancel, and would lose what rounding left. Where
+    /// it is of most use it is the faster one still.
+    pub fn choose_bf16(x: [usize; 3], w: [usize; 4], p: ConvParams) -> ConvKernel {
+        let kernel = ConvKernel::choose(x, w, p);
+        let pays = match kernel {
+            ConvKernel::Pointwise | ConvKernel::Direct => true,
+            ConvKernel::Winograd => {
+                let out = p.output_size([x[1], x[2]], [w[2], w[3]]);
+                let tiles = out.map_or(0, |[h, w]| h.div_ceil(OUT) * w.div_ceil(OUT));
+                // Transforms cost as much as the products, or kernels are read once for
+                // a few tiles.
+                w[0].min(w[1]) < 32 || tiles < 8
+            }
+            _ => false,
+        };
+        // A lone channel would be paired with nothing.
+        if pays && w[1] >= 2 { ConvKernel::Pairs } else { kernel }
+    }
+
     /// Whether it can compute convolutions with kernels of this shape.
     pub fn fits(self, w: [usize; 4], p: ConvParams) -> bool {
         let unit = p.stride == [1; 2] && p.dilation == [1; 2] && p.groups == 1;
         match self {
             ConvKernel::Pointwise => unit && [w[2], w[3]] == [1; 2] && p.padding == [0; 2],
-            ConvKernel::Direct => true,
+            ConvKernel::Direct | ConvKernel::Pairs => true,
             ConvKernel::Winograd => unit && [w[2], w[3]] == [3; 2],
             ConvKernel::Depthwise => w[1] == 1 && p.stride[1] <= depthwise::STRIDE,
         }
@@ -121,7 +143,7 @@ impl ConvKernel {
     /// The kernel of that number.
     pub fn from_number(number: u32) -> Option<ConvKernel> {
         use ConvKernel::*;
-        [Pointwise, Direct, Winograd, Depthwise].into_iter().find(|k| k.number() == number)
+        [Pointwise, Direct, Winograd, Depthwise, Pairs].into_iter().find(|k| k.number() == number)
     }
 
     /// Number of floats of packed kernels of shape `[o, c / groups, kh, kw]`.
@@ -131,6 +153,7 @@ impl ConvKernel {
                 w.iter().product()
             }
             ConvKernel::Winograd => winograd::kernels_len(w[0], w[1]),
+            ConvKernel::Pairs => w[0] * w[1].div_ceil(2) * w[2] * w[3],
         }
     }
 
@@ -162,6 +185,14 @@ impl ConvKernel {
                     let (outer, k) = (o / p.groups, inner * kh * kw);
                     for at in (0..o).step_by(outer).map(|row| row * k) {
                         direct::pack(plain.ptr().add(at), outer, k, out.as_mut_ptr().add(at));
+                    }
+                }
+                ConvKernel::Pairs => {
+                    let (outer, taps) = (o / p.groups, kh * kw);
+                    let (from, to) = (inner * taps, inner.div_ceil(2) * taps);
+                    for first in (0..o).step_by(outer) {
+                        let to = out.as_mut_ptr().add(first * to);
+                        direct::pack_pairs(plain.ptr().add(first * from), [outer, inner, taps], to);
                     }
                 }
                 ConvKernel::Winograd => {
@@ -240,12 +271,13 @@ impl ConvKernel {
                 // SAFETY: the caller's contract.
                 unsafe { product.run() }
             }
-            ConvKernel::Direct => {
+            ConvKernel::Direct | ConvKernel::Pairs => {
+                let paired = self == ConvKernel::Pairs;
                 let sweep = Sweep {
                     batch: s.n,
                     groups: p.groups,
                     outer: s.outer,
-                    patches: s.patches(x, x_strides),
+                    patches: Patches { paired, ..s.patches(x, x_strides) },
                     weights: packed,
                     y,
                     y_strides: [batch, pixels, s.out[1], 1],
@@ -370,7 +402,8 @@ impl Shape {
             Axis::new(&(0..self.kernel[i]).map(base).collect::<Vec<_>>(), p.stride[i])
         };
         let (inner, size, out) = (self.inner, self.size, self.out);
-        Patches { inner, x, strides, size, out, axes: [axis(0), axis(1)] }
+        let axes = [axis(0), axis(1)];
+        Patches { inner, paired: false, x, strides, size, out, axes }
     }
 }
 

@@ -6,6 +6,8 @@
 //! between the end of an output row and the pitch belong to no output.
 
 use super::stage::{Image, Steps, plane};
+use crate::gemm::pairs::join;
+use crate::scratch::Scratch;
 use std::ops::Range;
 
 /// What outputs along one axis read: output `i` finds pixel `bases[t] + i * step`
@@ -51,6 +53,8 @@ impl Axis {
 pub(super) struct Patches {
     /// Channels of the input in a group.
     pub(super) inner: usize,
+    /// Whether two channels, rounded to bf16, share a plane.
+    pub(super) paired: bool,
     /// Base and strides of batch, channels, rows and columns of the input.
     pub(super) x: *const f32,
     pub(super) strides: [isize; 4],
@@ -61,9 +65,14 @@ pub(super) struct Patches {
 }
 
 impl Patches {
+    /// Planes of the same phase in a group.
+    fn channels(&self) -> usize {
+        if self.paired { self.inner.div_ceil(2) } else { self.inner }
+    }
+
     /// Numbers that an output reads: channels times taps.
     pub(super) fn len(&self) -> usize {
-        self.inner * self.axes[0].taps.len() * self.axes[1].taps.len()
+        self.channels() * self.axes[0].taps.len() * self.axes[1].taps.len()
     }
 
     /// Distance of rows of staged planes, which the outputs are counted by.
@@ -79,7 +88,15 @@ impl Patches {
     /// Floats of the staged planes of a group with so many rows of outputs.
     pub(super) fn staged(&self, rows: usize) -> usize {
         let planes = self.axes[0].phases.len() * self.axes[1].phases.len();
-        self.inner * planes * self.plane(rows)
+        self.channels() * planes * self.plane(rows)
+    }
+
+    /// Whether outputs read the pixels of dense images one by one.
+    fn as_it_lies(&self) -> bool {
+        let plain = |a: &Axis| a.step == 1 && a.phases == [0] && a.reach == 0;
+        self.axes.iter().all(plain)
+            && self.size == self.out
+            && self.strides[2..] == [self.size[1] as isize, 1]
     }
 
     /// Stages the input of some rows of one image's group.
@@ -96,18 +113,45 @@ impl Patches {
         let [batch, sc, sh, sw] = self.strides;
         let at = image as isize * batch + (group * self.inner) as isize * sc;
         let (first, size) = (self.x.wrapping_offset(at), self.size);
-        let mut to = out;
-        for c in 0..self.inner {
+        let image = |c: usize| {
             let ptr = first.wrapping_offset(c as isize * sc);
-            let image = Image { ptr, strides: [sc, sh, sw], size };
+            Image { ptr, strides: [sc, sh, sw], size }
+        };
+        let mut to = out;
+        let other = self.paired.then(|| Scratch::new(2 * self.plane(rows.len())));
+        if self.paired && self.as_it_lies() {
+            let from = rows.start * size[1];
+            for c in (0..self.inner).step_by(2) {
+                let ptr = |c: usize| image(c).ptr.wrapping_add(from);
+                let high = if c + 1 < self.inner { ptr(c + 1) } else { std::ptr::null() };
+                // SAFETY: whole rows of the image, and a plane of them.
+                unsafe {
+                    join(ptr(c), high, rows.len() * size[1], to);
+                    to = to.add(rows.len() * size[1]);
+                }
+            }
+            return;
+        }
+        for c in (0..self.inner).step_by(if self.paired { 2 } else { 1 }) {
             for i in 0..self.axes[0].phases.len() {
                 for j in 0..self.axes[1].phases.len() {
                     let rows = self.axes[0].steps(i, rows.start, rows.len());
                     let cols = self.axes[1].steps(j, 0, self.out[1]);
                     // SAFETY: the caller has room for all planes of this size.
                     unsafe {
-                        plane(image, rows, cols, to);
-                        to = to.add(rows.count * cols.count);
+                        let len = rows.count * cols.count;
+                        if let Some(other) = &other {
+                            let (low, mut high) = (other.ptr(), std::ptr::null_mut());
+                            plane(image(c), rows, cols, low);
+                            if c + 1 < self.inner {
+                                high = low.add(len);
+                                plane(image(c + 1), rows, cols, high);
+                            }
+                            join(low, high, len, to);
+                        } else {
+                            plane(image(c), rows, cols, to);
+                        }
+                        to = to.add(len);
                     }
                 }
             }
@@ -123,7 +167,7 @@ impl Patches {
         let (staged, plane, [down, right]) = (self.staged(rows), self.plane(rows), &self.axes);
         assert!(u32::try_from(staged).is_ok(), "rows of {staged} staged pixels are too long");
         let mut next = table;
-        for c in 0..self.inner {
+        for c in 0..self.channels() {
             for &(i, down_by) in &down.taps {
                 for &(j, right_by) in &right.taps {
                     let phase = (c * down.phases.len() + i) * right.phases.len() + j;

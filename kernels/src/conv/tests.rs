@@ -273,12 +273,16 @@ fn hooks_see_each_finished_output_once() {
 
 #[test]
 fn packed_kernels_give_the_same_numbers() {
-    for kernel in
-        [ConvKernel::Pointwise, ConvKernel::Direct, ConvKernel::Winograd, ConvKernel::Depthwise]
-    {
+    for kernel in [
+        ConvKernel::Pointwise,
+        ConvKernel::Direct,
+        ConvKernel::Winograd,
+        ConvKernel::Depthwise,
+        ConvKernel::Pairs,
+    ] {
         assert_eq!(ConvKernel::from_number(kernel.number()), Some(kernel));
     }
-    assert_eq!(ConvKernel::from_number(4), None);
+    assert_eq!(ConvKernel::from_number(u32::MAX), None);
     for c in [
         case([4, 1, 32, 20], [12, 14], [3; 2], UNIT),
         case([1, 3, 4, 5], [9, 8], [3, 2], [[2, 1], [1; 2], [1, 2]]),
@@ -302,3 +306,4 @@ fn packed_kernels_give_the_same_numbers() {
 }
 
 mod int8;
+mod pairs;

@@ -31,8 +31,8 @@ pub(crate) struct Lhs {
 /// A right operand.
 #[derive(Clone, Copy)]
 pub(crate) enum Rhs {
-    /// Packed by [`super::pack_b`].
-    Packed(*const f32),
+    /// Packed by [`super::pack_b`], in panels of so many rows: those of `k`, or more.
+    Packed(*const f32, usize),
     /// Base and strides along batch, `k` and columns.
     Strided(*const f32, [isize; 3]),
 }
@@ -111,7 +111,7 @@ impl Product<'_> {
         // With a row or two, panels are read at the pace of memory, and few of them
         // would be shared unevenly: they are cut, too, but no finer than need be.
         let (unit, pieces) = match self.b {
-            Rhs::Packed(_) if self.m <= 2 => (LANES, pieces.min(threads)),
+            Rhs::Packed(..) if self.m <= 2 => (LANES, pieces.min(threads)),
             _ => (NR, pieces),
         };
         // Whole items first, then columns. Rows last and in large pieces: each
@@ -135,7 +135,7 @@ impl Product<'_> {
     /// How a part of so many rows reads B.
     fn source(&self, rows: usize) -> Source {
         match self.b {
-            Rhs::Packed(_) => Source::Packed,
+            Rhs::Packed(..) => Source::Packed,
             Rhs::Strided(_, [_, k, n]) if n != 1 && self.n != 1 => {
                 if rows <= MR && (k == 1 || self.k == 1) { Source::Columns } else { Source::Pack }
             }
@@ -318,10 +318,10 @@ impl Part<'_> {
             None => std::ptr::null_mut(),
         };
         match self.p.b {
-            Rhs::Packed(b) => {
+            Rhs::Packed(b, rows) => {
                 let w = panel_width(self.p.n, panel * NR);
-                let b = b.wrapping_add(panel * NR * self.p.k + ks.start * w);
-                let b_panel = (self.p.k * NR) as isize;
+                let b = b.wrapping_add(panel * NR * rows + ks.start * w);
+                let b_panel = (rows * NR) as isize;
                 Panel { kind: Rows::Panels, b, b_k: w as isize, b_panel, keep }
             }
             Rhs::Strided(b, strides) => {

@@ -7,18 +7,22 @@
 //! Blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication" (2008), and the BLIS framework's loops.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod driver;
 mod exact;
 pub(crate) mod kernel;
 pub(crate) mod pack;
-mod pairs;
+pub(crate) mod pairs;
 pub(crate) mod quads;
 pub(crate) mod simd;
+mod split;
 mod tile;
 
 pub use exact::{Integer, gemm_batch_f64, gemm_batch_int};
 pub use pairs::{gemm_packed_bf16, pack_b_bf16, packed_len_bf16};
 pub use quads::{Affine, LONGEST_INT8, gemm_packed_int8, pack_b_int8, packed_len_int8};
+pub use split::{gemm_packed_bf16x3, pack_b_bf16x3, packed_len_bf16x3};
 
 use crate::scratch::Scratch;
 use crate::view::{Dst, Src};
@@ -33,6 +37,16 @@ pub(crate) const JOB: usize = 1 << 19;
 /// With fewer rows than these a product waits for its right operand: a number
 /// takes as long to arrive as so many multiply-adds.
 pub(crate) const WAIT: usize = 4;
+
+/// Whether this processor multiplies matrices of bf16 (AMX) and this process may use that:
+/// where products of bf16 are several times as fast as those of f32, and
+/// [`gemm_packed_bf16x3`] pays.
+pub fn tiles_available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return amx::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
 
 /// What is applied to every element of a result at last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -275,7 +289,7 @@ pub fn gemm_packed_f32(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &
         k,
         n,
         a: Lhs { ptr: a.ptr(), strides: [0, a.strides[0], a.strides[1]] },
-        b: Rhs::Packed(packed.as_ptr()),
+        b: Rhs::Packed(packed.as_ptr(), k),
         c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
         accumulate: false,
         ep,

@@ -5,7 +5,8 @@
 //! steps; only the multiply-add is another one, that of pairs. A product of two bf16
 //! numbers is exact in f32: a chain adds the second product of a pair, then the first,
 //! each rounded once, as the instruction `vdpbf16ps` does. (That instruction takes
-//! subnormal numbers for zero; without it they count.)
+//! subnormal numbers for zero; without it they count.) Processors that multiply whole
+//! matrices sum up in another order: see `amx`.
 
 use super::driver::{Lhs, Out, Product, Rhs};
 use super::kernel::{Fun, Kernel, Micro, Rows, SLOTS, Scales, asked, kernel, slot};
@@ -15,7 +16,7 @@ use super::simd::{Ymm, Zmm};
 use super::{Epilogue, any_output, pack_b, packed_len, tile};
 use crate::isa;
 use crate::par;
-use crate::scratch::{At, Scratch};
+use crate::scratch::{At, Scratch, block};
 use crate::simd::vectorize;
 use crate::view::{Dst, Src};
 
@@ -142,16 +143,17 @@ impl<S: Dot> Simd for Pairs<S> {
 
 // Only packed operands; where there is no instruction for pairs, what serves with the
 // least code.
-kernel!(baseline, Pairs<Quad>, rows 1, vectors 1, kinds Panels);
+kernel!(baseline, Pairs<Quad>, rows 1, vectors 1, kinds Panels Table);
 #[cfg(target_arch = "x86_64")]
-kernel!(v3, Pairs<Ymm>, rows 4, vectors 3, kinds Panels, "avx2,fma,bmi2,f16c");
+kernel!(v3, Pairs<Ymm>, rows 4, vectors 3, kinds Panels Table, "avx2,fma,bmi2,f16c");
 #[cfg(target_arch = "x86_64")]
 kernel!(
-    v4, Pairs<Zmm>, rows 8, vectors 12, kinds Panels,
+    v4, Pairs<Zmm>, rows 8, vectors 12, kinds Panels Table,
     "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c"
 );
 
-fn active() -> &'static Kernel {
+/// The tiles of pairs of the instruction set in use.
+pub(crate) fn active() -> &'static Kernel {
     #[cfg(target_arch = "x86_64")]
     match isa::active() {
         isa::Isa::Avx512 if is_x86_feature_detected!("avx512bf16") => return &v4::KERNEL,
@@ -163,11 +165,19 @@ fn active() -> &'static Kernel {
 
 /// The nearest bf16 number, ties to even; NaN stays NaN.
 #[inline(always)]
-fn round(x: f32) -> u16 {
+pub(super) fn round(x: f32) -> u16 {
     let bits = x.to_bits();
     let nearest = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
     let nan = bits >> 16 | 0x40;
     (if x.is_nan() { nan } else { nearest }) as u16
+}
+
+/// What rounding leaves of a number, exactly; nothing of what becomes infinite or is no
+/// number.
+#[inline(always)]
+pub(super) fn residual(x: f32) -> f32 {
+    let left = x - f32::from_bits(u32::from(round(x)) << 16);
+    if left.is_finite() { left } else { 0.0 }
 }
 
 /// Rounds `n` numbers that are `step` apart into pairs, of which the last may be half
@@ -177,7 +187,7 @@ fn round(x: f32) -> u16 {
 /// `x` is readable at `n` such places, `out` writable for `n` numbers, rounded up to an
 /// even number.
 #[inline(always)]
-unsafe fn round_row(x: *const f32, step: isize, n: usize, out: *mut u16) {
+pub(crate) unsafe fn round_row(x: *const f32, step: isize, n: usize, out: *mut u16) {
     // SAFETY: within the caller's extents.
     unsafe {
         if step == 1 {
@@ -195,6 +205,33 @@ unsafe fn round_row(x: *const f32, step: isize, n: usize, out: *mut u16) {
     }
 }
 
+/// Pairs each of `n` numbers of `low` with one of `high`, or with zero where that is
+/// null.
+///
+/// # Safety
+/// Both are readable, `out` writable for `n` numbers; it overlaps neither.
+pub(crate) unsafe fn join(low: *const f32, high: *const f32, n: usize, out: *mut f32) {
+    let out = out.cast::<u32>();
+    vectorize(
+        #[inline(always)]
+        move || {
+            // SAFETY: within the caller's extents.
+            unsafe {
+                if high.is_null() {
+                    for i in 0..n {
+                        *out.add(i) = round(*low.add(i)).into();
+                    }
+                } else {
+                    for i in 0..n {
+                        let (low, high) = (round(*low.add(i)), round(*high.add(i)));
+                        *out.add(i) = u32::from(low) | u32::from(high) << 16;
+                    }
+                }
+            }
+        },
+    );
+}
+
 /// Number of floats of a right operand packed in pairs.
 pub fn packed_len_bf16(k: usize, n: usize) -> usize {
     packed_len(k.div_ceil(2), n)
@@ -207,19 +244,31 @@ pub fn packed_len_bf16(k: usize, n: usize) -> usize {
 /// If `out` does not hold [`packed_len_bf16`] floats.
 pub fn pack_b_bf16(b: Src<f32>, out: &mut [f32]) {
     let &[k, n] = b.shape else { panic!("a matrix has two dimensions") };
+    assert_eq!(out.len(), packed_len_bf16(k, n), "the packed operand has its own size");
     let rows = k.div_ceil(2);
-    let mut pairs = vec![0.0f32; rows * n];
-    let at = |i: usize, j: usize| {
-        let offset = i as isize * b.strides[0] + j as isize * b.strides[1];
-        // SAFETY: an element of the view, which was checked at construction.
-        if i < k { u32::from(round(unsafe { *b.ptr().offset(offset) })) } else { 0 }
-    };
-    for i in 0..rows {
-        for j in 0..n {
-            pairs[i * n + j] = f32::from_bits(at(2 * i, j) | at(2 * i + 1, j) << 16);
+    let pairs = block::<f32>(rows * n);
+    let to: *mut f32 = pairs.as_ptr().cast();
+    let [down, right] = [b.strides[0], b.strides[1]];
+    if right == 1 {
+        for i in 0..rows {
+            // SAFETY: one or two rows of the view, and the row of their pairs.
+            unsafe {
+                let low = b.ptr().offset(2 * i as isize * down);
+                let high = if 2 * i + 1 < k { low.offset(down) } else { std::ptr::null() };
+                join(low, high, n, to.add(i * n));
+            }
         }
+        return pack_b(pairs.src(0, &[rows, n], &[n as isize, 1]), out);
     }
-    pack_b(Src::of(&pairs, &[rows, n], &[n as isize, 1]), out);
+    vectorize(|| {
+        for j in 0..n {
+            // SAFETY: a column of the view, and that of its pairs.
+            unsafe {
+                round_row(b.ptr().offset(j as isize * right), down, k, to.add(j * rows).cast());
+            }
+        }
+    });
+    pack_b(pairs.src(0, &[rows, n], &[1, rows as isize]), out);
 }
 
 /// `c = act(a b + bias)` for `a` of shape `[m, k]`, rounded to bf16, `c` of `[m, n]` and
@@ -232,6 +281,10 @@ pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: 
     let (&[m, k], &[mc, nc]) = (a.shape, c.shape) else { panic!("matrices have two dimensions") };
     assert!((mc, nc) == (m, n), "shapes of a matrix product must fit");
     assert_eq!(packed.len(), packed_len_bf16(k, n), "the packed operand has its own size");
+    #[cfg(target_arch = "x86_64")]
+    if super::amx::available() {
+        return super::amx::product(a, packed, n, c, ep, 1);
+    }
     let pairs = k.div_ceil(2);
     let rounded = Scratch::new(m * pairs);
     let to = At(rounded.ptr());
@@ -252,7 +305,7 @@ pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: 
         k: pairs,
         n,
         a: Lhs { ptr: rounded.ptr(), strides: [0, pairs as isize, 1] },
-        b: Rhs::Packed(packed.as_ptr()),
+        b: Rhs::Packed(packed.as_ptr(), pairs),
         c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
         accumulate: false,
         ep,

@@ -482,7 +482,7 @@ pub(super) fn product(
         k: quads,
         n,
         a: Lhs { ptr: left.ptr(), strides: [0, quads as isize, 1] },
-        b: Rhs::Packed(packed.as_ptr()),
+        b: Rhs::Packed(packed.as_ptr(), quads),
         c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
         accumulate: false,
         ep,

@@ -166,6 +166,7 @@ impl<T: Panels> Run<T> {
                         out: self.gh.add(row * units),
                         ld: units,
                         accumulate: cell == Cell::Gru,
+                        pairs: false,
                     });
                 }
             }

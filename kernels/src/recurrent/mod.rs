@@ -107,6 +107,9 @@ pub enum Weight<'a, T> {
     Plain(Src<'a, T>),
     /// As [`pack`] left it.
     Packed(&'a [T]),
+    /// As [`pack_bf16`] left it: states are rounded to bf16 as well before they are
+    /// multiplied by it. Sums and cells stay f32.
+    Bf16(&'a [T]),
 }
 
 /// Columns of the packed weight.
@@ -130,7 +133,32 @@ pub fn pack<T: Panels>(cell: Cell, w: Src<T>, out: &mut [T]) {
     assert!(w.is_contiguous(), "a weight to be packed is dense");
     assert_eq!(out.len(), packed_len(cell, units), "the packed weight has its own size");
     // SAFETY: the weight is dense, and `out` has room for all panels.
-    unsafe { T::pack_gates(w.ptr(), cell.gates(), units, out.as_mut_ptr()) };
+    unsafe { T::pack_gates(w.ptr(), [cell.gates(), units], units, out.as_mut_ptr()) };
+}
+
+/// How many numbers [`pack_bf16`] writes.
+pub fn packed_len_bf16(cell: Cell, units: usize) -> usize {
+    units.div_ceil(2) * columns(cell, units)
+}
+
+/// Rounds a recurrent weight to bf16 and packs it as [`pack`] does, two steps in the
+/// place of one.
+///
+/// # Panics
+/// As [`pack`].
+pub fn pack_bf16(cell: Cell, w: Src<f32>, out: &mut [f32]) {
+    let &[rows, units] = w.shape else { panic!("a weight is a matrix") };
+    assert_eq!(rows, cell.gates() * units, "a weight has a row for each gate of a unit");
+    assert!(w.is_contiguous(), "a weight to be packed is dense");
+    assert_eq!(out.len(), packed_len_bf16(cell, units), "the packed weight has its own size");
+    let pairs = units.div_ceil(2);
+    let rounded = Scratch::new(rows * pairs);
+    // SAFETY: the weight is dense, the scratch has room for its rows and `out` for all
+    // panels.
+    unsafe {
+        f32::round_rows(w.ptr(), rows, units, rounded.ptr());
+        f32::pack_gates(rounded.ptr(), [cell.gates(), units], pairs, out.as_mut_ptr());
+    }
 }
 
 /// States and results of [`forward`]; all but the operands' gates are dense.
@@ -177,7 +205,12 @@ pub fn forward<T: Panels>(s: &Sequence, f: &Forward<T>) {
         return;
     }
     let mut own = Scratch::default();
+    let bf16 = matches!(f.weight, Weight::Bf16(_));
     let packed = match f.weight {
+        Weight::Bf16(p) => {
+            assert_eq!(p.len(), packed_len_bf16(cell, units), "the packed weight has its own size");
+            p.as_ptr()
+        }
         Weight::Packed(p) => {
             assert_eq!(p.len(), packed_len(cell, units), "the packed weight has its own size");
             p.as_ptr()
@@ -187,13 +220,14 @@ pub fn forward<T: Panels>(s: &Sequence, f: &Forward<T>) {
             assert!(w.is_contiguous(), "a weight to be packed is dense");
             let to = own.room::<T>(packed_len(cell, units));
             // SAFETY: the weight is dense, and the scratch has room for all panels.
-            unsafe { T::pack_gates(w.ptr(), cell.gates(), units, to) };
+            unsafe { T::pack_gates(w.ptr(), [cell.gates(), units], units, to) };
             to.cast_const()
         }
     };
     let run = Run {
         s: *s,
         packed,
+        bf16,
         gates: f.gates.ptr(),
         gate_strides: [f.gates.strides[0], f.gates.strides[1]],
         h0: f.h0.ptr(),
@@ -208,8 +242,13 @@ pub fn forward<T: Panels>(s: &Sequence, f: &Forward<T>) {
         let (first, end) = (rows * i / pieces, rows * (i + 1) / pieces);
         let mut sums = Scratch::default();
         let sums = sums.room::<T>((end - first).min(BLOCK_ROWS) * CHUNK);
+        let mut rounded = Scratch::default();
+        let rounded = match bf16 {
+            true => rounded.room::<T>((end - first).min(BLOCK_ROWS) * units.div_ceil(2)),
+            false => std::ptr::null_mut(),
+        };
         // SAFETY: extents were checked; pieces write rows of their own.
-        unsafe { run.rows(first, end, sums) };
+        unsafe { run.rows(first, end, sums, rounded) };
     });
 }
 
@@ -217,6 +256,7 @@ pub fn forward<T: Panels>(s: &Sequence, f: &Forward<T>) {
 struct Run<T> {
     s: Sequence,
     packed: *const T,
+    bf16: bool,
     gates: *const T,
     gate_strides: [isize; 2],
     h0: *const T,
@@ -235,8 +275,8 @@ impl<T: Panels> Run<T> {
     ///
     /// # Safety
     /// The addresses are those of checked views; `sums` has room for a chunk of a block
-    /// of the rows.
-    unsafe fn rows(&self, first: usize, end: usize, sums: *mut T) {
+    /// of the rows, and so has `rounded` for its states, if they are to be rounded.
+    unsafe fn rows(&self, first: usize, end: usize, sums: *mut T, rounded: *mut T) {
         let Sequence { cell, rows, units, .. } = self.s;
         let n = columns(cell, units);
         for (t, before) in self.s.order() {
@@ -251,19 +291,25 @@ impl<T: Panels> Run<T> {
                         None => start.wrapping_add(row * units),
                     };
                     let h = state(self.h0, self.y);
+                    let (mut a, mut k) = (h, units);
+                    if self.bf16 {
+                        T::round_rows(h, count, units, rounded);
+                        (a, k) = (rounded.cast_const(), units.div_ceil(2));
+                    }
                     for col in (0..n).step_by(CHUNK) {
                         let cols = col..(col + CHUNK).min(n);
                         T::product(&Product {
                             rows: count,
-                            k: units,
+                            k,
                             n,
-                            a: h,
-                            a_row: units,
+                            a,
+                            a_row: k,
                             packed: self.packed,
                             cols: cols.clone(),
                             out: sums,
                             ld: CHUNK,
                             accumulate: false,
+                            pairs: self.bf16,
                         });
                         run_single(Step {
                             cell,

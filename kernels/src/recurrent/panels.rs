@@ -2,6 +2,7 @@
 
 use crate::gemm::kernel::{Kernel, LANES, MR, Micro, NR, Rows, row_tiles, width};
 use crate::gemm::pack::{pack_panel, panel_width, transpose};
+use crate::gemm::pairs::{self, round_row};
 use crate::simd::{Real, vectorize};
 use std::ops::Range;
 
@@ -22,18 +23,26 @@ pub struct Product<T> {
     /// Distance of the rows of `out`.
     pub(super) ld: usize,
     pub(super) accumulate: bool,
+    /// Whether a step of `k` is a pair of bf16 numbers.
+    pub(super) pairs: bool,
 }
 
 /// Numbers that recurrent weights consist of.
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub trait Panels: Real {
-    /// Packs `[gates * units, units]`, turned: the columns of sixteen units' gates stand
+    /// Packs `[gates * units, k]`, turned: the columns of sixteen units' gates stand
     /// together, those of units that do not exist are zero.
     ///
     /// # Safety
     /// `w` is dense, `out` has room.
-    unsafe fn pack_gates(w: *const Self, gates: usize, units: usize, out: *mut Self);
+    unsafe fn pack_gates(w: *const Self, gates: [usize; 2], k: usize, out: *mut Self);
+
+    /// Rounds rows of `k` numbers to bf16, in pairs. Only f32 is ever rounded.
+    ///
+    /// # Safety
+    /// Rows lie side by side; `out` has room for as many of pairs.
+    unsafe fn round_rows(x: *const Self, rows: usize, k: usize, out: *mut Self);
 
     /// Packs `[k, n]` as it is.
     ///
@@ -64,25 +73,29 @@ pub trait Panels: Real {
 }
 
 /// For each sixteen columns of the packed weight: the first row of the weight that they
-/// are, how many of them there are, and where they go and at which distance.
-fn groups(gates: usize, units: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+/// are, how many of them there are, and where they go, with `k` steps to a panel, and at
+/// which distance.
+fn groups(
+    [gates, units]: [usize; 2],
+    k: usize,
+) -> impl Iterator<Item = (usize, usize, usize, usize)> {
     let n = gates * units.next_multiple_of(LANES);
     (0..n).step_by(LANES).map(move |col| {
         let (gate, unit) = (col / LANES % gates, col / LANES / gates * LANES);
         let panel = col / NR * NR;
         let count = (units - unit).min(LANES);
-        (gate * units + unit, count, panel * units + col - panel, panel_width(n, panel))
+        (gate * units + unit, count, panel * k + col - panel, panel_width(n, panel))
     })
 }
 
 impl Panels for f32 {
-    unsafe fn pack_gates(w: *const f32, gates: usize, units: usize, out: *mut f32) {
-        for (row, count, at, width) in groups(gates, units) {
+    unsafe fn pack_gates(w: *const f32, gates: [usize; 2], k: usize, out: *mut f32) {
+        for (row, count, at, width) in groups(gates, k) {
             // SAFETY: rows of the weight, and their places in the panels.
             unsafe {
-                let (from, to) = (w.add(row * units), out.add(at));
-                transpose(from, units as isize, (count, units), to, width);
-                for i in 0..if count < LANES { units } else { 0 } {
+                let (from, to) = (w.add(row * k), out.add(at));
+                transpose(from, k as isize, (count, k), to, width);
+                for i in 0..if count < LANES { k } else { 0 } {
                     to.add(i * width + count).write_bytes(0, LANES - count);
                 }
             }
@@ -97,8 +110,20 @@ impl Panels for f32 {
         }
     }
 
+    unsafe fn round_rows(x: *const f32, rows: usize, k: usize, out: *mut f32) {
+        vectorize(
+            #[inline(always)]
+            move || {
+                for r in 0..rows {
+                    // SAFETY: a row, and its place.
+                    unsafe { round_row(x.add(r * k), 1, k, out.add(r * k.div_ceil(2)).cast()) }
+                }
+            },
+        );
+    }
+
     unsafe fn product(p: &Product<f32>) {
-        let kernel = Kernel::active();
+        let kernel = if p.pairs { pairs::active() } else { Kernel::active() };
         let mut col = p.cols.start;
         while col < p.cols.end {
             // Few rows span several panels, a narrower last one stands alone.
@@ -132,18 +157,22 @@ impl Panels for f32 {
 }
 
 impl Panels for f64 {
-    unsafe fn pack_gates(w: *const f64, gates: usize, units: usize, out: *mut f64) {
-        for (row, count, at, width) in groups(gates, units) {
-            for i in 0..units {
+    unsafe fn pack_gates(w: *const f64, gates: [usize; 2], k: usize, out: *mut f64) {
+        for (row, count, at, width) in groups(gates, k) {
+            for i in 0..k {
                 for j in 0..LANES {
                     // SAFETY: rows of the weight, and their places in the panels.
                     unsafe {
-                        let v = if j < count { *w.add((row + j) * units + i) } else { 0.0 };
+                        let v = if j < count { *w.add((row + j) * k + i) } else { 0.0 };
                         *out.add(at + i * width + j) = v;
                     }
                 }
             }
         }
+    }
+
+    unsafe fn round_rows(_: *const f64, _: usize, _: usize, _: *mut f64) {
+        unreachable!("a weight in f64 is never rounded");
     }
 
     unsafe fn product(p: &Product<f64>) {

@@ -40,6 +40,11 @@ impl Case {
 
     /// By the definition: results and cells.
     fn plain(&self) -> (Vec<f64>, Vec<f64>) {
+        self.plain_of(|v| v)
+    }
+
+    /// With the product of what `round` leaves of weights and states.
+    fn plain_of(&self, round: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
         let Sequence { cell, reverse, steps, rows, units } = self.s;
         let g = cell.gates();
         let mut y = vec![0.0; steps * rows * units];
@@ -50,7 +55,9 @@ impl Case {
             for s in 0..steps {
                 let t = if reverse { steps - 1 - s } else { s };
                 let sum = |gate: usize, u: usize| -> f64 {
-                    (0..units).map(|k| self.w[(gate * units + u) * units + k] * h[k]).sum()
+                    (0..units)
+                        .map(|k| round(self.w[(gate * units + u) * units + k]) * round(h[k]))
+                        .sum()
                 };
                 let x =
                     |gate: usize, u: usize| self.gates[((t * rows + row) * g + gate) * units + u];
@@ -80,10 +87,31 @@ impl Case {
     }
 
     fn kernel<T: Panels>(&self, packed: bool) -> (Vec<T>, Vec<T>, Vec<T>) {
+        let Sequence { cell, units, .. } = self.s;
+        let w: Vec<T> = self.w.iter().map(|&v| T::of(v)).collect();
+        let (shape, flat) = ([cell.gates() * units, units], [units as isize, 1]);
+        let weight = Src::of(&w, &shape, &flat);
+        let mut panels = vec![T::ZERO; packed_len(cell, units)];
+        if packed {
+            pack(cell, weight, &mut panels);
+        }
+        self.with(if packed { Weight::Packed(&panels) } else { Weight::Plain(weight) })
+    }
+
+    fn kernel_bf16(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let Sequence { cell, units, .. } = self.s;
+        let w: Vec<f32> = self.w.iter().map(|&v| v as f32).collect();
+        let (shape, flat) = ([cell.gates() * units, units], [units as isize, 1]);
+        let mut panels = vec![0.0; packed_len_bf16(cell, units)];
+        pack_bf16(cell, Src::of(&w, &shape, &flat), &mut panels);
+        self.with(Weight::Bf16(&panels))
+    }
+
+    fn with<T: Panels>(&self, weight: Weight<T>) -> (Vec<T>, Vec<T>, Vec<T>) {
         let Sequence { cell, steps, rows, units, .. } = self.s;
         let g = cell.gates() * units;
         let of = |v: &[f64]| -> Vec<T> { v.iter().map(|&v| T::of(v)).collect() };
-        let (gates, w, h0, c0) = (of(&self.gates), of(&self.w), of(&self.h0), of(&self.c0));
+        let (gates, h0, c0) = (of(&self.gates), of(&self.h0), of(&self.c0));
         let bias = of(&self.bias);
         let mut y = vec![T::ZERO; steps * rows * units];
         let (mut c, mut kept) = (y.clone(), vec![T::ZERO; steps * rows * cell.kept() * units]);
@@ -93,17 +121,11 @@ impl Case {
         let (one, of_units) = ([1], [units]);
         let (of_state, of_kept) = (strides(units), strides(cell.kept() * units));
         let keeps = [steps, rows, cell.kept() * units];
-        let weight_shape = [g, units];
-        let weight = Src::of(&w, &weight_shape, &flat);
-        let mut panels = vec![T::ZERO; packed_len(cell, units)];
-        if packed {
-            pack(cell, weight, &mut panels);
-        }
         forward(
             &self.s,
             &Forward {
                 gates: Src::of(&gates, &[steps, rows, g], &strides(g)),
-                weight: if packed { Weight::Packed(&panels) } else { Weight::Plain(weight) },
+                weight,
                 h0: Src::of(&h0, &state, &flat),
                 c0: lstm.then(|| Src::of(&c0, &state, &flat)),
                 bias: (cell == Cell::Gru).then(|| Src::of(&bias, &of_units, &one)),
@@ -148,6 +170,34 @@ fn as_defined() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What rounding weights and states to bf16 gives, for any threads and instructions.
+#[test]
+fn in_bf16() {
+    let round = |v: f64| half::bf16::from_f32(v as f32).to_f64();
+    for cell in CELLS {
+        for size in SIZES {
+            let case = Case::new(cell, false, size);
+            let (rounded, _) = case.plain_of(round);
+            let (exact, _) = case.plain();
+            let all = case.kernel_bf16();
+            for i in 0..rounded.len() {
+                let (got, at) = (f64::from(all.0[i]), format!("{cell:?} {size:?} {i}"));
+                // A state that is nearly halfway between two numbers may round to either.
+                assert!((got - rounded[i]).abs() <= 4e-3, "{at}: {got} {}", rounded[i]);
+                assert!((got - exact[i]).abs() <= 4e-2, "{at}: {got} {}", exact[i]);
+            }
+            let (threads, best) = (par::threads(), isa::active());
+            par::set_threads(3);
+            for level in Isa::ALL {
+                isa::limit(level);
+                assert_eq!(all, case.kernel_bf16(), "{cell:?} {size:?} {level:?}");
+            }
+            isa::limit(best);
+            par::set_threads(threads);
         }
     }
 }

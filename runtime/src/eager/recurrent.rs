@@ -60,13 +60,13 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
 pub(crate) fn run_packed(
     op: &Op,
     gates: &Array,
-    packed: &[f32],
+    weight: Weight<f32>,
     rest: &[&Array],
     outs: &[&Array],
 ) -> Result<(), OpError> {
     match op {
         Op::Recurrent { kind, reverse, .. } if outs.iter().all(|o| o.is_contiguous()) => {
-            forward(*kind, *reverse, gates, Weight::Packed(packed), rest, outs)
+            forward(*kind, *reverse, gates, weight, rest, outs)
         }
         _ => Err(OpError::unsupported(op.name(), "no sequence into dense results")),
     }

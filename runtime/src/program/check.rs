@@ -99,7 +99,10 @@ pub(super) fn structure(p: &Program, constants: &Block) -> Result<(), ModelError
                 return bad(format!("step {i} writes buffer {}, which is read-only", v.buffer));
             }
         }
-        if let Step::Sequence { op, operands, results } = s {
+        if let Step::Sequence { op, packing, operands, results } = s {
+            if !matches!(packing, Packing::Panels | Packing::Bf16Panels) {
+                return bad(format!("step {i}: no sequence has a weight packed as {packing:?}"));
+            }
             let used = || operands.iter().chain(results);
             if used().any(|v| p.buffers[v.buffer as usize].dtype != DType::F32) {
                 return bad(format!("step {i} is a sequence of something else than f32"));
@@ -192,16 +195,17 @@ pub(super) fn extents(p: &Program, sizes: &[usize]) -> Result<(), ModelError> {
                 return bad(format!("step {i}: a view leaves buffer {} for {sizes:?}", v.buffer));
             }
         }
-        if let Step::Sequence { op, operands, results } = s {
+        if let Step::Sequence { op, packing, operands, results } = s {
             let fits = sequence(op, operands, results, sizes);
             fits.or_else(|why| bad(format!("step {i}: {why}")))?;
             let units = operands[1].shape.last().and_then(|d| d.eval(sizes));
             let weight = len(&p.buffers[operands[1].buffer as usize], sizes);
             let wanted = match (op, units) {
                 // Larger ones would not be counted.
-                (Op::Recurrent { kind, .. }, Some(n)) if n < 1 << 20 => {
-                    Some(recurrent::packed_len(cell(*kind), n))
-                }
+                (Op::Recurrent { kind, .. }, Some(n)) if n < 1 << 20 => Some(match packing {
+                    Packing::Bf16Panels => recurrent::packed_len_bf16(cell(*kind), n),
+                    _ => recurrent::packed_len(cell(*kind), n),
+                }),
                 _ => None,
             };
             if wanted.is_none() || wanted != weight {
@@ -262,6 +266,7 @@ fn packed_fits(packing: Packing, op: &Op<Dim>, shape: &[usize], len: usize) -> b
             c * height * width <= gemm::LONGEST_INT8
                 && len == conv::packed_filters_len_int8([o, c, height, width])
         }
+        (Packing::Bf16x3Panels, Op::MatMul { .. }, &[k, n]) => len == gemm::packed_len_bf16x3(k, n),
         (
             Packing::Conv(kind),
             &Op::Conv { stride, padding, dilation, groups, .. },

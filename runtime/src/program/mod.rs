@@ -98,6 +98,8 @@ pub enum Packing {
     /// As integers of eight bits, in panels or filters of quads, with what makes numbers
     /// of their sums: see [`sinter_kernels::gemm::pack_b_int8`].
     Int8,
+    /// As two numbers of bf16 each, in panels of pairs.
+    Bf16x3Panels,
     /// As [`sinter_kernels::conv`] packs weights for that kernel.
     Conv(u32),
 }
@@ -134,6 +136,8 @@ pub enum Step {
     Sequence {
         /// The op.
         op: Op<Dim>,
+        /// How the weight is stored: in panels, which may be of bf16.
+        packing: Packing,
         /// Its operands.
         operands: Vec<View>,
         /// Its results, densely.

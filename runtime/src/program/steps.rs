@@ -12,6 +12,7 @@ use sinter_kernels::conv::{self, ConvKernel, ConvParams};
 use sinter_kernels::gemm::{self, Epilogue, Tile};
 use sinter_kernels::mem::Block;
 use sinter_kernels::par;
+use sinter_kernels::recurrent::Weight;
 use sinter_kernels::view::{Dst, Src};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -194,18 +195,22 @@ impl<'a> Run<'a> {
                 let outs: SmallVec<[&Array; 2]> = outs.iter().collect();
                 eager::run_library(&op, &args, &outs)
             }
-            Step::Sequence { op, operands, results } => {
+            Step::Sequence { op, packing, operands, results } => {
                 let op = op.eval(self.sizes).ok_or_else(bad_view)?;
                 let array = |v: &View| self.resolve(v)?.array();
                 let gates = array(&operands[0])?;
                 let packed = self.packed(&operands[1])?;
+                let weight = match packing {
+                    Packing::Bf16Panels => Weight::Bf16(packed),
+                    _ => Weight::Packed(packed),
+                };
                 let rest =
                     operands[2..].iter().map(array).collect::<Result<SmallVec<[Array; 2]>, _>>()?;
                 let outs =
                     results.iter().map(array).collect::<Result<SmallVec<[Array; 3]>, _>>()?;
                 let rest: SmallVec<[&Array; 2]> = rest.iter().collect();
                 let outs: SmallVec<[&Array; 3]> = outs.iter().collect();
-                eager::recurrent::run_packed(&op, &gates, packed, &rest, &outs)
+                eager::recurrent::run_packed(&op, &gates, weight, &rest, &outs)
             }
             Step::Contract { .. } => self.contract(step, frame, hook),
         }
@@ -300,6 +305,10 @@ impl<'a> Run<'a> {
                     Packing::Int8 => {
                         let packed = self.packed(&operands[1])?;
                         gemm::gemm_packed_int8(x.src(), packed, w.shape[1], c, &ep);
+                    }
+                    Packing::Bf16x3Panels => {
+                        let packed = self.packed(&operands[1])?;
+                        gemm::gemm_packed_bf16x3(x.src(), packed, w.shape[1], c, &ep);
                     }
                     _ => gemm::gemm_f32(x.src(), w.src(), c, false, &ep),
                 }

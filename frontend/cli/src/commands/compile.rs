@@ -30,8 +30,10 @@ pub struct Args {
     /// where the artifact runs.
     #[arg(long, value_name = "LEVEL", value_delimiter = ',', value_parser = level)]
     isa: Vec<Isa>,
-    /// How exactly f32 matrices are multiplied: in f32, or with operands rounded to bf16
-    /// (medium), or as integers of eight bits, convolutions, too (int8, with --calibrate).
+    /// How exactly f32 matrices are multiplied by weights: highest, in f32; high, in three
+    /// products of bf16 where this machine is faster at that (with AMX), else in f32;
+    /// medium, with operands rounded to bf16; int8, as integers of eight bits (with
+    /// --calibrate).
     #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
     precision: Precision,
     #[command(flatten)]

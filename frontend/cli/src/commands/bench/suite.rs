@@ -29,8 +29,9 @@ pub struct Args {
     /// Cases to measure, such as mlp_b1,train_mlp_adam_b64; all if not given.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "suite")]
     case: Vec<String>,
-    /// How exactly compiled models multiply f32 matrices: highest, in f32, or medium, with
-    /// operands rounded to bf16.
+    /// How exactly compiled models multiply f32 matrices by weights: highest, in f32; high,
+    /// in three products of bf16 where this machine is faster at that (with AMX), else in
+    /// f32; medium, with operands rounded to bf16.
     #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
     #[arg(requires = "suite")]
     precision: Precision,

@@ -9,10 +9,10 @@ mod ptx;
 use super::compile::{details, milliseconds};
 use anyhow::{Context, bail};
 use comfy_table::CellAlignment;
-use sinter_compiler::Report;
 use sinter_compiler::artifact::{ReadError, compiled_graph, report, source_graph};
 use sinter_compiler::draw::{Steps, dot, svg};
 use sinter_compiler::graph::Graph;
+use sinter_compiler::{Precision, Report};
 use sinter_runtime::artifact::Artifact;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -166,8 +166,12 @@ fn compilation(r: &Report) -> String {
     let passes: Vec<String> =
         r.passes.iter().map(|(p, t)| format!("{p} {}", milliseconds(*t))).collect();
     let applied: usize = r.rewrite.applied.iter().map(|a| a.1).sum();
+    let in_effect = match (r.precision, r.matrix_unit) {
+        (Precision::High, false) => " (in f32: compiled for processors without AMX)",
+        _ => "",
+    };
     format!(
-        "\ncompiled in {}: {}\nprecision of products {}, {applied} rewrites, {} ops placed, {} kernels generated\n",
+        "\ncompiled in {}: {}\nprecision of products {}{in_effect}, {applied} rewrites, {} ops placed, {} kernels generated\n",
         milliseconds(r.total()),
         passes.join(", "),
         r.precision.name(),

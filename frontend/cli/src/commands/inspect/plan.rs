@@ -32,9 +32,13 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
         Step::Library { op, operands, results } => {
             format!("{} = library {}({})", list(results), op.text(names), list(operands))
         }
-        Step::Sequence { op, operands, results } => {
+        Step::Sequence { op, packing, operands, results } => {
+            let panels = match packing {
+                Packing::Bf16Panels => "panels of bf16",
+                _ => "panels",
+            };
             let operand = |(i, v): (usize, &View)| match i {
-                1 => format!("b{}[{}] in panels", v.buffer, dims(&v.shape, names)),
+                1 => format!("b{}[{}] in {panels}", v.buffer, dims(&v.shape, names)),
                 _ => view(v),
             };
             let operands: Vec<String> = operands.iter().enumerate().map(operand).collect();
@@ -47,6 +51,7 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
                 Packing::Panels => format!("{} in panels", packed()),
                 Packing::Bf16Panels => format!("{} in panels of bf16", packed()),
                 Packing::Int8 => format!("{} as int8", packed()),
+                Packing::Bf16x3Panels => format!("{} in panels of bf16, in two parts", packed()),
                 Packing::Conv(kind) => format!("{} packed for kernel {kind}", packed()),
             };
             let mut t = format!("{} = {}({}, {w})", view(result), op.text(names), view(x));

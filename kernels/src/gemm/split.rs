@@ -1,0 +1,126 @@
+//! Products of operands split in two numbers of bf16, summed up in f32: "bf16×3".
+//!
+//! `x ≈ h + l` with `h` the nearest bf16 number and `l` the nearest to what is left: 16
+//! bits of the 24. Of the product of two such sums, `h h' + h l' + l h'` are computed; each
+//! term is off by at most `3 · 2⁻¹⁶` of its magnitude, besides the roundings of the sum. It
+//! pays where a processor multiplies matrices of bf16 ([`super::tiles_available`]), and
+//! nowhere else; what other processors compute are the same products by pairs, in the order
+//! of two longer chains. A number that rounds to infinity, or is, may give NaN.
+
+use super::driver::{Lhs, Out, Product, Rhs};
+use super::kernel::Scales;
+use super::pairs::{self, residual, round_row};
+use super::{Epilogue, any_output, pack_b, packed_len};
+use crate::par;
+use crate::scratch::{At, Scratch, block};
+use crate::simd::vectorize;
+use crate::view::{Dst, Src};
+
+/// Number of floats of a right operand packed by [`pack_b_bf16x3`].
+pub fn packed_len_bf16x3(k: usize, n: usize) -> usize {
+    packed_len(2 * k.div_ceil(2), n)
+}
+
+/// Splits `b` of shape `[k, n]`, any strides, and packs it for [`gemm_packed_bf16x3`]: as
+/// [`pack_b_bf16`](super::pack_b_bf16) the nearest numbers, then what is left of them, in
+/// each panel.
+///
+/// # Panics
+/// If `out` does not hold [`packed_len_bf16x3`] floats.
+pub fn pack_b_bf16x3(b: Src<f32>, out: &mut [f32]) {
+    let &[k, n] = b.shape else { panic!("a matrix has two dimensions") };
+    let rows = k.div_ceil(2);
+    let both = block::<f32>(2 * rows * n);
+    let (all, strides) = ([2 * rows, n], [1, 2 * rows as isize]);
+    let to = At(both.as_ptr().cast());
+    columns(b, |j, column| {
+        let to = to.after(2 * j * rows);
+        let left: Vec<f32> = column.iter().map(|&x| residual(x)).collect();
+        // SAFETY: the column's place in the block.
+        unsafe {
+            round_row(column.as_ptr(), 1, k, to.cast());
+            round_row(left.as_ptr(), 1, k, to.add(rows).cast());
+        }
+    });
+    pack_b(both.src(0, &all, &strides), out);
+}
+
+/// Calls `f` with each column of a matrix.
+fn columns(b: Src<f32>, f: impl Fn(usize, &[f32]) + Sync) {
+    let &[k, n] = b.shape else { panic!("a matrix has two dimensions") };
+    let mut column = vec![0.0; k];
+    for j in 0..n {
+        for (i, x) in column.iter_mut().enumerate() {
+            let at = i as isize * b.strides[0] + j as isize * b.strides[1];
+            // SAFETY: an element of the view, which was checked at construction.
+            *x = unsafe { *b.ptr().offset(at) };
+        }
+        f(j, &column);
+    }
+}
+
+/// `c = act(a b + bias)` as [`gemm_packed_f32`](super::gemm_packed_f32), from operands
+/// split in two, `b` packed by [`pack_b_bf16x3`]. Biases and results are f32.
+///
+/// # Panics
+/// As [`gemm_f32`](super::gemm_f32).
+pub fn gemm_packed_bf16x3(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
+    let (&[m, k], &[mc, nc]) = (a.shape, c.shape) else { panic!("matrices have two dimensions") };
+    assert!((mc, nc) == (m, n), "shapes of a matrix product must fit");
+    assert_eq!(packed.len(), packed_len_bf16x3(k, n), "the packed operand has its own size");
+    #[cfg(target_arch = "x86_64")]
+    if super::amx::available() {
+        return super::amx::product(a, packed, n, c, ep, 2);
+    }
+    let pairs = k.div_ceil(2);
+    // A row's nearest numbers twice, for both parts of B, then what is left of them.
+    let split = Scratch::new(m * 3 * pairs);
+    let to = At(split.ptr());
+    par::for_range(m, (1 << 14) / k.max(1) + 1, |rows| {
+        vectorize(|| {
+            for r in rows {
+                // SAFETY: a row of the view and its places in the scratch.
+                unsafe {
+                    let row = a.ptr().offset(r as isize * a.strides[0]);
+                    let to = to.after(3 * r * pairs);
+                    round_row(row, a.strides[1], k, to.cast());
+                    to.add(pairs).copy_from_nonoverlapping(to, pairs);
+                    let left = to.add(2 * pairs).cast::<u16>();
+                    for i in 0..k {
+                        let x = residual(*row.offset(i as isize * a.strides[1]));
+                        *left.add(i) = pairs::round(x);
+                    }
+                    if k % 2 == 1 {
+                        *left.add(k) = 0;
+                    }
+                }
+            }
+        });
+    });
+    let left = |first: usize| Lhs {
+        ptr: split.ptr().wrapping_add(first).cast_const(),
+        strides: [0, 3 * pairs as isize, 1],
+    };
+    let rests = Product {
+        batch: 1,
+        m,
+        k: pairs,
+        n,
+        a: left(2 * pairs),
+        b: Rhs::Packed(packed.as_ptr(), 2 * pairs),
+        c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
+        accumulate: false,
+        ep: &Epilogue::NONE,
+        kernel: pairs::active(),
+        scales: Scales::NONE,
+    };
+    // SAFETY: the views were checked at construction, the packed operand just now; the
+    // scratch holds the left ones.
+    unsafe {
+        any_output(rests, c.strides[1]);
+        any_output(
+            Product { k: 2 * pairs, a: left(0), accumulate: true, ep, ..rests },
+            c.strides[1],
+        );
+    }
+}
