@@ -20,7 +20,8 @@ pub fn elements(ty: &TensorType<Dim>, hints: &[usize]) -> f64 {
     ty.shape.iter().map(|d| d.eval(hints).unwrap_or(1) as f64).product()
 }
 
-fn bytes(ty: &TensorType<Dim>, hints: &[usize]) -> f64 {
+/// Number of bytes at the estimated sizes.
+pub fn bytes(ty: &TensorType<Dim>, hints: &[usize]) -> f64 {
     elements(ty, hints) * ty.dtype.size() as f64
 }
 

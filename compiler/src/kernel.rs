@@ -125,6 +125,22 @@ pub struct Kernel {
     /// Whether a library kernel calls it on each tile it has finished, with the
     /// region of the iteration space; otherwise it walks the whole space.
     pub hook: bool,
+    /// How its code goes about it.
+    pub manner: Manner,
+}
+
+/// How the code of a kernel goes about it; the results are the same bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manner {
+    /// Vectors of a row that go through its loop together, at most.
+    pub at_once: usize,
+    /// Whether results that nothing reads soon are written past the caches.
+    pub stream: bool,
+}
+
+impl Manner {
+    /// As many vectors as registers allow, into the caches.
+    pub const RULE: Manner = Manner { at_once: 4, stream: false };
 }
 
 impl Kernel {

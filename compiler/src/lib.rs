@@ -2,8 +2,8 @@
 //!
 //! A traced model arrives as a [`graph`] in petgraph, is rewritten by equality
 //! saturation in egg ([`rewrite`]), divided into kernels and laid out in memory
-//! ([`plan`]), and becomes native code through Cranelift ([`codegen`]). The
-//! [`pipeline`] runs the passes. This crate knows no tensor and no autograd.
+//! ([`plan`], measured where rules are unsure: [`tune`]), and becomes native code
+//! through Cranelift ([`codegen`]). The [`pipeline`] runs the passes. This crate knows no tensor and no autograd.
 
 pub mod artifact;
 pub mod codegen;
@@ -15,6 +15,8 @@ pub mod pipeline;
 pub mod plan;
 pub mod quantize;
 pub mod rewrite;
+pub mod tune;
 
-pub use pipeline::{CompileError, Compiled, Options, Precision, Report, compile};
+pub use pipeline::{CompileError, Compiled, Options, Precision, Report, compile, compile_measured};
 pub use quantize::{Calibration, CalibrationMethod};
+pub use tune::Tuning;

@@ -6,6 +6,7 @@ use crate::graph::{Graph, InterpretError, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
 use crate::quantize::{Accuracy, Calibration};
 use crate::rewrite;
+use crate::tune::{self, Clock, Measure, Tuned, Tuning};
 use sinter_kernels::isa::Isa;
 use sinter_runtime::program::{Model, ModelError};
 use std::sync::Arc;
@@ -75,6 +76,8 @@ pub struct Options {
     pub precision: Precision,
     /// For [`Precision::Int8`], and of no use otherwise.
     pub calibration: Option<Arc<Calibration>>,
+    /// How rules are checked by measuring, if they are.
+    pub tuning: Option<Tuning>,
     /// Whether the program is for processors that multiply matrices of bf16 (AMX), on which
     /// [`Precision::High`] pays. If not said, those like this one. It runs on others as
     /// well, more slowly than a program for them.
@@ -89,6 +92,7 @@ impl Default for Options {
             isa: sinter_kernels::isa::active(),
             precision: Precision::default(),
             calibration: None,
+            tuning: None,
             matrix_unit: sinter_kernels::gemm::tiles_available(),
         }
     }
@@ -143,6 +147,9 @@ pub struct Report {
     /// Where integers take the place of numbers: what that changes.
     #[serde(default)]
     pub accuracy: Option<Accuracy>,
+    /// What was measured, and what came of it.
+    #[serde(default)]
+    pub tuned: Option<Tuned>,
 }
 
 impl Report {
@@ -177,6 +184,18 @@ pub struct Compiled {
 /// # Errors
 /// When the graph is invalid or a constant is missing.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileError> {
+    compile_measured(graph, options, &mut Clock::new())
+}
+
+/// [`compile`], where tuning takes its times from `measure`.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_measured(
+    graph: &Graph,
+    options: &Options,
+    measure: &mut dyn Measure,
+) -> Result<Compiled, CompileError> {
     let (precision, matrix_unit) = (options.precision, options.matrix_unit);
     let mut report = Report { precision, matrix_unit, ..Report::default() };
     report.time("verify", || verify(graph))?;
@@ -188,7 +207,15 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled, CompileErro
     } else {
         graph.clone()
     };
-    let plan = report.time("plan", || plan::plan(&rewritten, options))?;
+    let plan = match &options.tuning {
+        None => report.time("plan", || plan::plan(&rewritten, options))?,
+        Some(tuning) => {
+            let (plan, tuned) =
+                report.time("tune", || tune::tune(&rewritten, options, tuning, measure))?;
+            report.tuned = Some(tuned);
+            plan
+        }
+    };
     report.decisions = plan.decisions.clone();
     report.accuracy = plan.quantized.as_ref().map(|q| q.accuracy.clone());
     Ok(Compiled { plan, source: graph.clone(), report, options: options.clone() })

@@ -5,8 +5,8 @@ use crate::nn::Layer;
 use crate::tensor::Tensor;
 use crate::trace::{DynamicDim, TraceError, trace};
 use sinter_compiler as compiler;
-use sinter_compiler::Precision;
 use sinter_compiler::graph::Graph;
+use sinter_compiler::{Precision, Tuning};
 use sinter_kernels::isa::Isa;
 use sinter_runtime::Array;
 use sinter_runtime::artifact::ArtifactError;
@@ -107,6 +107,26 @@ impl Compiler {
     /// What ranges are taken from, for [`Precision::Int8`], which is refused without.
     pub fn calibration(mut self, calibration: Calibration) -> Compiler {
         self.options.calibration = Some(Arc::new(calibration.0));
+        self
+    }
+
+    /// Measures, where rules only guess, which kernels are faster, and takes those: how
+    /// products are cut, which kernel computes a convolution, which ops are better apart.
+    /// The results have the same bits, unless [`Tuning::any_order`] allows others. What
+    /// was measured is kept on disk for the next time ([`Tuning::folder`]).
+    ///
+    /// ```
+    /// use sinter::nn::{Layer, Linear};
+    /// use sinter::{Compiler, Tuning, randn};
+    /// use std::time::Duration;
+    /// let (model, x) = (Linear::new(64, 32), randn([8, 64]));
+    /// let tuning = Tuning { limit: Duration::from_millis(20), folder: None, ..Tuning::default() };
+    /// let tuned = Compiler::new().tune(tuning).compile(&model, &x).unwrap();
+    /// let (a, b) = (tuned.call(&x).unwrap(), sinter::compile(&model, &x).unwrap().call(&x).unwrap());
+    /// assert_eq!(a.to_vec::<f32>(), b.to_vec::<f32>());
+    /// ```
+    pub fn tune(mut self, tuning: Tuning) -> Compiler {
+        self.options.tuning = Some(tuning);
         self
     }
 

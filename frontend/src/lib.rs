@@ -30,7 +30,7 @@ pub use calibration::Calibration;
 pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
 pub use exchange::from_vec;
 pub use random::manual_seed;
-pub use sinter_compiler::{CalibrationMethod, Precision};
+pub use sinter_compiler::{CalibrationMethod, Precision, Tuning};
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;
 pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar, op};

@@ -10,6 +10,7 @@
 //!
 //! Views join no kernel: they become strides of whoever reads them.
 
+use super::Choices;
 use crate::codegen::cpu::supports;
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Inst;
@@ -24,7 +25,7 @@ const LONG_ROW: usize = 1 << 16;
 
 /// What a cluster is.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Sort {
+pub(crate) enum Sort {
     /// Generated loops over `shape`, reducing `axes` (none: element-wise only).
     Loops { shape: Vec<Dim>, axes: Axes },
     /// A product or convolution, and what follows it.
@@ -35,9 +36,9 @@ pub(super) enum Sort {
 
 /// Ops that become one kernel, in topological order.
 #[derive(Clone, Debug)]
-pub(super) struct Cluster {
-    pub(super) sort: Sort,
-    pub(super) nodes: Vec<NodeId>,
+pub(crate) struct Cluster {
+    pub(crate) sort: Sort,
+    pub(crate) nodes: Vec<NodeId>,
 }
 
 /// A fusion made or refused, for people.
@@ -65,6 +66,7 @@ pub(super) struct Fusion {
 struct Fuser<'a> {
     g: &'a Graph,
     fuse: bool,
+    choices: &'a Choices,
     order: FxHashMap<NodeId, usize>,
     clusters: Vec<Option<Cluster>>,
     of: FxHashMap<NodeId, usize>,
@@ -73,11 +75,12 @@ struct Fuser<'a> {
 
 /// Forms clusters. Without `fuse`, only ops of one group (one op of the user)
 /// share a kernel.
-pub(super) fn fuse(g: &Graph, fuse: bool) -> Fusion {
+pub(super) fn fuse(g: &Graph, fuse: bool, choices: &Choices) -> Fusion {
     let topological = g.topological();
     let mut f = Fuser {
         g,
         fuse,
+        choices,
         order: topological.iter().enumerate().map(|(i, n)| (*n, i)).collect(),
         clusters: vec![],
         of: FxHashMap::default(),
@@ -275,6 +278,9 @@ impl Fuser<'_> {
         if self.would_cycle(&[n], c) {
             return Err("it also needs something computed in between".into());
         }
+        if self.parts(&[n], c) {
+            return Err("apart they are faster, as was measured".into());
+        }
         Ok(joined)
     }
 
@@ -307,6 +313,17 @@ impl Fuser<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether an op that is to be apart from its operands would share a kernel with one
+    /// of them, if `nodes` joined cluster `c`.
+    fn parts(&self, nodes: &[NodeId], c: usize) -> bool {
+        if !self.choices.any_apart() {
+            return false;
+        }
+        let all: FxHashSet<NodeId> = self.cluster(c).nodes.iter().chain(nodes).copied().collect();
+        let split = |n: &&NodeId| self.choices.apart(**n);
+        all.iter().filter(split).any(|&n| self.sources(n).iter().any(|m| all.contains(m)))
     }
 
     /// Whether clusters would need each other if `nodes` joined cluster `c`: does
@@ -382,6 +399,9 @@ impl Fuser<'_> {
             let nodes = self.cluster(d).nodes.clone();
             // Neither may depend on the other through a third.
             if self.would_cycle(&nodes, c) || self.would_cycle(&self.cluster(c).nodes.clone(), d) {
+                continue;
+            }
+            if self.parts(&nodes, c) {
                 continue;
             }
             self.clusters[d] = None;

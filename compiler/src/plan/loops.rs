@@ -2,7 +2,7 @@
 
 use super::layout::Located;
 use crate::graph::{Graph, NodeId, Value};
-use crate::kernel::{Arg, Inst, Kernel, Level, Reg, Stage};
+use crate::kernel::{Arg, Inst, Kernel, Level, Manner, Reg, Stage};
 use rustc_hash::FxHashMap;
 use sinter_runtime::{DType, Dim, Op};
 
@@ -157,7 +157,8 @@ pub(super) fn build_tile(body: &Body<'_>, mut operands: Operands<'_>, name: Stri
     }
     let args = s.args;
     let parallel = body.shape.len() - body.axes.len();
-    Kernel { name, extents: body.shape.to_vec(), parallel, args, stages, hook: false }
+    let (extents, manner) = (body.shape.to_vec(), Manner::RULE);
+    Kernel { name, extents, parallel, args, stages, hook: false, manner }
 }
 
 impl Stager<'_, '_, '_> {

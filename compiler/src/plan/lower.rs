@@ -4,8 +4,9 @@ use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
 use super::pack::{Exactness, How, Packed};
-use super::{Generated, PlanError};
+use super::{Choices, Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
+use crate::kernel::Kernel;
 use crate::quantize::Quantized;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::{Act, BinaryOp};
@@ -26,6 +27,7 @@ pub(super) enum Stored {
 
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
+    choices: &'a Choices,
     exactness: Exactness,
     /// What is computed with integers.
     quantized: Option<&'a Quantized>,
@@ -114,11 +116,13 @@ impl<'a> Lowering<'a> {
         in_place: &FxHashSet<usize>,
         exactness: Exactness,
         quantized: Option<&'a Quantized>,
+        choices: &'a Choices,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
             exactness,
             quantized,
+            choices,
             notes: FxHashMap::default(),
             located: FxHashMap::default(),
             buffers: vec![],
@@ -352,10 +356,18 @@ impl<'a> Lowering<'a> {
         let located = &self.located;
         let body = Body { g: self.g, nodes, shape, axes };
         let mut read = |v: Value| located[&v].broadcast(shape);
-        let kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
+        let mut kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
+        self.settle(&mut kernel, nodes);
         let step = self.push(Step::Generated { name });
         self.generated.push(Generated { step, kernel });
         Ok(())
+    }
+
+    /// How a kernel's code goes about it, where that was chosen.
+    fn settle(&self, kernel: &mut Kernel, nodes: &[NodeId]) {
+        let manner = &mut kernel.manner;
+        manner.at_once = self.choices.first(nodes, |c| c.at_once).unwrap_or(manner.at_once);
+        manner.stream = self.choices.first(nodes, |c| c.stream).unwrap_or(manner.stream);
     }
 
     /// Operands from outside; `anchor`'s own result does not exist yet.
@@ -451,6 +463,7 @@ impl<'a> Lowering<'a> {
             act,
             most,
             hook,
+            cut: self.choices.of(anchor).and_then(|c| c.cut),
             result,
         });
         if hook {
@@ -477,6 +490,7 @@ impl<'a> Lowering<'a> {
             let body = Body { g, nodes: &epilogue, shape: &tile.shape, axes: &[] };
             let mut kernel = loops::build_tile(&body, Operands { read: &mut read, write }, name);
             kernel.hook = true;
+            self.settle(&mut kernel, &epilogue);
             self.generated.push(Generated { step, kernel });
         }
         Ok(())
@@ -548,7 +562,8 @@ impl<'a> Lowering<'a> {
         let input = &self.g.type_of(self.g.operands(anchor)[0]).shape;
         let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
         if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
-            let (how, why) = self.exactness.filter(&a, [chw[0], chw[1], chw[2]], op);
+            let chosen = self.choices.of(anchor).and_then(|c| c.filter);
+            let (how, why) = self.exactness.filter(&a, [chw[0], chw[1], chw[2]], op, chosen);
             self.note(anchor, why);
             return Ok(([x.view(), self.packed(w, a, how)], how.packing()));
         }

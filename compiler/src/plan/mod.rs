@@ -1,6 +1,7 @@
 //! From a graph to a program: what is fused, what runs in which order, where
 //! everything lies.
 
+mod choices;
 mod fuse;
 mod join;
 mod layout;
@@ -10,7 +11,9 @@ mod lower;
 mod pack;
 mod prepare;
 
+pub use choices::{Choice, Choices};
 pub use fuse::Decision;
+pub(crate) use fuse::{Cluster, Sort};
 
 use crate::graph::text::number;
 use crate::graph::{Graph, VerifyError, verify};
@@ -94,11 +97,26 @@ fn check(g: &Graph, pass: &'static str) -> Result<(), PlanError> {
 /// # Errors
 /// When a constant is missing or cannot be computed.
 pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
+    let rules = Choices::default();
+    lower(prepare(legal(graph)?, options, &rules)?, options, &rules)
+}
+
+/// The graph in types that there are kernels for.
+pub(crate) fn legal(graph: &Graph) -> Result<Graph, PlanError> {
     let mut g = graph.clone();
     prepare::number_groups(&mut g);
     legalize::legalize(&mut g)?;
     check(&g, "legalizing types")?;
-    prepare::expand(&mut g)?;
+    Ok(g)
+}
+
+/// The graph of ops that become kernels.
+pub(crate) fn prepare(
+    mut g: Graph,
+    options: &Options,
+    choices: &Choices,
+) -> Result<Graph, PlanError> {
+    prepare::expand(&mut g, choices)?;
     check(&g, "expanding composites")?;
     if options.fusion {
         join::join_products(&mut g)?;
@@ -111,13 +129,25 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, PlanError> {
             return Err(PlanError::EagerOnly { op: op.name().to_string(), reason });
         }
     }
+    Ok(g)
+}
+
+/// Which ops of a prepared graph share a kernel.
+pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<Cluster> {
+    fuse::fuse(g, options.fusion, choices).clusters
+}
+
+/// The plan of a prepared graph.
+pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Plan, PlanError> {
     let quantized = match options.precision {
+        // Tuning plans parts of the graph, which have other inputs.
+        Precision::Int8 if options.tuning.is_some() => return Err(CalibrationError::Tuning.into()),
         Precision::Int8 => Some(quantize(&g, options.calibration.as_deref())?),
         _ => None,
     };
-    let fusion = fuse::fuse(&g, options.fusion);
+    let fusion = fuse::fuse(&g, options.fusion, choices);
     let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
-    let mut l = Lowering::new(&g, &fusion.in_place, exactness, quantized.as_ref());
+    let mut l = Lowering::new(&g, &fusion.in_place, exactness, quantized.as_ref(), choices);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }

@@ -70,12 +70,21 @@ impl Exactness {
         }
     }
 
-    /// For a convolution of inputs of `[C, H, W]`, and why so.
-    pub(super) fn filter(self, w: &Array, input: [usize; 3], op: &Op<Dim>) -> (How, &'static str) {
+    /// For a convolution of inputs of `[C, H, W]`, and why so, unless a kernel was chosen.
+    pub(super) fn filter(
+        self,
+        w: &Array,
+        input: [usize; 3],
+        op: &Op<Dim>,
+        chosen: Option<ConvKernel>,
+    ) -> (How, &'static str) {
         let &Op::Conv { stride, padding, dilation, groups, .. } = op else {
             unreachable!("only convolutions have filters")
         };
         let params = ConvParams { stride, padding, dilation, groups };
+        if let Some(kernel) = chosen {
+            return (How::Filter(kernel, params), "by the kernel that was fastest");
+        }
         let shape = filter_shape(w);
         let in_f32 = ConvKernel::choose(input, shape, params);
         let (kernel, why) = match self.precision {

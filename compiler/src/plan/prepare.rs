@@ -1,6 +1,7 @@
 //! Before fusion: values known now are computed, composites become what they are
 //! made of.
 
+use super::Choices;
 use crate::graph::{Builder, Graph, Kind, NodeId, Origin, Value};
 use rustc_hash::FxHashMap;
 use sinter_runtime::op::{Act, decompose};
@@ -125,9 +126,13 @@ fn fill(g: &Graph, v: Value) -> Result<Array, OpError> {
 ///
 /// # Errors
 /// When a decomposition breaks a rule: a mistake in the vocabulary.
-pub(super) fn expand(g: &mut Graph) -> Result<(), OpError> {
+pub(super) fn expand(g: &mut Graph, choices: &Choices) -> Result<(), OpError> {
     loop {
-        let next = g.topological().into_iter().find(|&n| must_expand(g, n));
+        let expands = |n: NodeId| match choices.of(n).and_then(|c| c.whole) {
+            Some(whole) => !whole,
+            None => must_expand(g, n),
+        };
+        let next = g.topological().into_iter().find(|&n| expands(n));
         let Some(n) = next else { break };
         expand_one(g, n)?;
     }

@@ -82,6 +82,9 @@ pub enum CalibrationError {
         /// What there is.
         known: String,
     },
+    /// Tuning measures kernels of numbers.
+    #[error("tuning has nothing to choose from with integers: leave out one of the two")]
+    Tuning,
     /// A method without a sense.
     #[error("{0}")]
     Method(String),

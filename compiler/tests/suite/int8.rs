@@ -6,7 +6,9 @@ use sinter_compiler::artifact::report;
 use sinter_compiler::graph::{Graph, interpret, text};
 use sinter_compiler::plan::PlanError;
 use sinter_compiler::quantize::{CalibrationError, Difference};
-use sinter_compiler::{Calibration, CalibrationMethod, CompileError, Options, Precision, compile};
+use sinter_compiler::{
+    Calibration, CalibrationMethod, CompileError, Options, Precision, Tuning, compile,
+};
 use sinter_kernels::isa::Isa;
 use sinter_runtime::Array;
 use sinter_runtime::artifact::{Artifact, relative_error};
@@ -159,6 +161,9 @@ fn what_is_missing_is_named() {
     let wrong = Calibration { held_out: runs(&[8, 36], 0..1), ..c.clone() };
     let e = compile(&g, &with(&wrong, &o)).unwrap_err().to_string();
     assert!(e.starts_with("calibration input 4: "), "{e}");
+    let tuned = Options { tuning: Some(Tuning::default()), ..with(&c, &o) };
+    let e = compile(&g, &tuned).unwrap_err().to_string();
+    assert!(e.contains("tuning has nothing to choose from"), "{e}");
     let method = CalibrationMethod::Percentile(0.0);
     let e = compile(&g, &with(&Calibration { method, ..c }, &o)).unwrap_err().to_string();
     assert!(e.contains("0 is no percentage"), "{e}");

@@ -9,4 +9,5 @@ mod every_op;
 mod int8;
 mod random_graphs;
 mod snapshots;
+mod tuning;
 mod updates;

@@ -3,7 +3,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, compile, demo, inspect, run, verify};
+use commands::{bench, compile, demo, inspect, run, tune, verify};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -26,6 +26,7 @@ enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
+    Tune(tune::Args),
     #[command(hide = true)]
     TimeEager(demo::measure::Args),
 }
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::TimeEager(args) => demo::measure::run(&args),
     };
     match done {

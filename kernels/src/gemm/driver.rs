@@ -6,20 +6,13 @@
 //! a block of rows, the block of rows by all panels of the group; both stay in
 //! the second-level cache.
 
+use super::cut::Blocks;
 use super::kernel::{Kernel, LANES, MR, Micro, NR, Rows, Scales, row_tiles, width};
 use super::pack::{pack_panel, pack_rows, panel_width};
-use super::{Act, Epilogue, HOOKED, JOB, Tile, WAIT};
+use super::{Act, Epilogue, HOOKED, Tile, WAIT};
 use crate::par;
 use crate::scratch::Scratch;
 use std::ops::Range;
-
-/// Steps of `k` in one pass over a tile. Every pass loads and stores the tile of
-/// C, so passes are long.
-const KC: usize = 1024;
-/// Floats of A in a block of rows: 256 KiB.
-const BLOCK_A: usize = 64 << 10;
-/// Floats of B packed at a time: 2 MiB.
-const BLOCK_B: usize = 512 << 10;
 
 /// A left operand: base and strides along batch, rows and `k`.
 #[derive(Clone, Copy)]
@@ -100,7 +93,8 @@ impl Product<'_> {
         }
         let threads = par::threads();
         let work = self.batch.saturating_mul(self.m.max(WAIT)).saturating_mul(self.n);
-        let pieces = (work.saturating_mul(self.k.max(8)) / JOB).clamp(1, 8 * threads);
+        let pieces =
+            (work.saturating_mul(self.k.max(8)) / self.ep.cut.job.max(1)).clamp(1, 8 * threads);
         if threads == 1 || pieces == 1 {
             for item in 0..self.batch {
                 // SAFETY: the caller's contract.
@@ -139,7 +133,7 @@ impl Product<'_> {
             Rhs::Strided(_, [_, k, n]) if n != 1 && self.n != 1 => {
                 if rows <= MR && (k == 1 || self.k == 1) { Source::Columns } else { Source::Pack }
             }
-            Rhs::Strided(..) if rows <= 2 * MR => Source::InPlace,
+            Rhs::Strided(..) if rows <= self.ep.cut.in_place() => Source::InPlace,
             Rhs::Strided(..) => Source::Keep,
         }
     }
@@ -148,20 +142,12 @@ impl Product<'_> {
     /// or with a vector of a packed one.
     unsafe fn part(&self, item: usize, rows: Range<usize>, cols: Range<usize>) {
         let panels = cols.start / NR..cols.end.div_ceil(NR);
-        let passes = self.k.div_ceil(KC).max(1);
-        let kc = self.k.div_ceil(passes);
-        let blocks = rows.len().div_ceil((BLOCK_A / kc.max(1)).max(MR));
-        let block = rows.len().div_ceil(blocks).next_multiple_of(MR);
+        let Blocks { passes, kc, block, group } =
+            self.ep.cut.blocks(rows.len(), self.k, panels.len());
         let abreast = width(rows.len().min(MR)) / NR;
         let source = self.source(rows.len());
         // One block of rows uses a packed panel once: the next may take its place.
-        let (group, slots) = match blocks {
-            1 => (panels.len(), abreast),
-            _ => {
-                let group = (BLOCK_B / (kc * NR).max(1)).clamp(1, panels.len());
-                (group, group)
-            }
-        };
+        let slots = if block >= rows.len() { abreast } else { group };
         let packs = matches!(source, Source::Keep | Source::Pack);
         // Rows of A are read well where they lie, unless each step of k goes to
         // another cache line.

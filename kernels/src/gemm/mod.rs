@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod cut;
 pub(crate) mod driver;
 mod exact;
 pub(crate) mod kernel;
@@ -19,6 +20,7 @@ pub(crate) mod simd;
 mod split;
 mod tile;
 
+pub use cut::Cut;
 pub use exact::{Integer, gemm_batch_f64, gemm_batch_int};
 pub use pairs::{gemm_packed_bf16, pack_b_bf16, packed_len_bf16};
 pub use quads::{Affine, LONGEST_INT8, gemm_packed_int8, pack_b_int8, packed_len_int8};
@@ -92,12 +94,20 @@ pub struct Epilogue<'a> {
     /// Called with each finished rectangle, every element being covered once. It
     /// may change the elements. Calls come from several threads.
     pub hook: Option<&'a (dyn Fn(Tile) + Sync)>,
+    /// How the product before it is cut.
+    pub cut: Cut,
 }
 
 impl Epilogue<'_> {
     /// No bias, no activation, no hook.
-    pub const NONE: Epilogue<'static> =
-        Epilogue { bias_col: None, bias_row: None, act: Act::None, most: None, hook: None };
+    pub const NONE: Epilogue<'static> = Epilogue {
+        bias_col: None,
+        bias_row: None,
+        act: Act::None,
+        most: None,
+        hook: None,
+        cut: Cut::RULE,
+    };
 
     /// What no result exceeds.
     pub(crate) fn ceiling(&self) -> f32 {

@@ -104,6 +104,39 @@ pub enum Packing {
     Conv(u32),
 }
 
+/// How a contraction's product is cut: [`sinter_kernels::gemm::Cut`]. Whatever the
+/// numbers, the result has the same bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
+pub struct Cut {
+    /// Steps of `k` in one pass over a tile.
+    pub steps: u32,
+    /// Numbers of the left operand in a block of rows.
+    pub rows: u32,
+    /// Numbers of the right operand packed at a time.
+    pub panels: u32,
+    /// Multiply-adds worth a thread's attention.
+    pub job: u32,
+    /// Rows up to which the right operand is read where it lies.
+    pub in_place: u32,
+}
+
+impl From<Cut> for sinter_kernels::gemm::Cut {
+    fn from(c: Cut) -> Self {
+        let [steps, rows, panels, job, in_place] =
+            [c.steps, c.rows, c.panels, c.job, c.in_place].map(|n| n as usize);
+        Self { steps, rows, panels, job, in_place }
+    }
+}
+
+impl Default for Cut {
+    fn default() -> Cut {
+        let c = sinter_kernels::gemm::Cut::RULE;
+        let [steps, rows, panels, job, in_place] =
+            [c.steps, c.rows, c.panels, c.job, c.in_place].map(|n| n as u32);
+        Cut { steps, rows, panels, job, in_place }
+    }
+}
+
 /// One step of a program.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Step {
@@ -128,6 +161,8 @@ pub enum Step {
         most: Option<f32>,
         /// Whether generated code finishes each tile.
         hook: bool,
+        /// How the product is cut, where it was measured; else the kernel's rule says.
+        cut: Option<Cut>,
         /// The result.
         result: View,
     },

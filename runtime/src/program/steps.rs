@@ -223,7 +223,8 @@ impl<'a> Run<'a> {
         frame: *const Frame,
         hook: Option<HookFn>,
     ) -> Result<(), OpError> {
-        let Step::Contract { op, operands, packing, bias, act, most, hook: hooked, result } = step
+        let Step::Contract { op, operands, packing, bias, act, most, hook: hooked, cut, result } =
+            step
         else {
             unreachable!("called for contractions")
         };
@@ -261,6 +262,7 @@ impl<'a> Run<'a> {
             }
         };
         let hook: Option<&(dyn Fn(Tile) + Sync)> = if *hooked { Some(&tile) } else { None };
+        let cut = cut.map_or(gemm::Cut::RULE, gemm::Cut::from);
         match op {
             Op::Conv { stride, padding, dilation, groups, .. } => {
                 let params = ConvParams {
@@ -269,7 +271,7 @@ impl<'a> Run<'a> {
                     dilation: *dilation,
                     groups: *groups,
                 };
-                let ep = Epilogue { bias_row: bias, act, most: *most, hook, ..Epilogue::NONE };
+                let ep = Epilogue { bias_row: bias, act, most: *most, hook, cut, ..Epilogue::NONE };
                 match packing {
                     Packing::Conv(kind) => {
                         let kernel = ConvKernel::from_number(*kind).ok_or_else(|| {
@@ -286,7 +288,7 @@ impl<'a> Run<'a> {
                 }
             }
             _ => {
-                let ep = Epilogue { bias_col: bias, act, most: *most, hook, ..Epilogue::NONE };
+                let ep = Epilogue { bias_col: bias, act, most: *most, hook, cut, ..Epilogue::NONE };
                 if x.shape.len() == 3 {
                     gemm::gemm_batch_f32(x.src(), w.src(), y.dst(), false, &ep);
                     return Ok(());

@@ -97,6 +97,7 @@ fn matmul(x: View, w: View, packing: Packing, result: View) -> Step {
         act: Act::Relu,
         most: None,
         hook: false,
+        cut: None,
         result,
     }
 }
@@ -198,6 +199,10 @@ fn step() -> impl Strategy<Value = Step> {
     let conv =
         Op::Conv { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1, act: Act::None };
     let contract = prop_oneof![Just(Op::MatMul { act: Act::None }), Just(conv)];
+    let cut =
+        prop::option::of((prop::array::uniform5(prop_oneof![0u32..9, Just(u32::MAX)])).prop_map(
+            |[steps, rows, panels, job, in_place]| Cut { steps, rows, panels, job, in_place },
+        ));
     let library = prop_oneof![
         Just(Op::Unary(UnaryOp::Neg)),
         Just(Op::SliceAssign { axis: 0, step: 1, start: Dim::of(0) }),
@@ -209,8 +214,8 @@ fn step() -> impl Strategy<Value = Step> {
         (0usize..4).prop_map(|a| Op::Permute { perm: [a, 0][..].into() }),
     ];
     prop_oneof![
-        (contract, view(), view(), packing, prop::option::of(view()), view()).prop_map(
-            |(op, x, w, packing, bias, result)| Step::Contract {
+        (contract, view(), view(), packing, prop::option::of(view()), view(), cut).prop_map(
+            |(op, x, w, packing, bias, result, cut)| Step::Contract {
                 op,
                 operands: [x, w],
                 packing,
@@ -218,6 +223,7 @@ fn step() -> impl Strategy<Value = Step> {
                 act: Act::None,
                 most: None,
                 hook: false,
+                cut,
                 result
             }
         ),

@@ -105,6 +105,16 @@ fn target(isa: Isa) -> Result<OwnedTargetIsa, CodegenError> {
         .map_err(|e| CodegenError::Target(format!("{triple}: {e}")))
 }
 
+/// Whether some kernel of a plan cannot be compiled for wide vectors that the machine has.
+pub(crate) fn element_by_element(plan: &Plan, isa: Isa) -> bool {
+    isa >= Isa::Avx2
+        && plan.generated.iter().any(|g| {
+            let k = with_row(&g.kernel);
+            let blocks = micro::expand(&k);
+            blocks.and_then(|blocks| wide::emit(&k, &blocks, isa)).is_err()
+        })
+}
+
 /// Compiles a plan into a module; returns the entry and what became of each kernel.
 fn generate<M: Module>(
     module: &mut M,

@@ -252,6 +252,7 @@ impl CudaKernel {
 ///     args: vec![arg(0, false), arg(1, true)],
 ///     stages: vec![stage],
 ///     hook: false,
+///     manner: Manner::RULE,
 /// };
 /// let code = Compiler::new().compile(&kernel, "sm_90".parse::<Arch>()?)?;
 /// assert!(code.ptx.contains(".visible .entry gelu("));

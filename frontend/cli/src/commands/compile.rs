@@ -1,6 +1,6 @@
 //! `sinter compile`. Graphs to artifacts.
 
-use super::precision;
+use super::{precision, tune};
 use anyhow::{Context, bail};
 use comfy_table::CellAlignment;
 use sinter::io::safetensors;
@@ -38,6 +38,8 @@ pub struct Args {
     precision: Precision,
     #[command(flatten)]
     calibration: super::calibrate::Args,
+    #[command(flatten)]
+    tune: tune::Choice,
     /// Values of the graph's constants, by name.
     #[arg(long, value_name = "FILE.safetensors")]
     weights: Option<PathBuf>,
@@ -69,7 +71,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     options.calibration = args.calibration.read(&graph, args.precision)?.map(Arc::new);
     options.isa = *levels.last().expect("at least one level");
     options.rewrite.disabled = args.without.clone();
-    let mut compiled = sinter_compiler::compile(&graph, &options)?;
+    options.tuning = args.tune.tuning()?;
+    let mut compiled = match options.tuning {
+        Some(_) => sinter_compiler::compile_measured(&graph, &options, &mut tune::Progress::new())?,
+        None => sinter_compiler::compile(&graph, &options)?,
+    };
+    tune::complain(&compiled.report);
     let bytes = compiled.artifact(&levels, &inputs)?;
     file::write_atomic(&args.output, |f| f.write_all(&bytes))
         .with_context(|| args.output.display().to_string())?;
@@ -193,5 +200,9 @@ pub fn details(report: &Report) -> String {
     for d in &report.decisions {
         table.add_row([d.step.to_string(), d.op.clone(), d.reason.clone()]);
     }
-    out + &table.to_string()
+    out += &table.to_string();
+    match &report.tuned {
+        Some(tuned) => format!("{out}\n{}", tune::findings(tuned)),
+        None => out,
+    }
 }

@@ -7,6 +7,7 @@ pub mod demo;
 mod files;
 pub mod inspect;
 pub mod run;
+pub mod tune;
 pub mod verify;
 
 use comfy_table::{CellAlignment, Table, TableComponent, presets};

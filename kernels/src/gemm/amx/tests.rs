@@ -105,7 +105,8 @@ proptest! {
         let (across, down) = (noise32(n, seed ^ 2), noise32(m, seed ^ 3));
         let act = if relu { Act::Relu } else { Act::None };
         let ep = Epilogue {
-            bias_col: Some(&across), bias_row: Some(&down), act, most, hook: None,
+            bias_col: Some(&across), bias_row: Some(&down), act, most,
+            ..Epilogue::NONE
         };
         case.check(&case.model(gaps, &ep), &ep);
         // What every processor computes is within the same bound.

@@ -457,6 +457,17 @@ impl Asm {
         }
     }
 
+    /// Stores whole vectors of f32 past the caches, at addresses that are multiples of
+    /// their size.
+    pub(super) fn stream(&mut self, m: AsmMemoryOperand, s: Src) -> R {
+        let r = self.reg(s)? as usize;
+        if self.wide() {
+            self.a.vmovntps(zmmword_ptr(m), Z[r])
+        } else {
+            self.a.vmovntps(ymmword_ptr(m), Y[r])
+        }
+    }
+
     /// One element in every lane.
     pub(super) fn broadcast(
         &mut self,

@@ -90,6 +90,16 @@ fn internal(e: iced_x86::IcedError) -> Scalarised {
     Scalarised(format!("the assembler says: {e}"))
 }
 
+/// How results are stored.
+#[derive(Clone, Copy)]
+enum Store<'a> {
+    Whole,
+    /// As far as the tail's mask reaches.
+    Masked,
+    /// Of these arguments, past the caches.
+    Past(&'a [u32]),
+}
+
 struct Emitter<'a> {
     asm: Asm,
     kernel: &'a Kernel,
@@ -152,6 +162,10 @@ impl Emitter<'_> {
         self.asm.a.dec(qword_ptr(rdi + 8))?;
         self.asm.a.jne(row)?;
         self.asm.a.set_label(done)?;
+        if self.kernel.manner.stream {
+            // Other threads see what was written past the caches, too.
+            self.asm.a.sfence()?;
+        }
         self.asm.leave()?;
         if stack > 0 {
             self.asm.a.add(rsp, stack)?;
@@ -204,7 +218,7 @@ impl Emitter<'_> {
     }
 
     fn row_stage(&mut self, b: &Block) -> Result<(), Scalarised> {
-        let plan = Plan::new(b, self.machine(), 0, None)?;
+        let plan = Plan::new(b, self.machine(), 0, None, 1)?;
         self.unroll.push(1);
         let emit = |e: &mut Self| -> R {
             let (places, free) = e.prologue(b, &plan)?;
@@ -227,7 +241,8 @@ impl Emitter<'_> {
         let lanes = self.asm.lanes();
         let per_block = VIRTUAL / lanes;
         let accumulators = b.reductions.len() * per_block;
-        let plan = Plan::new(b, self.machine(), accumulators, Some(&self.moves))?;
+        let most = self.kernel.manner.at_once;
+        let plan = Plan::new(b, self.machine(), accumulators, Some(&self.moves), most)?;
         self.unroll.push(plan.unroll);
         self.element_loops(b, &plan, lanes, per_block).map_err(internal)
     }
@@ -248,23 +263,40 @@ impl Emitter<'_> {
         // Reductions go block by block, so that lanes keep their meaning.
         let step = if reduces { VIRTUAL } else { plan.unroll * lanes };
         let groups = step / (plan.unroll * lanes);
-        let mut main = self.asm.a.create_label();
         let mut tail = self.asm.a.create_label();
         let mut end = self.asm.a.create_label();
-        self.asm.a.xor(eax, eax)?;
-        self.asm.a.mov(r11, r10)?;
-        self.asm.a.and(r11, -(step as i32))?;
-        self.asm.a.je(tail)?;
-        self.asm.a.set_label(&mut main)?;
-        for g in 0..groups {
-            let first = g * plan.unroll;
-            let p =
-                self.body(b, &plan.last, places.clone(), free.clone(), plan.unroll, first, false)?;
-            self.sinks(b, &p, &acc, plan.unroll, first, false)?;
+        let main = |e: &mut Self, store: Store<'_>| -> R {
+            let mut again = e.asm.a.create_label();
+            e.asm.a.xor(eax, eax)?;
+            e.asm.a.mov(r11, r10)?;
+            e.asm.a.and(r11, -(step as i32))?;
+            e.asm.a.je(tail)?;
+            e.asm.a.set_label(&mut again)?;
+            for g in 0..groups {
+                let first = g * plan.unroll;
+                let (places, free) = (places.clone(), free.clone());
+                let p = e.body(b, &plan.last, places, free, plan.unroll, first, false)?;
+                e.sinks(b, &p, &acc, plan.unroll, first, store)?;
+            }
+            e.asm.a.add(rax, step as i32)?;
+            e.asm.a.cmp(rax, r11)?;
+            e.asm.a.jb(again)
+        };
+        let streams = self.streams(b);
+        if let [first, rest @ ..] = &streams[..] {
+            // Where every result lies on whole vectors.
+            let mut plain = self.asm.a.create_label();
+            self.asm.a.mov(rax, POINTERS[*first as usize])?;
+            for &arg in rest {
+                self.asm.a.or(rax, POINTERS[arg as usize])?;
+            }
+            self.asm.a.and(rax, 4 * lanes as i32 - 1)?;
+            self.asm.a.jne(plain)?;
+            main(self, Store::Past(&streams))?;
+            self.asm.a.jmp(tail)?;
+            self.asm.a.set_label(&mut plain)?;
         }
-        self.asm.a.add(rax, step as i32)?;
-        self.asm.a.cmp(rax, r11)?;
-        self.asm.a.jb(main)?;
+        main(self, Store::Whole)?;
         // What is left of the row, a masked register at a time.
         self.asm.a.set_label(&mut tail)?;
         self.asm.a.cmp(rax, r10)?;
@@ -304,6 +336,17 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Arguments that are written past the caches: f32 that the kernel does not read.
+    fn streams(&self, b: &Block) -> Vec<u32> {
+        let reads = |arg: u32| b.ops.iter().any(|op| matches!(op, Micro::Load(a) if *a == arg));
+        let mut args: Vec<u32> = b.stores.iter().map(|s| s.0).collect();
+        args.sort_unstable();
+        args.dedup();
+        let one_pass = self.kernel.stages.len() == 1 && !self.kernel.hook;
+        args.retain(|&a| self.moves[a as usize] && !self.is_bool(a) && !reads(a));
+        if one_pass && self.kernel.manner.stream { args } else { vec![] }
+    }
+
     /// One masked register, counted as number `q` of its block.
     fn masked(
         &mut self,
@@ -319,7 +362,8 @@ impl Emitter<'_> {
         self.asm.tail_mask(r10, r11)?;
         self.asm.a.pop(r10)?;
         let p = self.body(b, last, places.to_vec(), free.to_vec(), 1, 0, true)?;
-        self.sinks(b, &p, &acc.iter().map(|r| vec![r[q]]).collect::<Vec<_>>(), 1, 0, true)
+        let acc: Vec<Vec<u8>> = acc.iter().map(|r| vec![r[q]]).collect();
+        self.sinks(b, &p, &acc, 1, 0, Store::Masked)
     }
 
     /// Emits the operations for `unroll` registers, the first of which is number
@@ -374,8 +418,9 @@ impl Emitter<'_> {
         acc: &[Vec<u8>],
         unroll: usize,
         first: usize,
-        masked: bool,
+        how: Store<'_>,
     ) -> R {
+        let masked = matches!(how, Store::Masked);
         for ((kind, v), regs) in b.reductions.iter().zip(acc) {
             for q in 0..unroll {
                 let r = regs[if masked { 0 } else { first + q }];
@@ -387,7 +432,12 @@ impl Emitter<'_> {
             for q in 0..unroll {
                 let m = self.element(arg, (first + q) * lanes);
                 let bytes = self.is_bool(arg);
-                self.asm.store(m, src(places, v, q), bytes, masked)?;
+                match how {
+                    Store::Past(args) if args.contains(&arg) => {
+                        self.asm.stream(m, src(places, v, q))?;
+                    }
+                    _ => self.asm.store(m, src(places, v, q), bytes, masked)?,
+                }
             }
         }
         Ok(())

@@ -33,12 +33,13 @@ pub(super) struct Plan {
 impl Plan {
     /// Plans a block on a machine of `registers` registers of `lanes` lanes, when
     /// `accumulators` of them are taken. `moves` says which arguments move along the
-    /// row; in a row stage none does.
+    /// row; in a row stage none does. At most `most` registers go together.
     pub(super) fn new(
         b: &Block,
         (registers, lanes): (usize, usize),
         accumulators: usize,
         moves: Option<&[bool]>,
+        most: usize,
     ) -> Result<Plan, Scalarised> {
         // Row values and operands that do not move are the same all along a row.
         let fixed: Vec<Id> = (0..b.ops.len() as Id)
@@ -54,7 +55,7 @@ impl Plan {
         let unroll = widths
             .iter()
             .copied()
-            .filter(|u| *u <= VIRTUAL / lanes)
+            .filter(|u| *u <= (VIRTUAL / lanes).min(most.max(1)))
             .find(|u| temps * u + fixed.len() + accumulators <= registers)
             .ok_or_else(|| {
                 Scalarised(format!(

@@ -6,7 +6,7 @@ mod measure;
 
 use super::machine::Machine;
 use super::{StepResult, show, write_json};
-use crate::commands::{align, precision, table};
+use crate::commands::{align, precision, table, tune};
 use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table};
 use files::{Entry, SuiteError};
@@ -35,6 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
     #[arg(requires = "suite")]
     precision: Precision,
+    #[command(flatten)]
+    tune: tune::Choice,
     /// Run models op by op.
     #[arg(long, requires = "suite", conflicts_with_all = ["unfused", "fused"])]
     eager: bool,
@@ -120,6 +122,7 @@ pub fn run(args: &Args, json: Option<Option<&Path>>) -> anyhow::Result<()> {
     if args.eager && args.precision != Precision::Highest {
         return Err(SuiteError::Precision { name: args.precision.name() }.into());
     }
+    args.tune.tuning()?;
     if !(args.budget > 0.0 && args.budget < 1e5) {
         bail!("{} is no number of seconds to measure for", args.budget);
     }
@@ -207,6 +210,7 @@ fn alone(entry: &Entry, args: &Args, machine: &str) -> anyhow::Result<Record> {
     c.args(["--threads", &par::threads().to_string()]);
     c.args(args.mode().map(|m| format!("--{}", m.name())));
     c.args(args.steps.then_some("--steps"));
+    c.args(args.tune.arguments());
     let out = c.output().context("starting this program again")?;
     let said = String::from_utf8_lossy(&out.stderr);
     if !out.status.success() {

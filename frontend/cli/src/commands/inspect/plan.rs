@@ -1,7 +1,7 @@
 //! The steps of a program as text.
 
 use sinter_runtime::op::Act;
-use sinter_runtime::program::{Packing, Place, Program, Step, View};
+use sinter_runtime::program::{Cut, Packing, Place, Program, Step, View};
 use sinter_runtime::{Dim, Extent};
 
 /// One line a buffer, one line a step.
@@ -44,7 +44,7 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
             let operands: Vec<String> = operands.iter().enumerate().map(operand).collect();
             format!("{} = {}({})", list(results), op.text(names), operands.join(", "))
         }
-        Step::Contract { op, operands: [x, w], packing, bias, act, most, hook, result } => {
+        Step::Contract { op, operands: [x, w], packing, bias, act, most, hook, cut, result } => {
             let packed = || format!("b{}[{}]", w.buffer, dims(&w.shape, names));
             let w = match packing {
                 Packing::None => view(w),
@@ -66,6 +66,12 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
             }
             if *hook {
                 t += ", each tile finished by generated code";
+            }
+            if let Some(Cut { steps, rows, panels, job, in_place }) = cut {
+                t += &format!(
+                    ", cut {steps} steps, {rows} in rows, {panels} in panels, {job} a piece, \
+                     {in_place} rows in place"
+                );
             }
             t
         }

@@ -4,6 +4,7 @@ use super::files::{Entry, Meta, SuiteError, TaskMeta};
 use super::{Args, Mode, Record};
 use crate::commands::bench::machine::Machine;
 use crate::commands::bench::{StepResult, step_results, work};
+use crate::commands::tune;
 use sinter::io::{npy, safetensors};
 use sinter::nn::StateDict;
 use sinter::{Calibration, Compiler, RunError, Tensor, manual_seed, no_grad, randn};
@@ -52,11 +53,13 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     model.load_state_dict(&weights(entry)?, true).map_err(wrong_weights(entry))?;
     model.eval();
     let refs: Vec<&Tensor> = inputs.iter().collect();
-    let compiler = Compiler::new().name(&entry.name).precision(args.precision);
-    let compiler = match args.precision {
-        Precision::Int8 => compiler.calibration(calibration(&refs)),
-        _ => compiler,
-    };
+    let mut compiler = Compiler::new().name(&entry.name).precision(args.precision);
+    if args.precision == Precision::Int8 {
+        compiler = compiler.calibration(calibration(&refs));
+    }
+    if let Some(tuning) = args.tune.tuning()? {
+        compiler = compiler.tune(tuning);
+    }
     let mode = args.mode().unwrap_or(Mode::Fused);
     // Names are given to the parameters, for what is said of the program.
     model.named_parameters();
@@ -74,6 +77,7 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     let start = Instant::now();
     let compiled = compiler.fusion(mode == Mode::Fused).compile_fn(|x| model.run(x), &refs)?;
     let compile = start.elapsed();
+    tune::complain(compiled.report());
     let outputs = compiled.run(&refs)?;
     let max_error = check(&outputs)?;
     let limit = least_time(machine, &meta, work::graph(&compiled.compiled().source));
