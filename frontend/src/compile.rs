@@ -84,6 +84,7 @@ impl Compiler {
     /// The instruction-set level of the code.
     pub fn isa(mut self, isa: Isa) -> Compiler {
         self.options.isa = isa;
+        self.options.matrix_unit &= isa == Isa::Avx512;
         self
     }
 

@@ -253,8 +253,8 @@ pub fn pack_b_bf16(b: Src<f32>, out: &mut [f32]) {
         for i in 0..rows {
             // SAFETY: one or two rows of the view, and the row of their pairs.
             unsafe {
-                let low = b.ptr().offset(2 * i as isize * down);
-                let high = if 2 * i + 1 < k { low.offset(down) } else { std::ptr::null() };
+                let low = b.ptr().wrapping_offset(2 * i as isize * down);
+                let high = if 2 * i + 1 < k { low.wrapping_offset(down) } else { std::ptr::null() };
                 join(low, high, n, to.add(i * n));
             }
         }
@@ -264,7 +264,12 @@ pub fn pack_b_bf16(b: Src<f32>, out: &mut [f32]) {
         for j in 0..n {
             // SAFETY: a column of the view, and that of its pairs.
             unsafe {
-                round_row(b.ptr().offset(j as isize * right), down, k, to.add(j * rows).cast());
+                round_row(
+                    b.ptr().wrapping_offset(j as isize * right),
+                    down,
+                    k,
+                    to.add(j * rows).cast(),
+                );
             }
         }
     });
@@ -285,6 +290,12 @@ pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: 
     if super::amx::available() {
         return super::amx::product(a, packed, n, c, ep, 1);
     }
+    by_pairs(a, packed, n, c, ep);
+}
+
+/// [`gemm_packed_bf16`] without AMX.
+pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
+    let (m, k) = (a.shape[0], a.shape[1]);
     let pairs = k.div_ceil(2);
     let rounded = Scratch::new(m * pairs);
     let to = At(rounded.ptr());
@@ -293,7 +304,7 @@ pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: 
             for r in rows {
                 // SAFETY: a row of the view and its place in the scratch.
                 unsafe {
-                    let row = a.ptr().offset(r as isize * a.strides[0]);
+                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
                     round_row(row, a.strides[1], k, to.after(r * pairs).cast());
                 }
             }

@@ -404,7 +404,7 @@ pub fn pack_b_int8(b: Src<f32>, x: Affine, out: &mut [f32]) {
                 let to = out.after(col * quads);
                 to.write_bytes(0, quads * width);
                 for j in 0..cols {
-                    let from = b.ptr().offset((col + j) as isize * b.strides[1]);
+                    let from = b.ptr().wrapping_offset((col + j) as isize * b.strides[1]);
                     let at = |i: usize| *from.offset(i as isize * b.strides[0]);
                     let put = |i: usize, q: f32| *to.add(i * width + j) = q;
                     let w = quantize_weights(k, at, std::iter::once(0..k), put);
@@ -474,7 +474,7 @@ pub(super) fn product(
         for r in rows {
             // SAFETY: a row of the view and its place in the scratch.
             unsafe {
-                let row = a.ptr().offset(r as isize * a.strides[0]);
+                let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
                 quantize(row, a.strides[1], k, tail.rounding, to.after(r * quads).cast());
             }
         }

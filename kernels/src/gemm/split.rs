@@ -53,7 +53,7 @@ fn columns(b: Src<f32>, f: impl Fn(usize, &[f32]) + Sync) {
         for (i, x) in column.iter_mut().enumerate() {
             let at = i as isize * b.strides[0] + j as isize * b.strides[1];
             // SAFETY: an element of the view, which was checked at construction.
-            *x = unsafe { *b.ptr().offset(at) };
+            *x = unsafe { *b.ptr().wrapping_offset(at) };
         }
         f(j, &column);
     }
@@ -72,6 +72,12 @@ pub fn gemm_packed_bf16x3(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep
     if super::amx::available() {
         return super::amx::product(a, packed, n, c, ep, 2);
     }
+    by_pairs(a, packed, n, c, ep);
+}
+
+/// [`gemm_packed_bf16x3`] without AMX.
+pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
+    let (m, k) = (a.shape[0], a.shape[1]);
     let pairs = k.div_ceil(2);
     // A row's nearest numbers twice, for both parts of B, then what is left of them.
     let split = Scratch::new(m * 3 * pairs);
@@ -81,7 +87,7 @@ pub fn gemm_packed_bf16x3(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep
             for r in rows {
                 // SAFETY: a row of the view and its places in the scratch.
                 unsafe {
-                    let row = a.ptr().offset(r as isize * a.strides[0]);
+                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
                     let to = to.after(3 * r * pairs);
                     round_row(row, a.strides[1], k, to.cast());
                     to.add(pairs).copy_from_nonoverlapping(to, pairs);

@@ -202,7 +202,7 @@ fn run_bf16(a: &Operand, b: &Operand, bias: &[f32], relu: bool, cut: Cut) -> Vec
     let bc = crate::mem::Block::try_new(m * n * 4).unwrap();
     let act = if relu { Act::Relu } else { Act::None };
     let ep = Epilogue { bias_col: Some(bias), act, cut, ..Epilogue::NONE };
-    gemm_packed_bf16(a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep);
+    pairs::by_pairs(a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep);
     bc.src::<f32>(0, &[m * n], &[1]).to_vec()
 }
 

@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     options.precision = args.precision;
     options.calibration = args.calibration.read(&graph, args.precision)?.map(Arc::new);
     options.isa = *levels.last().expect("at least one level");
+    options.matrix_unit &= options.isa == Isa::Avx512;
     options.rewrite.disabled = args.without.clone();
     options.tuning = args.tune.tuning()?;
     let mut compiled = match options.tuning {

@@ -131,7 +131,8 @@ fn by<T: Tiles>(
         for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
             // SAFETY: an element of the view, which was checked at construction.
             unsafe {
-                let to = c.ptr().offset(i as isize * c.strides[0] + j as isize * c.strides[1]);
+                let to =
+                    c.ptr().wrapping_offset(i as isize * c.strides[0] + j as isize * c.strides[1]);
                 *to = *out.add(i * n + j);
             }
         }
@@ -149,14 +150,14 @@ unsafe fn round_rows(a: Src<f32>, rows: Range<usize>, parts: usize, out: *mut f3
     for (i, r) in rows.clone().enumerate() {
         // SAFETY: a row of the view, and its rows of registers.
         unsafe {
-            let row = a.ptr().offset(r as isize * a.strides[0]);
+            let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
             let to = out.cast::<u16>().add(i * 2 * WIDE);
             vectorize(
                 #[inline(always)]
                 move || {
                     for (block, first) in (0..k).step_by(2 * WIDE).enumerate() {
                         let mut x = [0.0f32; 2 * WIDE];
-                        let (from, count) = (row.offset(first as isize * step), k - first);
+                        let (from, count) = (row.wrapping_offset(first as isize * step), k - first);
                         if step == 1 && count >= 2 * WIDE {
                             x = from.cast::<[f32; 2 * WIDE]>().read_unaligned();
                         } else {

@@ -1,9 +1,6 @@
 use super::tiles::Model;
 use super::*;
-use crate::gemm::{
-    gemm_packed_bf16, gemm_packed_bf16x3, pack_b_bf16, pack_b_bf16x3, packed_len_bf16,
-    packed_len_bf16x3,
-};
+use crate::gemm::{pack_b_bf16, pack_b_bf16x3, packed_len_bf16, packed_len_bf16x3, pairs, split};
 use crate::testing::noise32;
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -111,8 +108,8 @@ proptest! {
         case.check(&case.model(gaps, &ep), &ep);
         // What every processor computes is within the same bound.
         let portable = case.run(gaps, |a, b, c| match parts {
-            1 => gemm_packed_bf16(a, b, n, c, &Epilogue { bias_row: None, ..ep }),
-            _ => gemm_packed_bf16x3(a, b, n, c, &Epilogue { bias_row: None, ..ep }),
+            1 => pairs::by_pairs(a, b, n, c, &Epilogue { bias_row: None, ..ep }),
+            _ => split::by_pairs(a, b, n, c, &Epilogue { bias_row: None, ..ep }),
         });
         case.check(&portable, &Epilogue { bias_row: None, ..ep });
     }
@@ -122,8 +119,7 @@ proptest! {
 fn bf16_in_three_products_is_nearly_f32() {
     for k in [64, 512, 3072] {
         let case = Case::new([40, k, 70], 2, false, k as u64);
-        let portable =
-            case.run(false, |a, b, c| gemm_packed_bf16x3(a, b, case.n, c, &Epilogue::NONE));
+        let portable = case.run(false, |a, b, c| split::by_pairs(a, b, case.n, c, &Epilogue::NONE));
         for got in [case.model(false, &Epilogue::NONE), portable] {
             let exact = case.exact();
             let largest = exact.iter().fold(0.0f64, |m, x| m.max(x.0.abs()));
