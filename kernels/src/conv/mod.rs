@@ -93,8 +93,7 @@ impl ConvKernel {
     pub fn choose(x: [usize; 3], w: [usize; 4], p: ConvParams) -> ConvKernel {
         match p.output_size([x[1], x[2]], [w[2], w[3]]) {
             Some(_) if ConvKernel::Pointwise.fits(w, p) => ConvKernel::Pointwise,
-            // With more outputs for a channel, a product reads it once for all of them.
-            Some(_) if w[0] <= 2 * p.groups && ConvKernel::Depthwise.fits(w, p) => {
+            Some(_) if ConvKernel::Depthwise.fits(w, p) && depthwise_pays(w, p) => {
                 ConvKernel::Depthwise
             }
             Some(out) if ConvKernel::Winograd.fits(w, p) && winograd_pays(w[1], w[0], out) => {
@@ -352,6 +351,15 @@ pub fn conv2d_f32(x: Src<f32>, w: Src<f32>, y: Dst<f32>, p: ConvParams, ep: &Epi
 
 /// Outputs per kernel from which transforming a kernel for one use pays.
 const PIXELS_TO_PACK: usize = 300;
+
+/// Whether channels by themselves beat a product. With more outputs for a channel, a
+/// product reads it once for all of them, which is worth its while where there are many
+/// taps, or little else is to be gained as with strides (as measured with 2 to 64 outputs
+/// for a channel of 28² to 224² pixels).
+fn depthwise_pays(w: [usize; 4], p: ConvParams) -> bool {
+    let small = w[2] * w[3] <= 9;
+    w[0] <= p.groups || small && (p.stride == [1; 2] || w[0] <= 2 * p.groups)
+}
 
 /// Whether minimal filtering beats the direct sum for 3 x 3 kernels.
 fn winograd_pays(c: usize, o: usize, out: [usize; 2]) -> bool {
