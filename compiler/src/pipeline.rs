@@ -58,6 +58,9 @@ pub struct Options {
     /// Whether ops are rewritten and fused. Off, each op of the user is one
     /// kernel; the kernels are otherwise the same.
     pub fusion: bool,
+    /// Whether a step of training computes again, for its backward pass, what is cheap to
+    /// compute and large to keep. The results are the same.
+    pub recompute: bool,
     /// Which rewrite rules run.
     pub rewrite: rewrite::Options,
     /// The instruction-set level of the code.
@@ -76,6 +79,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             fusion: true,
+            recompute: true,
             rewrite: rewrite::Options::default(),
             isa: sinter_kernels::isa::active(),
             precision: Precision::default(),

@@ -358,6 +358,17 @@ impl Graph {
         }
     }
 
+    /// Gives an op other operands of the same types.
+    pub(crate) fn set_operands(&mut self, id: NodeId, operands: &[Value]) {
+        let old: Vec<_> = self.dag.edges_directed(id, Incoming).map(|e| e.id()).collect();
+        old.into_iter().for_each(|e| {
+            self.dag.remove_edge(e);
+        });
+        for (i, v) in operands.iter().enumerate() {
+            self.dag.add_edge(v.node, id, Edge { output: v.output, operand: i as u16 });
+        }
+    }
+
     /// Removes a node that nothing uses.
     pub(crate) fn remove_node(&mut self, id: NodeId) {
         debug_assert!(self.users(id).is_empty());

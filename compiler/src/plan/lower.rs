@@ -69,8 +69,8 @@ fn nominal(g: &Graph, v: Value) -> Located {
     let ty = g.type_of(v);
     let plain = || Located::new(0, ty.dtype, &ty.shape);
     match g.op(v.node) {
-        Some(Op::Attention { .. }) if !g.is_output(v) => {
-            let q = nominal(g, g.operands(v.node)[0]);
+        Some(Op::Attention { .. } | Op::AttentionGrad { .. }) if !g.is_output(v) => {
+            let q = nominal(g, g.operands(v.node)[v.output as usize]);
             plain().lying(&q.order(&g.hints()))
         }
         Some(op) if op.is_view() => {
@@ -287,12 +287,15 @@ impl<'a> Lowering<'a> {
         let mut results: Vec<Located> = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }))
             .collect();
-        let first = Value { node: n, output: 0 };
-        if matches!(op, Op::Attention { .. }) && !self.g.is_output(first) {
+        if matches!(op, Op::Attention { .. } | Op::AttentionGrad { .. }) {
             // Heads that were split off features are joined again without a copy.
-            let order = operands[0].order(&self.g.hints());
-            results[0] = results[0].clone().lying(&order);
-            self.located.insert(first, results[0].clone());
+            for (k, r) in results.iter_mut().enumerate() {
+                let v = Value { node: n, output: k as u8 };
+                if !self.g.is_output(v) {
+                    *r = r.clone().lying(&operands[k].order(&self.g.hints()));
+                    self.located.insert(v, r.clone());
+                }
+            }
         }
         let types: Vec<DType> = operands.iter().map(|o| o.dtype).collect();
         if !eager::is_library(&op, &types, results[0].dtype) {

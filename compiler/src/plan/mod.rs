@@ -10,6 +10,7 @@ mod loops;
 mod lower;
 mod pack;
 mod prepare;
+mod recompute;
 
 pub use choices::{Choice, Choices};
 pub use fuse::Decision;
@@ -21,6 +22,7 @@ use crate::kernel::Kernel;
 use crate::pipeline::Options;
 use lower::{Lowering, Stored};
 use pack::Exactness;
+use recompute::Again;
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
 use sinter_runtime::{Array, DType, OpError, eager};
@@ -127,12 +129,20 @@ pub(crate) fn prepare(
 
 /// Which ops of a prepared graph share a kernel.
 pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<Cluster> {
-    fuse::fuse(g, options.fusion, choices).clusters
+    fuse::fuse(g, options.fusion, choices, &Again::nothing(g)).clusters
 }
 
 /// The plan of a prepared graph.
-pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Plan, PlanError> {
-    let fusion = fuse::fuse(&g, options.fusion, choices);
+pub(crate) fn lower(mut g: Graph, options: &Options, choices: &Choices) -> Result<Plan, PlanError> {
+    let trains = g.updated().next().is_some();
+    let again = if options.fusion && options.recompute && trains {
+        let again = recompute::recompute(&mut g)?;
+        check(&g, "choosing what is computed again")?;
+        again
+    } else {
+        Again::nothing(&g)
+    };
+    let fusion = fuse::fuse(&g, options.fusion, choices, &again);
     let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
     let mut l = Lowering::new(&g, &fusion.in_place, exactness, choices);
     for c in &fusion.clusters {
@@ -158,7 +168,10 @@ pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Pl
             let op = g.op(n).map_or("", |o| o.name());
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
-            let mut reason = reason.clone();
+            let mut reason = match again.late.contains(&n) {
+                true => format!("computed again for the backward pass; {reason}"),
+                false => reason.clone(),
+            };
             if let Some(note) = notes.get(&n) {
                 reason += &format!("; {note}");
             }
