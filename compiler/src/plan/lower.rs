@@ -286,7 +286,8 @@ impl<'a> Lowering<'a> {
             && w.dtype() == DType::F32
             && !self.updates(n)
         {
-            let (how, why) = self.exactness.recurrent(eager::cell(kind));
+            let rows = self.g.type_of(self.g.operands(n)[0]).shape[1].known();
+            let (how, why) = self.exactness.recurrent(eager::cell(kind), rows);
             self.note(n, why);
             return self.sequence(n, op, eager::dense(&w)?, how);
         }

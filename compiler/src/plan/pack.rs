@@ -44,6 +44,9 @@ pub(super) struct Exactness {
 /// the same size, so that only arithmetic is saved.
 const ROWS: usize = 32;
 
+/// Rows up to which a sequence waits for its weights.
+const FEW_ROWS: usize = 4;
+
 impl Exactness {
     /// For products of so many rows, if that is known, and why so.
     pub(super) fn matrix(self, rows: Option<usize>) -> (How, &'static str) {
@@ -59,9 +62,13 @@ impl Exactness {
         }
     }
 
-    /// For a recurrent sequence, and why so.
-    pub(super) fn recurrent(self, cell: Cell) -> (How, &'static str) {
+    /// For a recurrent sequence of so many rows, if that is known, and why so.
+    pub(super) fn recurrent(self, cell: Cell, rows: Option<usize>) -> (How, &'static str) {
         match self.precision {
+            // Processors with AMX multiply pairs no faster than single numbers otherwise.
+            Precision::Medium if self.matrix_unit && rows.is_none_or(|n| n > FEW_ROWS) => {
+                (How::Recurrent(cell), "in f32: sequences of many rows have no kernel for AMX")
+            }
             Precision::Highest => (How::Recurrent(cell), ""),
             Precision::Int8 => (How::Recurrent(cell), "f32: sequences have no kernel for integers"),
             Precision::High if !self.matrix_unit => (How::Recurrent(cell), NO_UNIT),
