@@ -51,6 +51,12 @@ pub fn flops(
             let s = operands[1].shape[q.shape.len() - 2].eval(hints).unwrap_or(1) as f64;
             4.0 * elements(q, hints) / e * s * e
         }
+        // Five products of the forward pass's two.
+        Op::AttentionGrad { .. } => {
+            let q = operands[0];
+            let s = operands[1].shape[q.shape.len() - 2].eval(hints).unwrap_or(1) as f64;
+            10.0 * elements(q, hints) * s
+        }
         Op::Recurrent { .. } | Op::RecurrentGrad { .. } => {
             // A row of the weight for each gate of each step.
             let (w, of) = match op {

@@ -9,10 +9,12 @@ use super::tiles::{as_tile, viewed};
 use super::{Choices, Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Kernel;
+use crate::quantize::Quantized;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, Scalar, eager};
+use std::sync::Arc;
 
 /// A constant as it will lie in the program's constants.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub(super) enum Stored {
     Array(Array),
     /// A weight as a kernel packs it.
     Packed(Packed),
+    /// One that is packed.
+    Ready(Arc<[f32]>),
 }
 
 pub(super) struct Lowering<'a> {
@@ -28,6 +32,8 @@ pub(super) struct Lowering<'a> {
     layouts: &'a Layouts,
     choices: &'a Choices,
     exactness: Exactness,
+    /// What is computed with integers.
+    quantized: Option<&'a Quantized>,
     /// What is to be said of ops besides the reason for their step.
     pub(super) notes: FxHashMap<NodeId, &'static str>,
     located: FxHashMap<Value, Located>,
@@ -51,12 +57,14 @@ impl<'a> Lowering<'a> {
         layouts: &'a Layouts,
         in_place: &FxHashSet<usize>,
         exactness: Exactness,
+        quantized: Option<&'a Quantized>,
         choices: &'a Choices,
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
             layouts,
             exactness,
+            quantized,
             choices,
             notes: FxHashMap::default(),
             located: FxHashMap::default(),
@@ -159,6 +167,7 @@ impl<'a> Lowering<'a> {
         let (dtype, shape) = match &s {
             Stored::Array(a) => (a.dtype(), a.shape().iter().map(|&d| Dim::of(d)).collect()),
             Stored::Packed(p) => (DType::F32, vec![Dim::of(p.len())]),
+            Stored::Ready(p) => (DType::F32, vec![Dim::of(p.len())]),
         };
         // The offset is settled when all constants are known.
         let at = self.buffer_of(dtype, &shape as &Vec<Dim>, Place::Constant(0));
@@ -232,7 +241,8 @@ impl<'a> Lowering<'a> {
             && w.dtype() == DType::F32
             && !self.updates(n)
         {
-            let (how, why) = self.exactness.recurrent(eager::cell(kind));
+            let rows = self.g.type_of(self.g.operands(n)[0]).shape[1].known();
+            let (how, why) = self.exactness.recurrent(eager::cell(kind), rows);
             self.note(n, why);
             return self.sequence(n, op, eager::dense(&w)?, how);
         }
@@ -241,12 +251,15 @@ impl<'a> Lowering<'a> {
         let mut results: Vec<Located> = (0..self.g.node(n).types.len())
             .map(|k| self.result(Value { node: n, output: k as u8 }))
             .collect();
-        let first = Value { node: n, output: 0 };
-        if matches!(op, Op::Attention { .. }) && !self.g.is_output(first) {
+        if matches!(op, Op::Attention { .. } | Op::AttentionGrad { .. }) {
             // Heads that were split off features are joined again without a copy.
-            let order = operands[0].order(&self.g.hints());
-            results[0] = results[0].clone().lying(&order);
-            self.located.insert(first, results[0].clone());
+            for (k, r) in results.iter_mut().enumerate() {
+                let v = Value { node: n, output: k as u8 };
+                if !self.g.is_output(v) {
+                    *r = r.clone().lying(&operands[k].order(&self.g.hints()));
+                    self.located.insert(v, r.clone());
+                }
+            }
         }
         let types: Vec<DType> = operands.iter().map(|o| o.dtype).collect();
         if !eager::is_library(&op, &types, results[0].dtype) {
@@ -479,6 +492,9 @@ impl<'a> Lowering<'a> {
                 Some(m) => m,
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
+            if let Some(w) = self.integers(anchor, w) {
+                return Ok(Some(([x.view(), w], Packing::Int8)));
+            }
             if let Some(a) = self.constant(w) {
                 let (how, why) = self.exactness.matrix(x.shape[0].known());
                 self.note(anchor, why);
@@ -507,6 +523,10 @@ impl<'a> Lowering<'a> {
         x: Located,
         w: Value,
     ) -> Result<([View; 2], Packing), PlanError> {
+        if let Some(w) = self.integers(anchor, w) {
+            let x = self.densely(x);
+            return Ok(([x.view(), w], Packing::Int8));
+        }
         if let (Some(a), Some(conv)) = (self.constant(w), channels::image(self.g, anchor)) {
             let last = self.layouts.is_last(Value { node: anchor, output: 0 });
             let chosen = self.choices.of(anchor).and_then(|c| c.filter);
@@ -538,6 +558,14 @@ impl<'a> Lowering<'a> {
             }
         };
         View { buffer, offset: Dim::of(0), strides: dense(&shape), shape }
+    }
+
+    /// The weight `v` of a contraction that is computed with integers.
+    fn integers(&mut self, anchor: NodeId, v: Value) -> Option<View> {
+        let packed = self.quantized?.layers.get(&anchor)?.packed.clone();
+        let shape = self.g.type_of(v).shape.to_vec();
+        let buffer = self.store(Stored::Ready(packed)).buffer;
+        Some(View { buffer, offset: Dim::of(0), strides: dense(&shape), shape })
     }
 
     fn constant(&self, v: Value) -> Option<Array> {

@@ -45,11 +45,15 @@ pub(super) struct Exactness {
 /// the same size, so that only arithmetic is saved.
 const ROWS: usize = 32;
 
+/// Rows up to which a sequence waits for its weights.
+const FEW_ROWS: usize = 4;
+
 impl Exactness {
     /// For products of so many rows, if that is known, and why so.
     pub(super) fn matrix(self, rows: Option<usize>) -> (How, &'static str) {
         match self.precision {
-            Precision::Highest => (How::Panels, ""),
+            // What is not computed with integers, for reasons that are told there.
+            Precision::Highest | Precision::Int8 => (How::Panels, ""),
             Precision::High if !self.matrix_unit => (How::Panels, NO_UNIT),
             Precision::High if rows.is_some_and(|n| n < ROWS) => {
                 (How::Panels, "in f32: with few rows, reading the weights takes the time")
@@ -59,10 +63,15 @@ impl Exactness {
         }
     }
 
-    /// For a recurrent sequence, and why so.
-    pub(super) fn recurrent(self, cell: Cell) -> (How, &'static str) {
+    /// For a recurrent sequence of so many rows, if that is known, and why so.
+    pub(super) fn recurrent(self, cell: Cell, rows: Option<usize>) -> (How, &'static str) {
         match self.precision {
+            // Processors with AMX multiply pairs no faster than single numbers otherwise.
+            Precision::Medium if self.matrix_unit && rows.is_none_or(|n| n > FEW_ROWS) => {
+                (How::Recurrent(cell), "in f32: sequences of many rows have no kernel for AMX")
+            }
             Precision::Highest => (How::Recurrent(cell), ""),
+            Precision::Int8 => (How::Recurrent(cell), "f32: sequences have no kernel for integers"),
             Precision::High if !self.matrix_unit => (How::Recurrent(cell), NO_UNIT),
             Precision::High => (How::Recurrent(cell), "in f32: steps have too few rows"),
             Precision::Medium => (How::Bf16Recurrent(cell), "in bf16"),
@@ -91,7 +100,7 @@ impl Exactness {
         let last = last.then(|| ConvKernel::choose_last(weight, params)).flatten();
         let in_f32 = last.unwrap_or_else(|| ConvKernel::choose(input, weight, params));
         match self.precision {
-            Precision::Highest => (in_f32, ""),
+            Precision::Highest | Precision::Int8 => (in_f32, ""),
             Precision::High if !self.matrix_unit => (in_f32, NO_UNIT),
             Precision::High => (in_f32, "in f32: convolutions have no kernel in bf16×3"),
             Precision::Medium => match last {
@@ -111,7 +120,7 @@ impl Exactness {
     /// Why a product of two operands that vary is in f32, if more was asked for.
     pub(super) fn varying(self) -> &'static str {
         match self.precision {
-            Precision::Highest => "",
+            Precision::Highest | Precision::Int8 => "",
             _ => "in f32: no operand is constant",
         }
     }

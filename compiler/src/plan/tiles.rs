@@ -43,8 +43,8 @@ fn nominal(g: &Graph, layouts: &Layouts, v: Value) -> Located {
     let plain = || Located::new(0, ty.dtype, &ty.shape);
     match g.op(v.node) {
         _ if layouts.is_last(v) => plain().lying(&channels::LAST),
-        Some(Op::Attention { .. }) if !g.is_output(v) => {
-            let q = nominal(g, layouts, g.operands(v.node)[0]);
+        Some(Op::Attention { .. } | Op::AttentionGrad { .. }) if !g.is_output(v) => {
+            let q = nominal(g, layouts, g.operands(v.node)[v.output as usize]);
             plain().lying(&q.order(&g.hints()))
         }
         Some(op) if op.is_view() => {

@@ -7,6 +7,7 @@ mod common;
 mod cuda;
 mod every_op;
 mod images;
+mod int8;
 mod random_graphs;
 mod snapshots;
 mod tuning;
