@@ -204,6 +204,20 @@ fn examples() -> Vec<Example> {
                 spread(&[2, 3], -1.0, 0.5),
             ],
         ),
+        example(
+            "attention_grad[scale=0.5, causal=true]",
+            vec![x(&[3, 2]), spread(&[4, 2], -1.0, 1.0), x(&[4, 2]), spread(&[3, 2], -0.5, 1.0)],
+        ),
+        example(
+            "attention_grad[scale=0.5, causal=false]",
+            vec![
+                x(&[1, 2, 2]),
+                spread(&[1, 3, 2], -1.0, 1.0),
+                x(&[1, 3, 2]),
+                spread(&[1, 2, 2], -0.5, 1.0),
+                spread(&[2, 3], -1.0, 0.5),
+            ],
+        ),
         example("dropout[p=0.4, seed=3, offset=1]", vec![x(&[9])]),
         example("cholesky", vec![x(&[2, 3, 3])]),
         example("eigh", vec![x(&[2, 3, 3])]),

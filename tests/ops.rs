@@ -20,6 +20,7 @@ const TABLES: &[&str] = &[
     "normalisation",
     "linalg",
     "recurrent",
+    "attention",
     "surface",
 ];
 
@@ -86,7 +87,8 @@ fn tolerance(op: &Op, dtype: DType) -> Tolerance {
         | Op::LayerNormGrad { .. }
         | Op::Recurrent { .. }
         | Op::RecurrentGrad { .. }
-        | Op::Attention { .. } => Tolerance { largest: 16.0, ..Tolerance::units(8.0) },
+        | Op::Attention { .. }
+        | Op::AttentionGrad { .. } => Tolerance { largest: 16.0, ..Tolerance::units(8.0) },
         _ if op.is_linalg() && dtype.is_float() => Tolerance { largest: 500.0, ..Tolerance::EXACT },
         _ => Tolerance::EXACT,
     }

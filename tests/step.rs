@@ -68,7 +68,8 @@ fn agrees<M: Module, O: Rule>(
         let l = step.run(batch).unwrap().item::<f64>();
         assert!((l - eager[i]).abs() <= 1e-5 * eager[i].abs().max(1.0), "{i}: {l} {}", eager[i]);
     }
-    assert_eq!(step.why_eager(), None);
+    assert_eq!((step.why_eager(), step.why_closed()), (None, None));
+    assert!(step.compilations() <= 2);
     drop(step);
     assert_eq!(random::state(), end);
     same_state(&a, &b, 2e-5);
@@ -194,7 +195,8 @@ fn transformer() {
         let y = m.head.forward(&h).reshape([-1, 11]);
         F::cross_entropy(&y, &x[1].reshape([-1]), F::Reduction::Mean)
     };
-    let batches = [vec![randint(0, 11, [3, 5]), randint(0, 11, [3, 5])]];
+    let words = |n: usize| vec![randint(0, 11, [n, 5]), randint(0, 11, [n, 5])];
+    let batches = [words(3), words(2), words(4)];
     // (Gradients of a bias of keys are zero but for rounding, which Adam would make steps of.)
     agrees(make, |p| Sgd::new(p, 0.1).momentum(0.9), loss, None, &batches);
 }
@@ -214,7 +216,8 @@ fn recurrent_network() {
         let (y, _) = m.lstm.forward(&x[0], None);
         F::cross_entropy(&m.fc.forward(&y.select(0, -1)), &x[1], F::Reduction::Mean)
     };
-    let batches = [vec![randn([5, 3, 4]), randint(0, 3, [3])]];
+    let words = |n: usize| vec![randn([5, n, 4]), randint(0, 3, [n])];
+    let batches = [words(3), words(2), words(4)];
     agrees(make, |p| Sgd::new(p, 0.5).momentum(0.9), loss, None, &batches);
 }
 
@@ -246,7 +249,7 @@ fn what_a_tape_can_hold() {
     agrees(mlp, |p| Sgd::new(p, 0.1), loss, None, &[batch(6)]);
 }
 
-/// The last batch is smaller: another program, and the same numbers.
+/// The last batch is smaller: another program, for every size, and the same numbers.
 #[test]
 fn batches_of_several_sizes() {
     let _one = alone();
@@ -255,17 +258,85 @@ fn batches_of_several_sizes() {
     let net = mlp();
     let mut sgd = Sgd::new(net.parameters(), 0.1);
     let mut step = compile_step(&net, &mut sgd, classify);
+    for n in [6, 6, 2, 6, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12] {
+        step.run(&batch(n)).unwrap();
+    }
+    assert_eq!((step.compilations(), step.why_eager(), step.why_closed()), (2, None, None));
+}
+
+/// What depends on the size in another way than counts do has a program for each shape,
+/// and the reason is said; there is an end to the programs that are kept.
+#[test]
+fn sizes_that_cannot_be_open() {
+    let _one = alone();
+    let net = mlp();
+    let mut sgd = Sgd::new(net.parameters(), 0.1);
+    let loss = |m: &Sequential, x: &[Tensor]| classify(m, x) * (x[0].size(0) as f64).sqrt();
+    let mut step = compile_step(&net, &mut sgd, loss);
     for n in [6, 6, 2, 6, 2] {
         step.run(&batch(n)).unwrap();
     }
     assert_eq!((step.compilations(), step.why_eager()), (2, None));
-    // There is an end to the programs that are kept, and it is said.
+    let why = step.why_closed().unwrap_or_default();
+    assert!(why.contains("step.rs") && why.contains("depends on the size"), "{why}");
     for n in 3..12 {
         step.run(&batch(n)).unwrap();
     }
     assert!(step.why_eager().unwrap_or_default().contains("as many"));
     step.run(&batch(6)).unwrap();
     assert_eq!((step.compilations(), step.why_eager()), (8, None));
+    drop(step);
+    // Code for some sizes alone.
+    let loss = |m: &Sequential, x: &[Tensor]| {
+        assert!(x[0].size(0) < 100, "few at a time");
+        classify(m, x)
+    };
+    let mut step = compile_step(&net, &mut sgd, loss);
+    step.run(&batch(6)).unwrap();
+    step.run(&batch(2)).unwrap();
+    assert_eq!((step.compilations(), step.why_eager()), (2, None));
+    assert!(step.why_closed().unwrap_or_default().contains("few at a time"));
+}
+
+/// Means, running statistics, masks of which each begins where the one before ends, and
+/// windows, with one program for batches of every size.
+#[test]
+fn batches_of_any_size() {
+    let _one = alone();
+    manual_seed(4);
+    let sizes = [images(5), images(3), images(4), images(2)];
+    agrees(Cnn::new, |p| Sgd::new(p, 0.05).momentum(0.9), likelihood, None, &sizes);
+    let twice = || {
+        let net = Sequential::new().add(Linear::new(7, 13)).add(Dropout::new(0.5));
+        net.add(Linear::new(13, 9)).add(Dropout::new(0.2)).add(Linear::new(9, 5))
+    };
+    let sizes = [batch(6), batch(9), batch(1), batch(2)];
+    agrees(twice, |p| AdamW::new(p, 0.01), classify, None, &sizes);
+    // The rows of a mean are those of a batch and of a sequence.
+    let squares = |m: &Sequential, x: &[Tensor]| {
+        F::mse_loss(&m.forward(&x[0]), &x[1], F::Reduction::Mean) + m.forward(&x[0]).var()
+    };
+    let at = |n: usize| vec![randn([n, 3, 7]), randn([n, 3, 5])];
+    agrees(mlp, |p| Sgd::new(p, 0.1), squares, None, &[at(4), at(2), at(5)]);
+}
+
+/// An open size from the first batch on.
+#[test]
+fn one_program_for_every_size() {
+    let _one = alone();
+    let (a, b) = (mlp(), mlp());
+    a.load_state_dict(&b.state_dict(), true).unwrap();
+    let data: Vec<Vec<Tensor>> = [5, 8, 1, 5].map(batch).into();
+    let (mut ours, mut theirs) = (Sgd::new(a.parameters(), 0.1), Sgd::new(b.parameters(), 0.1));
+    let mut step = compile_step(&a, &mut ours, classify).open_batch(true);
+    for x in &data {
+        step.run(x).unwrap();
+        theirs.zero_grad();
+        classify(&b, x).backward();
+        theirs.step();
+    }
+    assert_eq!((step.compilations(), step.why_closed(), step.why_eager()), (1, None, None));
+    same_state(&a, &b, 1e-5);
 }
 
 #[test]
@@ -473,4 +544,36 @@ fn graph_of_a_step() {
     let text = step.compiled().expect("it is compiled").plan.graph.to_string();
     let lines: Vec<&str> = text.lines().map(|l| l.split("  ;").next().unwrap_or(l)).collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// What is computed again takes the place of what was kept, and is the same bits.
+#[test]
+fn recomputing_changes_memory_alone() {
+    let _one = alone();
+    manual_seed(6);
+    let make = || {
+        let net = Sequential::new().add(Linear::new(8, 64)).add(Activation::Gelu);
+        let net = net.add(Dropout::new(0.1)).add(Linear::new(64, 64)).add(Activation::Silu);
+        net.add(Linear::new(64, 64)).add(Activation::Gelu).add(Linear::new(64, 5))
+    };
+    let data = vec![randn([512, 8]), randint(0, 5, [512])];
+    let (a, b) = (make(), make());
+    a.load_state_dict(&b.state_dict(), true).unwrap();
+    let start = random::state();
+    let run = |net: &Sequential, again: bool| {
+        random::set_state(start);
+        let mut adam = Adam::new(net.parameters(), 0.01);
+        let mut step = compile_step(net, &mut adam, classify).recompute(again);
+        let losses: Vec<f32> = (0..3).map(|_| step.run(&data).unwrap().item()).collect();
+        assert_eq!(step.why_eager(), None);
+        let decisions = &step.compiled().unwrap().report.decisions;
+        let count = decisions.iter().filter(|d| d.reason.contains("computed again")).count();
+        (losses, step.program().unwrap().arena_bytes(&[]).unwrap(), count)
+    };
+    let ((with, less, some), (without, more, none)) = (run(&a, true), run(&b, false));
+    assert_eq!(with, without);
+    assert!(less < more && some > 0 && none == 0, "{less} {more} {some} {none}");
+    for (name, t) in a.state_dict() {
+        assert_eq!(t.to_vec::<f32>(), b.state_dict()[&name].to_vec::<f32>(), "`{name}`");
+    }
 }

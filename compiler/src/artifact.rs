@@ -8,7 +8,7 @@ use crate::graph::{Graph, NodeId, VerifyError, interpret, verify};
 use crate::pipeline::{CompileError, Compiled, Report};
 use crate::plan::PlanError;
 use sinter_kernels::isa::Isa;
-use sinter_runtime::artifact::{Artifact, ArtifactError, Sample, SectionKind};
+use sinter_runtime::artifact::{Artifact, ArtifactError, Sample, SectionKind, relative_error};
 use sinter_runtime::op::RandomKind;
 use sinter_runtime::{Array, DType, Op, OpError, Scalar, eager};
 use thiserror::Error;
@@ -48,7 +48,7 @@ pub enum ReadError {
 impl Compiled {
     /// The artifact: code for the given levels, constants, the graph it came from,
     /// and a sample of these inputs with the outputs that eager execution gives for
-    /// them.
+    /// them. (With integers: and how far the program is from those here.)
     ///
     /// # Errors
     /// When code cannot be generated, or the sample cannot be run.
@@ -58,6 +58,9 @@ impl Compiled {
             return Err(CompileError::Updates { name });
         }
         let outputs = interpret(&self.source, inputs)?;
+        let sample = self
+            .sample_tolerance(inputs, &outputs)?
+            .map(|tolerance| Sample::new(inputs, &outputs, tolerance));
         let mut code = Vec::new();
         for &isa in levels {
             let plan = &self.plan;
@@ -74,7 +77,7 @@ impl Compiled {
             &self.plan.program,
             &code,
             &constants,
-            Some(&Sample::new(inputs, &outputs, self.options.precision.tolerance())),
+            sample.as_ref(),
             &[
                 (SectionKind::Source, self.source.to_string().as_bytes()),
                 (SectionKind::Graph, self.plan.graph.to_string().as_bytes()),
@@ -84,6 +87,28 @@ impl Compiled {
         ))
     }
 }
+
+impl Compiled {
+    /// How far the program's outputs may be from these, which eager execution gave. With
+    /// integers they may be as far as they are when computed here, by the library alone,
+    /// and by what [`FLIPS`] says; where outputs are integers that differ, or not finite,
+    /// nothing can be said.
+    fn sample_tolerance(
+        &self,
+        inputs: &[Array],
+        outputs: &[Array],
+    ) -> Result<Option<f64>, CompileError> {
+        let Some(q) = &self.plan.quantized else {
+            return Ok(Some(self.options.precision.tolerance()));
+        };
+        let got = q.interpret(&self.plan.graph, inputs)?;
+        let error = got.iter().zip(outputs).map(|(g, w)| relative_error(g, w)).fold(0.0, f64::max);
+        Ok(error.is_finite().then_some(error + FLIPS))
+    }
+}
+
+/// A difference in the last bit of a number may become one of a whole step of integers.
+const FLIPS: f64 = 2e-2;
 
 /// The constants of a graph, in the order of its text.
 fn constant_bytes(g: &Graph) -> Result<Vec<u8>, CompileError> {

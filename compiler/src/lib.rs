@@ -13,8 +13,10 @@ pub mod graph;
 pub mod kernel;
 pub mod pipeline;
 pub mod plan;
+pub mod quantize;
 pub mod rewrite;
 pub mod tune;
 
 pub use pipeline::{CompileError, Compiled, Options, Precision, Report, compile, compile_measured};
+pub use quantize::{Calibration, CalibrationMethod};
 pub use tune::Tuning;

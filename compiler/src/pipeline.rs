@@ -4,15 +4,18 @@
 use crate::codegen::cpu::{self, CodegenError, Listing};
 use crate::graph::{Graph, InterpretError, VerifyError, verify};
 use crate::plan::{self, Plan, PlanError};
+use crate::quantize::{Accuracy, Calibration};
 use crate::rewrite;
 use crate::tune::{self, Clock, Measure, Tuned, Tuning};
 use sinter_kernels::isa::Isa;
 use sinter_runtime::program::{Model, ModelError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// How exactly products and convolutions of f32 numbers by constant weights are computed:
-/// PyTorch's `float32_matmul_precision`. Everything else, and every sum, is f32 always.
+/// PyTorch's `float32_matmul_precision`, and integers beside it. Everything else is f32
+/// always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -26,11 +29,15 @@ pub enum Precision {
     High,
     /// As products of bf16: operands keep 8 bits, weights take half the memory.
     Medium,
+    /// As products of eight-bit integers, of convolutions, too; weights take a quarter of
+    /// the memory. Needs a [`Calibration`].
+    Int8,
 }
 
 impl Precision {
     /// Every precision, the most exact first.
-    pub const ALL: [Precision; 3] = [Precision::Highest, Precision::High, Precision::Medium];
+    pub const ALL: [Precision; 4] =
+        [Precision::Highest, Precision::High, Precision::Medium, Precision::Int8];
 
     /// The name in text.
     pub fn name(self) -> &'static str {
@@ -38,16 +45,19 @@ impl Precision {
             Precision::Highest => "highest",
             Precision::High => "high",
             Precision::Medium => "medium",
+            Precision::Int8 => "int8",
         }
     }
 
     /// How far a compiled program may be off from eager execution, relative to the
-    /// largest magnitude of its outputs.
+    /// largest magnitude of its outputs. With integers that depends on the model: what is
+    /// said of them is what a sound one does not exceed, and the report has the rest.
     pub fn tolerance(self) -> f64 {
         match self {
             Precision::Highest => 1e-5,
             Precision::High => 1e-4,
             Precision::Medium => 2e-2,
+            Precision::Int8 => 0.2,
         }
     }
 }
@@ -58,12 +68,17 @@ pub struct Options {
     /// Whether ops are rewritten and fused. Off, each op of the user is one
     /// kernel; the kernels are otherwise the same.
     pub fusion: bool,
+    /// Whether a step of training computes again, for its backward pass, what is cheap to
+    /// compute and large to keep. The results are the same.
+    pub recompute: bool,
     /// Which rewrite rules run.
     pub rewrite: rewrite::Options,
     /// The instruction-set level of the code.
     pub isa: Isa,
     /// How exactly matrices are multiplied.
     pub precision: Precision,
+    /// For [`Precision::Int8`], and of no use otherwise.
+    pub calibration: Option<Arc<Calibration>>,
     /// How rules are checked by measuring, if they are.
     pub tuning: Option<Tuning>,
     /// Whether the program is for processors that multiply matrices of bf16 (AMX), on which
@@ -76,9 +91,11 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             fusion: true,
+            recompute: true,
             rewrite: rewrite::Options::default(),
             isa: sinter_kernels::isa::active(),
             precision: Precision::default(),
+            calibration: None,
             tuning: None,
             matrix_unit: sinter_kernels::gemm::tiles_available(),
         }
@@ -131,6 +148,9 @@ pub struct Report {
     pub decisions: Vec<plan::Decision>,
     /// What became of each generated kernel.
     pub kernels: Vec<Listing>,
+    /// Where integers take the place of numbers: what that changes.
+    #[serde(default)]
+    pub accuracy: Option<Accuracy>,
     /// What was measured, and what came of it.
     #[serde(default)]
     pub tuned: Option<Tuned>,
@@ -201,6 +221,7 @@ pub fn compile_measured(
         }
     };
     report.decisions = plan.decisions.clone();
+    report.accuracy = plan.quantized.as_ref().map(|q| q.accuracy.clone());
     Ok(Compiled { plan, source: graph.clone(), report, options: options.clone() })
 }
 

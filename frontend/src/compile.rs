@@ -1,5 +1,6 @@
 //! Compiling models, saving and loading them.
 
+use crate::calibration::Calibration;
 use crate::nn::Layer;
 use crate::tensor::Tensor;
 use crate::trace::{DynamicDim, TraceError, trace};
@@ -12,6 +13,7 @@ use sinter_runtime::artifact::ArtifactError;
 use sinter_runtime::program::{Model, RunError};
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a model could not be compiled, saved or loaded.
@@ -100,6 +102,12 @@ impl Compiler {
     /// ```
     pub fn precision(mut self, precision: Precision) -> Compiler {
         self.options.precision = precision;
+        self
+    }
+
+    /// What ranges are taken from, for [`Precision::Int8`], which is refused without.
+    pub fn calibration(mut self, calibration: Calibration) -> Compiler {
+        self.options.calibration = Some(Arc::new(calibration.0));
         self
     }
 

@@ -5,6 +5,7 @@ extern crate self as sinter;
 
 pub mod autograd;
 mod batch;
+mod calibration;
 mod compile;
 pub mod data;
 pub mod distributions;
@@ -25,10 +26,11 @@ pub mod trace;
 
 pub use autograd::{Backward, enable_grad, grad, no_grad};
 pub use batch::{Randomness, Resolve, Vmap, autobatch, vmap};
+pub use calibration::Calibration;
 pub use compile::{CompileError, CompiledModel, Compiler, Program, compile, load};
 pub use exchange::from_vec;
 pub use random::manual_seed;
-pub use sinter_compiler::{Precision, Tuning};
+pub use sinter_compiler::{CalibrationMethod, Precision, Tuning};
 pub use sinter_runtime::artifact::ArtifactError;
 pub use sinter_runtime::program::RunError;
 pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar, op};

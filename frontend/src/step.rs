@@ -11,16 +11,19 @@ use crate::nn::{Buffer, Module, Param, TrainFlag, Visit};
 use crate::optim::{Counted, Optimizer};
 use crate::random;
 use crate::tensor::Tensor;
-use crate::trace::{Session, Source, TraceError, TracedStep};
+use crate::trace::{DynamicDim, Session, Source, TraceError, TracedStep};
 use sinter_compiler as compiler;
 use sinter_kernels::mem::Block;
 use sinter_runtime::op::TensorType;
 use sinter_runtime::program::{Model, RunError};
-use sinter_runtime::{Array, DType};
+use sinter_runtime::{Array, DType, Dim};
 use std::panic::Location;
 
-/// How many programs a step keeps, one for each combination of batch shapes.
+/// How many programs a step keeps, one for each combination of batch shapes that no
+/// program for every size serves.
 const PROGRAMS: usize = 8;
+/// The largest size of batches that a program for every size takes.
+const LARGEST: usize = 1 << 24;
 /// How often a program is made anew because something that it was made from changed.
 const RENEWALS: usize = 4;
 
@@ -67,6 +70,8 @@ where
         loss,
         gradients: None,
         options: compiler::Options::default(),
+        open: false,
+        closed: None,
         programs: Vec::new(),
         compilations: 0,
         renewals: 0,
@@ -84,6 +89,10 @@ pub struct CompiledStep<'a, M: ?Sized, O: ?Sized, F> {
     loss: F,
     gradients: Option<Gradients<'a>>,
     options: compiler::Options,
+    /// Whether the first program is for batches of every size already.
+    open: bool,
+    /// Why there is no program for batches of every size, where one was tried.
+    closed: Option<String>,
     programs: Vec<Prepared>,
     compilations: usize,
     renewals: usize,
@@ -96,14 +105,38 @@ pub struct CompiledStep<'a, M: ?Sized, O: ?Sized, F> {
 /// A program and what it was made for.
 struct Prepared {
     batch: Vec<TensorType>,
+    /// Extents of the batch, by tensor and dimension, that may be any one number.
+    open: Vec<(usize, usize)>,
     module: Vec<usize>,
     model: Model,
     compiled: compiler::Compiled,
     sources: Vec<Source>,
     updated: Vec<usize>,
     counted: Vec<Counted>,
-    drawn: u64,
+    drawn: Dim,
     read: Vec<(Block, u64)>,
+}
+
+/// The extents in which two batches differ, if in each the one is the same number, and the
+/// other another: by tensor and dimension.
+fn apart(a: &[TensorType], b: &[TensorType]) -> Option<Vec<(usize, usize)>> {
+    let mut places = Vec::new();
+    let mut sizes = None;
+    if a.len() != b.len() {
+        return None;
+    }
+    for (i, (x, y)) in a.iter().zip(b).enumerate() {
+        if x.dtype != y.dtype || x.shape.len() != y.shape.len() {
+            return None;
+        }
+        for (d, (&m, &n)) in x.shape.iter().zip(&y.shape).enumerate().filter(|(_, (m, n))| m != n) {
+            if n == 0 || *sizes.get_or_insert((m, n)) != (m, n) {
+                return None;
+            }
+            places.push((i, d));
+        }
+    }
+    Some(places)
 }
 
 impl<'a, M, O, F> CompiledStep<'a, M, O, F>
@@ -134,6 +167,34 @@ where
         self
     }
 
+    /// Whether the first program is one for batches of every size: for the first extents
+    /// of the batch's tensors that are that of its first tensor. Otherwise the first is
+    /// for the batch as it is, and only when another size comes, one for every other is
+    /// compiled. Where that cannot be, [`CompiledStep::why_closed`] says so, and
+    /// each shape has a program of its own.
+    ///
+    /// ```
+    /// use sinter::nn::{Layer, Linear, Module, functional as F};
+    /// use sinter::optim::Sgd;
+    /// use sinter::{compile_step, ones, zeros};
+    /// let model = Linear::new(3, 1);
+    /// let mut sgd = Sgd::new(model.parameters(), 0.1);
+    /// let mut step = compile_step(&model, &mut sgd, |m, batch| {
+    ///     F::mse_loss(&m.forward(&batch[0]), &batch[1], F::Reduction::Mean)
+    /// })
+    /// .open_batch(true);
+    /// for n in [4, 7, 1] {
+    ///     step.run(&[ones([n, 3]), zeros([n, 1])]).unwrap();
+    /// }
+    /// assert_eq!((step.compilations(), step.why_closed()), (1, None));
+    /// ```
+    pub fn open_batch(mut self, on: bool) -> Self {
+        self.open = on;
+        self.closed = None;
+        self.programs.clear();
+        self
+    }
+
     /// Whether ops are rewritten and fused; off, each op is one kernel.
     pub fn fusion(mut self, on: bool) -> Self {
         self.options.fusion = on;
@@ -141,9 +202,18 @@ where
         self
     }
 
+    /// Whether values that are cheap to compute and large to keep are computed again for the
+    /// backward pass, as they are unless this turns it off: less memory, the same results.
+    pub fn recompute(mut self, on: bool) -> Self {
+        self.options.recompute = on;
+        self.programs.clear();
+        self
+    }
+
     /// Makes a step on a batch: changes the parameters, and gives the loss before. For a
-    /// batch of other shapes than any before, and where the model was switched to training
-    /// or evaluation, another program is compiled ([`CompiledStep::compilations`]).
+    /// batch of another size than the first, a program is compiled that takes every size;
+    /// for other shapes, and where the model was switched to training or evaluation,
+    /// another one ([`CompiledStep::compilations`]).
     ///
     /// Gradients are forgotten; those of a compiled step are never kept.
     ///
@@ -165,7 +235,11 @@ where
             .collect();
         let module = fingerprint(self.model);
         self.crowded = false;
-        let mut found = self.programs.iter().position(|p| p.batch == types && p.module == module);
+        // The program for this very shape, or one that takes it as well.
+        let takes = |exact: bool| {
+            self.programs.iter().position(|p| p.module == module && p.takes(&types, exact))
+        };
+        let mut found = takes(true).or_else(|| takes(false));
         if let Some(i) = found
             && self.programs[i].read.iter().any(|(b, v)| b.version() != *v)
         {
@@ -180,17 +254,25 @@ where
                     self.crowded = true;
                     return Ok(self.run_eagerly(batch));
                 }
-                None => match self.prepare(batch, types.clone(), module.clone()) {
-                    Ok(p) => {
-                        self.compilations += 1;
-                        self.programs.push(p);
-                        self.programs.len() - 1
+                None => {
+                    let open = self.openings(&types, &module);
+                    let mut made = self.prepare(batch, &types, &module, open.as_deref());
+                    if let (Some(_), Err(why)) = (&open, &made) {
+                        self.closed = Some(why.clone());
+                        made = self.prepare(batch, &types, &module, None);
                     }
-                    Err(why) => {
-                        self.eager = Some(why);
-                        return Ok(self.run_eagerly(batch));
+                    match made {
+                        Ok(p) => {
+                            self.compilations += 1;
+                            self.programs.push(p);
+                            self.programs.len() - 1
+                        }
+                        Err(why) => {
+                            self.eager = Some(why);
+                            return Ok(self.run_eagerly(batch));
+                        }
                     }
-                },
+                }
             };
             match self.optimizer.count(&self.programs[i].counted) {
                 Some(numbers) => {
@@ -203,6 +285,21 @@ where
             }
         }
         Ok(self.run_eagerly(batch))
+    }
+
+    /// The extents for which a program for this batch should take any size, if it should.
+    fn openings(&self, types: &[TensorType], module: &[usize]) -> Option<Vec<(usize, usize)>> {
+        if self.closed.is_some() {
+            return None;
+        }
+        if self.open {
+            let n = *types.first()?.shape.first().filter(|n| **n > 0)?;
+            let first =
+                |(i, t): (usize, &TensorType)| (t.shape.first() == Some(&n)).then_some((i, 0));
+            return Some(types.iter().enumerate().filter_map(first).collect());
+        }
+        let like = self.programs.iter().filter(|p| p.module == module);
+        like.filter_map(|p| apart(&p.batch, types)).find(|places| !places.is_empty())
     }
 
     /// Forgets a program that does not fit any more.
@@ -231,13 +328,20 @@ where
     fn prepare(
         &mut self,
         batch: &[Tensor],
-        types: Vec<TensorType>,
-        module: Vec<usize>,
+        types: &[TensorType],
+        module: &[usize],
+        open: Option<&[(usize, usize)]>,
     ) -> Result<Prepared, String> {
+        let open = open.unwrap_or_default();
+        let dynamic = (!open.is_empty()).then(|| DynamicDim {
+            name: "N".to_string(),
+            places: open.to_vec(),
+            range: 1..=LARGEST,
+        });
         let mut counted = None;
         let (model, optimizer) = (self.model, &mut *self.optimizer);
         let (loss, gradients) = (&self.loss, &self.gradients);
-        let traced = Session::trace("step", |s| {
+        let traced = Session::trace("step", dynamic.as_ref(), |s| {
             let _recording = enable_grad_guard();
             let x: Vec<Tensor> = batch.iter().enumerate().map(|(i, t)| s.batch(i, t)).collect();
             for (name, p) in model.named_parameters() {
@@ -265,13 +369,17 @@ where
         let Some(counted) = counted else {
             return Err("the optimizer has no form that can be part of a program".to_string());
         };
-        let TracedStep { graph, sources, updated, drawn, read } = traced;
+        let TracedStep { mut graph, sources, updated, drawn, read } = traced;
+        if let (Some(s), Some(&(i, d))) = (graph.symbols.first_mut(), open.first()) {
+            s.hint = types[i].shape[d].min(LARGEST);
+        }
         check_memory(&sources, &updated, &graph.input_ports())?;
         let mut compiled = compiler::compile(&graph, &self.options).map_err(|e| e.to_string())?;
         let model = compiled.load().map_err(|e| e.to_string())?;
         Ok(Prepared {
-            batch: types,
-            module,
+            batch: types.to_vec(),
+            open: open.to_vec(),
+            module: module.to_vec(),
             model,
             compiled,
             sources,
@@ -294,8 +402,15 @@ where
         self.eager.as_deref().or(self.crowded.then_some(crowded))
     }
 
-    /// How many programs were compiled: one for each combination of batch shapes, up to
-    /// eight, beyond which batches of yet other shapes run eagerly.
+    /// Why each shape of a batch has a program of its own: what prevented one for batches
+    /// of every size, where that was tried.
+    pub fn why_closed(&self) -> Option<&str> {
+        self.closed.as_deref()
+    }
+
+    /// How many programs were compiled: one for the first batch, one for batches of all
+    /// other sizes, one for each combination of other shapes, up to eight, beyond which
+    /// batches of yet other shapes run eagerly.
     pub fn compilations(&self) -> usize {
         self.compilations
     }
@@ -342,13 +457,30 @@ fn check_memory(
 }
 
 impl Prepared {
+    /// Whether the program is for batches of these types; unless `exact`, for others, too.
+    fn takes(&self, types: &[TensorType], exact: bool) -> bool {
+        if exact {
+            return self.batch == types;
+        }
+        let opened = |places: Vec<(usize, usize)>| {
+            // All of them have the new size, or none.
+            places.is_empty() || places == self.open
+        };
+        let fits = |&(i, d): &(usize, usize)| types[i].shape[d] <= LARGEST;
+        !self.open.is_empty()
+            && apart(&self.batch, types).is_some_and(opened)
+            && self.open.iter().all(fits)
+    }
+
     fn run(
         &self,
         batch: &[Tensor],
         numbers: &[Vec<f64>],
         at: &'static Location<'static>,
     ) -> Result<Tensor, RunError> {
-        let place = random::take(self.drawn);
+        let size = self.open.first().map(|&(i, d)| batch[i].size(d as i64));
+        let drawn = self.drawn.eval(size.as_slice()).expect("the size is in the program's range");
+        let place = random::take(drawn as u64);
         let mut made: Vec<Array> = Vec::with_capacity(numbers.len() + 1);
         let from = |r: Result<Array, _>| r.map_err(RunError::Memory);
         for (i, s) in self.sources.iter().enumerate() {

@@ -11,6 +11,7 @@
 //! them becomes their new value, ops are recorded on the tape, whose backward pass is
 //! traced like anything else, and random numbers are drawn from a place that is an input.
 
+mod numbers;
 mod session;
 mod symbolic;
 

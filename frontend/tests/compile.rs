@@ -325,3 +325,31 @@ fn runs_allocate_nothing_after_the_first() {
     });
     assert_eq!(used.count_total, 0, "{used:?}");
 }
+
+/// Means and variances over an open size, and other numbers that code makes of sizes.
+#[test]
+fn numbers_that_depend_on_sizes() {
+    type Case = (&'static str, fn(&Tensor) -> Tensor);
+    let functions: [Case; 6] = [
+        ("mean", |x| x.mean()),
+        ("mean of columns", |x| x.mean_dim(0, false)),
+        ("variance", |x| x.var()),
+        ("a part of the mean", |x| x.sum() * (0.3 / x.size(0) as f64)),
+        ("a count", |x| x.sum() + (3 * x.size(0)) as f64),
+        ("loss", |x| F::mse_loss(x, &x.sin(), F::Reduction::Mean)),
+    ];
+    for (name, f) in functions {
+        for fusion in [true, false] {
+            let compiler = Compiler::new().dynamic_batch("N", 2..=64).fusion(fusion);
+            let compiled = compiler.compile_fn(|x| vec![f(&x[0])], &[&randn([4, 6])]);
+            let compiled = compiled.unwrap_or_else(|e| panic!("{name}: {e}"));
+            for n in [2, 3, 17] {
+                let x = randn([n, 6]);
+                assert_close(&compiled.run(&[&x]).expect("it runs")[0], &f(&x));
+            }
+        }
+    }
+    let e = trace_error(|x| x * (x.size(0) as f64).ln());
+    let (text, line) = (e.to_string(), format!("compile.rs:{}:", line!() - 1));
+    assert!(text.starts_with("T006") && text.contains(&line), "{text}");
+}

@@ -137,6 +137,9 @@ fn sequences() {
         let m = check(Precision::Medium, false, &run, &x, 1e-4);
         assert!(packings(&m).iter().all(|p| *p == Packing::Bf16Panels), "{:?}", packings(&m));
         check(Precision::High, true, &run, &x, 0.0);
+        let m = check(Precision::Medium, true, &run, &x, 1e-4);
+        let single = packings(&m).contains(&Packing::Panels);
+        assert_eq!(single, rows > 4, "with AMX, many rows are faster in f32");
     }
 }
 

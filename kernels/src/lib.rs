@@ -19,6 +19,7 @@
 pub const SOURCES: &str = env!("SINTER_KERNELS_SOURCES");
 
 // Foundations.
+pub mod clock;
 mod instances;
 pub mod isa;
 mod lines;

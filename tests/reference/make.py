@@ -7,6 +7,7 @@ that shares no code with Sinter.
 
 import torch
 
+import attention
 import linalg
 import nn
 import ops
@@ -20,3 +21,5 @@ surface.make()
 nn.make()
 torch.manual_seed(2)
 recurrent.make()
+torch.manual_seed(3)
+attention.make()

@@ -56,7 +56,8 @@ impl Sort {
             | Op::ConvWeightGrad { .. }
             | Op::Recurrent { .. }
             | Op::RecurrentGrad { .. }
-            | Op::Attention { .. } => Sort::Contraction,
+            | Op::Attention { .. }
+            | Op::AttentionGrad { .. } => Sort::Contraction,
             Op::Reduce { .. }
             | Op::ArgReduce { .. }
             | Op::Scan { .. }

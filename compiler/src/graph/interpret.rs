@@ -1,9 +1,9 @@
 //! Running a graph on the eager runtime: slow, obviously right.
 
-use super::{Graph, Kind};
+use super::{Graph, Kind, NodeId};
 use rustc_hash::FxHashMap;
 use sinter_runtime::program::{RunError, bind_sizes};
-use sinter_runtime::{Array, OpError, eager};
+use sinter_runtime::{Array, Op, OpError, eager};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -27,6 +27,18 @@ pub enum InterpretError {
 /// # Errors
 /// When inputs do not fit, a constant has no data, or an op fails.
 pub fn interpret(g: &Graph, inputs: &[Array]) -> Result<Vec<Array>, InterpretError> {
+    interpret_with(g, inputs, &mut |_, op, args| eager::run(op, args))
+}
+
+/// [`interpret`] with `run` in the place of the eager runtime.
+///
+/// # Errors
+/// As [`interpret`]; whatever `run` gives.
+pub(crate) fn interpret_with(
+    g: &Graph,
+    inputs: &[Array],
+    run: &mut dyn FnMut(NodeId, &Op, &[&Array]) -> Result<SmallVec<[Array; 1]>, OpError>,
+) -> Result<Vec<Array>, InterpretError> {
     let given: Vec<_> = inputs.iter().map(|a| (a.dtype(), a.shape())).collect();
     let sizes = bind_sizes(&g.input_ports(), &g.symbols, &given)?;
     let mut values: FxHashMap<_, SmallVec<[Array; 1]>> = FxHashMap::default();
@@ -49,7 +61,7 @@ pub fn interpret(g: &Graph, inputs: &[Array]) -> Result<Vec<Array>, InterpretErr
                 let operands = g.operands(n);
                 let args: SmallVec<[&Array; 4]> =
                     operands.iter().map(|v| &values[&v.node][v.output as usize]).collect();
-                eager::run(&op, &args)?
+                run(n, &op, &args)?
             }
         };
         values.insert(n, out);

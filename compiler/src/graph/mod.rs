@@ -12,6 +12,7 @@ pub mod text;
 mod verify;
 
 pub use build::Builder;
+pub(crate) use interpret::interpret_with;
 pub use interpret::{InterpretError, interpret};
 pub use sinter_runtime::program::Symbol;
 pub use verify::{VerifyError, verify};
@@ -355,6 +356,17 @@ impl Graph {
             if *o == old {
                 *o = new;
             }
+        }
+    }
+
+    /// Gives an op other operands of the same types.
+    pub(crate) fn set_operands(&mut self, id: NodeId, operands: &[Value]) {
+        let old: Vec<_> = self.dag.edges_directed(id, Incoming).map(|e| e.id()).collect();
+        old.into_iter().for_each(|e| {
+            self.dag.remove_edge(e);
+        });
+        for (i, v) in operands.iter().enumerate() {
+            self.dag.add_edge(v.node, id, Edge { output: v.output, operand: i as u16 });
         }
     }
 

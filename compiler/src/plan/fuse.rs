@@ -11,6 +11,8 @@
 //! Views join no kernel: they become strides of whoever reads them.
 
 use super::Choices;
+use super::channels::Layouts;
+use super::recompute::Again;
 use crate::codegen::cpu::supports;
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Inst;
@@ -65,28 +67,44 @@ pub(super) struct Fusion {
 
 struct Fuser<'a> {
     g: &'a Graph,
+    layouts: &'a Layouts,
     fuse: bool,
+    again: &'a Again,
     choices: &'a Choices,
     order: FxHashMap<NodeId, usize>,
     clusters: Vec<Option<Cluster>>,
     of: FxHashMap<NodeId, usize>,
     reasons: FxHashMap<NodeId, String>,
+    /// By cluster: the last place in the order of what it waits for, itself included, and
+    /// the clusters that wait for it.
+    waits: Vec<usize>,
+    waiting: Vec<Vec<usize>>,
 }
 
 /// Forms clusters. Without `fuse`, only ops of one group (one op of the user)
 /// share a kernel.
-pub(super) fn fuse(g: &Graph, fuse: bool, choices: &Choices) -> Fusion {
-    let topological = g.topological();
+pub(super) fn fuse(
+    g: &Graph,
+    layouts: &Layouts,
+    fuse: bool,
+    choices: &Choices,
+    again: &Again,
+) -> Fusion {
+    let topological = &again.order;
     let mut f = Fuser {
         g,
+        layouts,
         fuse,
+        again,
         choices,
         order: topological.iter().enumerate().map(|(i, n)| (*n, i)).collect(),
         clusters: vec![],
         of: FxHashMap::default(),
         reasons: FxHashMap::default(),
+        waits: vec![],
+        waiting: vec![],
     };
-    for n in topological {
+    for &n in topological {
         if f.makes_kernel(n) {
             f.place(n);
         }
@@ -151,7 +169,12 @@ impl Fuser<'_> {
             Op::Reduce { kind, axes, keep } => {
                 let x = shape(operands[0]);
                 let dtype = self.g.type_of(operands[0]).dtype;
+                let turned = self.layouts.is_last(operands[0]);
                 match self.reducible(*kind, axes, *keep, &x, dtype) {
+                    Ok(()) if turned => (
+                        Sort::Library,
+                        "the axes it reduces are not the innermost in memory".into(),
+                    ),
                     Ok(()) => {
                         (Sort::Loops { shape: x, axes: axes.clone() }, "starts a row kernel".into())
                     }
@@ -231,8 +254,35 @@ impl Fuser<'_> {
             }
         }
         self.reasons.entry(n).or_insert(alone);
-        self.of.insert(n, self.clusters.len());
+        let c = self.clusters.len();
+        self.of.insert(n, c);
         self.clusters.push(Some(Cluster { sort, nodes: vec![n] }));
+        self.waits.push(0);
+        self.waiting.push(vec![]);
+        self.placed(n, c);
+    }
+
+    /// Takes note of what a cluster waits for now that `n` is in it.
+    fn placed(&mut self, n: NodeId, c: usize) {
+        let mut until = self.order[&n];
+        for m in self.sources(n) {
+            if let Some(&d) = self.of.get(&m).filter(|d| **d != c) {
+                until = until.max(self.waits[d]);
+                self.waiting[d].push(c);
+            }
+        }
+        self.wait(c, until);
+    }
+
+    /// Has a cluster, and what waits for it, wait for a place in the order.
+    fn wait(&mut self, c: usize, until: usize) {
+        let mut todo = vec![c];
+        while let Some(c) = todo.pop() {
+            if self.waits[c] < until {
+                self.waits[c] = until;
+                todo.extend(&self.waiting[c]);
+            }
+        }
     }
 
     fn cluster(&self, c: usize) -> &Cluster {
@@ -278,10 +328,20 @@ impl Fuser<'_> {
         if self.would_cycle(&[n], c) {
             return Err("it also needs something computed in between".into());
         }
+        if self.apart(&[n], &self.cluster(c).nodes) {
+            return Err("that is of the forward pass, and this is not".into());
+        }
         if self.parts(&[n], c) {
             return Err("apart they are faster, as was measured".into());
         }
         Ok(joined)
+    }
+
+    /// Whether one is of the forward pass of a step of training and the other is not.
+    fn apart(&self, a: &[NodeId], b: &[NodeId]) -> bool {
+        let forward = |n: &NodeId| self.again.forward.contains(n);
+        let (first, second) = (a.iter().chain(b).any(forward), a.iter().chain(b).all(forward));
+        first && !second
     }
 
     /// Whether element-wise `n` can finish tiles of a contraction.
@@ -292,6 +352,10 @@ impl Fuser<'_> {
         }
         if self.g.node(n).types[0].dtype != DType::F32 {
             return Err("tiles are f32".into());
+        }
+        let last = |node: NodeId| self.layouts.is_last(Value { node, output: 0 });
+        if last(n) != last(anchor) {
+            return Err("its result lies in another order".into());
         }
         // The tile is finished in place: nobody else may want it unfinished.
         for &m in &self.cluster(c).nodes {
@@ -308,7 +372,7 @@ impl Fuser<'_> {
             if self.of.get(&v.node) == Some(&c) {
                 continue;
             }
-            if !super::lower::tile_addressable(self.g, anchor, v) {
+            if !super::tiles::tile_addressable(self.g, self.layouts, anchor, v) {
                 return Err("an operand cannot be addressed by tile".into());
             }
         }
@@ -348,18 +412,14 @@ impl Fuser<'_> {
                 Some(&d) if d == c => return true,
                 // A kernel runs as a whole: it waits for all its operands.
                 Some(&d) => {
-                    if self.last(d) > floor && seen.insert(d) {
+                    if self.waits[d] > floor && seen.insert(d) {
                         for &k in &self.cluster(d).nodes {
                             todo.extend(self.g.operands(k).iter().map(|v| v.node));
                         }
                     }
                 }
                 // A view or input.
-                None => {
-                    if self.order[&m] > floor {
-                        todo.extend(self.g.operands(m).iter().map(|v| v.node));
-                    }
-                }
+                None => todo.extend(self.g.operands(m).iter().map(|v| v.node)),
             }
         }
         false
@@ -370,6 +430,7 @@ impl Fuser<'_> {
         cluster.nodes.push(n);
         cluster.sort = sort;
         self.of.insert(n, c);
+        self.placed(n, c);
     }
 
     /// Draws the loop kernels of `n`'s other operands into the same kernel, where
@@ -401,7 +462,7 @@ impl Fuser<'_> {
             if self.would_cycle(&nodes, c) || self.would_cycle(&self.cluster(c).nodes.clone(), d) {
                 continue;
             }
-            if self.parts(&nodes, c) {
+            if self.apart(&nodes, &self.cluster(c).nodes) || self.parts(&nodes, c) {
                 continue;
             }
             self.clusters[d] = None;
@@ -414,6 +475,13 @@ impl Fuser<'_> {
             cluster.nodes.extend(nodes);
             cluster.nodes.sort_unstable_by_key(|n| order[n]);
             cluster.sort = Sort::Loops { shape, axes };
+            // Who waits for the one waits for both; and so does this one.
+            let behind = self.waiting[d].clone();
+            self.waiting[c].extend(behind.into_iter().filter(|e| *e != c));
+            self.waiting[d].push(c);
+            let until = self.waits[c].max(self.waits[d]);
+            self.waits[c] = 0;
+            self.wait(c, until);
         }
     }
 

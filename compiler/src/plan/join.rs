@@ -62,7 +62,7 @@ fn read_by_strides(g: &Graph, n: NodeId) -> bool {
     let users = g.users(n);
     let takes = |u: &NodeId| {
         g.op(*u).is_some_and(|op| match op {
-            Op::Attention { .. } => true,
+            Op::Attention { .. } | Op::AttentionGrad { .. } => true,
             op => op.is_view() && read_by_strides(g, *u),
         })
     };

@@ -1,6 +1,7 @@
 //! From a graph to a program: what is fused, what runs in which order, where
 //! everything lies.
 
+mod channels;
 mod choices;
 mod fuse;
 mod join;
@@ -10,6 +11,8 @@ mod loops;
 mod lower;
 mod pack;
 mod prepare;
+mod recompute;
+mod tiles;
 
 pub use choices::{Choice, Choices};
 pub use fuse::Decision;
@@ -18,12 +21,16 @@ pub(crate) use fuse::{Cluster, Sort};
 use crate::graph::text::number;
 use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
-use crate::pipeline::Options;
+use crate::pipeline::{Options, Precision};
+use crate::quantize::{CalibrationError, Quantized, quantize};
+use channels::Layouts;
 use lower::{Lowering, Stored};
 use pack::Exactness;
+use recompute::Again;
 use sinter_kernels::mem::Block;
 use sinter_runtime::program::{Place, Program, Step, View};
 use sinter_runtime::{Array, DType, OpError, eager};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A generated kernel and the step it belongs to.
@@ -48,6 +55,8 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// The graph the plan was made from, after rewriting and expansion.
     pub graph: Graph,
+    /// What is computed with integers.
+    pub(crate) quantized: Option<Arc<Quantized>>,
 }
 
 /// Why no plan could be made.
@@ -68,6 +77,9 @@ pub enum PlanError {
         /// Why.
         reason: &'static str,
     },
+    /// Integers were asked for, and it could not be said what they stand for.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// A pass broke an invariant: a mistake in the compiler.
     #[error("after {pass}: {source}")]
     Invalid {
@@ -125,16 +137,45 @@ pub(crate) fn prepare(
     Ok(g)
 }
 
+fn exactness(options: &Options) -> Exactness {
+    Exactness { precision: options.precision, matrix_unit: options.matrix_unit }
+}
+
+/// How images lie. Unfused, every op stands for itself; convolutions of integers read
+/// planes.
+fn layouts(g: &Graph, options: &Options) -> Layouts {
+    match options.fusion && options.precision != Precision::Int8 {
+        true => channels::choose(g, exactness(options)),
+        false => Layouts::default(),
+    }
+}
+
 /// Which ops of a prepared graph share a kernel.
 pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<Cluster> {
-    fuse::fuse(g, options.fusion, choices).clusters
+    fuse::fuse(g, &layouts(g, options), options.fusion, choices, &Again::nothing(g)).clusters
 }
 
 /// The plan of a prepared graph.
-pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Plan, PlanError> {
-    let fusion = fuse::fuse(&g, options.fusion, choices);
-    let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
-    let mut l = Lowering::new(&g, &fusion.in_place, exactness, choices);
+pub(crate) fn lower(mut g: Graph, options: &Options, choices: &Choices) -> Result<Plan, PlanError> {
+    let trains = g.updated().next().is_some();
+    let again = if options.fusion && options.recompute && trains {
+        let again = recompute::recompute(&mut g)?;
+        check(&g, "choosing what is computed again")?;
+        again
+    } else {
+        Again::nothing(&g)
+    };
+    let quantized = match options.precision {
+        // Tuning plans parts of the graph, which have other inputs.
+        Precision::Int8 if options.tuning.is_some() => return Err(CalibrationError::Tuning.into()),
+        Precision::Int8 => Some(quantize(&g, options.calibration.as_deref())?),
+        _ => None,
+    };
+    let layouts = layouts(&g, options);
+    let fusion = fuse::fuse(&g, &layouts, options.fusion, choices, &again);
+    let exactness = exactness(options);
+    let in_place = &fusion.in_place;
+    let mut l = Lowering::new(&g, &layouts, in_place, exactness, quantized.as_ref(), choices);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
@@ -158,14 +199,22 @@ pub(crate) fn lower(g: Graph, options: &Options, choices: &Choices) -> Result<Pl
             let op = g.op(n).map_or("", |o| o.name());
             let origin = g.node(n).origin.to_string();
             let op = if origin.is_empty() { op.to_string() } else { format!("{op} ({origin})") };
-            let mut reason = reason.clone();
-            if let Some(note) = notes.get(&n) {
+            let mut reason = match again.late.contains(&n) {
+                true => format!("computed again for the backward pass; {reason}"),
+                false => reason.clone(),
+            };
+            let layout = layouts.reason(n);
+            for note in notes.get(&n).map(|n| n.to_string()).into_iter().chain(layout) {
                 reason += &format!("; {note}");
+            }
+            if let Some(why) = quantized.as_ref().and_then(|q| q.reasons.get(&n)) {
+                reason += &format!("; {why}");
             }
             decisions.push(Decision { node: numbers[&n], op, step, reason });
         }
     }
-    Ok(Plan { program, generated, constants, decisions, graph: g })
+    let quantized = quantized.map(Arc::new);
+    Ok(Plan { program, generated, constants, decisions, graph: g, quantized })
 }
 
 /// Alignment of each constant, in bytes.
@@ -185,6 +234,7 @@ fn place_constants(
         at += match s {
             Stored::Array(a) => a.numel() * a.dtype().size(),
             Stored::Packed(p) => p.len() * DType::F32.size(),
+            Stored::Ready(p) => p.len() * DType::F32.size(),
         };
     }
     let size = DType::F32.size();
@@ -200,6 +250,10 @@ fn place_constants(
             + match s {
                 Stored::Packed(p) => {
                     p.write(&mut floats[start..][..p.len()]);
+                    p.len()
+                }
+                Stored::Ready(p) => {
+                    floats[start..][..p.len()].copy_from_slice(p);
                     p.len()
                 }
                 // Copied below; the last elements may share their place with a gap.

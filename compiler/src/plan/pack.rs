@@ -1,11 +1,12 @@
 //! Weights as the library kernels want them.
 
+use super::channels::Image;
 use crate::pipeline::Precision;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::recurrent::Cell;
 use sinter_kernels::{gemm, recurrent};
+use sinter_runtime::Array;
 use sinter_runtime::program::Packing;
-use sinter_runtime::{Array, Dim, Op};
 
 /// A weight and how a kernel wants it. It is packed where it will lie: a large one
 /// costs as much to copy as to pack.
@@ -44,11 +45,15 @@ pub(super) struct Exactness {
 /// the same size, so that only arithmetic is saved.
 const ROWS: usize = 32;
 
+/// Rows up to which a sequence waits for its weights.
+const FEW_ROWS: usize = 4;
+
 impl Exactness {
     /// For products of so many rows, if that is known, and why so.
     pub(super) fn matrix(self, rows: Option<usize>) -> (How, &'static str) {
         match self.precision {
-            Precision::Highest => (How::Panels, ""),
+            // What is not computed with integers, for reasons that are told there.
+            Precision::Highest | Precision::Int8 => (How::Panels, ""),
             Precision::High if !self.matrix_unit => (How::Panels, NO_UNIT),
             Precision::High if rows.is_some_and(|n| n < ROWS) => {
                 (How::Panels, "in f32: with few rows, reading the weights takes the time")
@@ -58,57 +63,71 @@ impl Exactness {
         }
     }
 
-    /// For a recurrent sequence, and why so.
-    pub(super) fn recurrent(self, cell: Cell) -> (How, &'static str) {
+    /// For a recurrent sequence of so many rows, if that is known, and why so.
+    pub(super) fn recurrent(self, cell: Cell, rows: Option<usize>) -> (How, &'static str) {
         match self.precision {
+            // Processors with AMX multiply pairs no faster than single numbers otherwise.
+            Precision::Medium if self.matrix_unit && rows.is_none_or(|n| n > FEW_ROWS) => {
+                (How::Recurrent(cell), "in f32: sequences of many rows have no kernel for AMX")
+            }
             Precision::Highest => (How::Recurrent(cell), ""),
+            Precision::Int8 => (How::Recurrent(cell), "f32: sequences have no kernel for integers"),
             Precision::High if !self.matrix_unit => (How::Recurrent(cell), NO_UNIT),
             Precision::High => (How::Recurrent(cell), "in f32: steps have too few rows"),
             Precision::Medium => (How::Bf16Recurrent(cell), "in bf16"),
         }
     }
 
-    /// For a convolution of inputs of `[C, H, W]`, and why so, unless a kernel was chosen.
+    /// For a convolution, whose result has its channels side by side or not, and why so,
+    /// unless a kernel was chosen.
     pub(super) fn filter(
         self,
-        w: &Array,
-        input: [usize; 3],
-        op: &Op<Dim>,
+        conv: &Image,
+        last: bool,
         chosen: Option<ConvKernel>,
     ) -> (How, &'static str) {
-        let &Op::Conv { stride, padding, dilation, groups, .. } = op else {
-            unreachable!("only convolutions have filters")
-        };
-        let params = ConvParams { stride, padding, dilation, groups };
-        if let Some(kernel) = chosen {
-            return (How::Filter(kernel, params), "by the kernel that was fastest");
+        // What was chosen for an image in planes says nothing of the other layout.
+        if let Some(kernel) = chosen.filter(|k| k.channels_last() == last) {
+            return (How::Filter(kernel, conv.params), "by the kernel that was fastest");
         }
-        let shape = filter_shape(w);
-        let in_f32 = ConvKernel::choose(input, shape, params);
-        let (kernel, why) = match self.precision {
-            Precision::Highest => (in_f32, ""),
+        let (kernel, why) = self.convolution(conv, last);
+        (How::Filter(kernel, conv.params), why)
+    }
+
+    /// A convolution's kernel, and why so.
+    pub(super) fn convolution(self, conv: &Image, last: bool) -> (ConvKernel, &'static str) {
+        let &Image { input, weight, params } = conv;
+        let last = last.then(|| ConvKernel::choose_last(weight, params)).flatten();
+        let in_f32 = last.unwrap_or_else(|| ConvKernel::choose(input, weight, params));
+        match self.precision {
+            Precision::Highest | Precision::Int8 => (in_f32, ""),
             Precision::High if !self.matrix_unit => (in_f32, NO_UNIT),
             Precision::High => (in_f32, "in f32: convolutions have no kernel in bf16×3"),
-            Precision::Medium => match ConvKernel::choose_bf16(input, shape, params) {
-                ConvKernel::Pairs => (ConvKernel::Pairs, "in bf16"),
-                ConvKernel::Winograd => {
-                    (ConvKernel::Winograd, "in f32: minimal filtering is faster, and needs it")
-                }
-                kernel => (kernel, "in f32: channels by themselves have nothing to pair"),
+            Precision::Medium => match last {
+                Some(ConvKernel::PixelRows) => (ConvKernel::PixelRowPairs, "in bf16"),
+                Some(kernel) => (kernel, ALONE),
+                None => match ConvKernel::choose_bf16(input, weight, params) {
+                    ConvKernel::Pairs => (ConvKernel::Pairs, "in bf16"),
+                    ConvKernel::Winograd => {
+                        (ConvKernel::Winograd, "in f32: minimal filtering is faster, and needs it")
+                    }
+                    kernel => (kernel, ALONE),
+                },
             },
-        };
-        (How::Filter(kernel, params), why)
+        }
     }
 
     /// Why a product of two operands that vary is in f32, if more was asked for.
     pub(super) fn varying(self) -> &'static str {
         match self.precision {
-            Precision::Highest => "",
+            Precision::Highest | Precision::Int8 => "",
             _ => "in f32: no operand is constant",
         }
     }
 }
 
+/// Why depthwise convolutions are computed as they are.
+const ALONE: &str = "in f32: channels by themselves have nothing to pair";
 /// Why `high` is not used.
 const NO_UNIT: &str =
     "in f32, which is more exact than asked: bf16×3 pays on processors with AMX only";

@@ -4,7 +4,7 @@
 use super::Choices;
 use crate::graph::{Builder, Graph, Kind, NodeId, Origin, Value};
 use rustc_hash::FxHashMap;
-use sinter_runtime::op::{Act, decompose};
+use sinter_runtime::op::{Act, attention_grad, decompose};
 use sinter_runtime::{Array, DType, Dim, Op, OpError, eager};
 use smallvec::SmallVec;
 
@@ -143,7 +143,7 @@ pub(super) fn expand(g: &mut Graph, choices: &Choices) -> Result<(), OpError> {
 fn must_expand(g: &Graph, n: NodeId) -> bool {
     let Some(op) = g.op(n) else { return false };
     let operands = g.operands(n);
-    if !op.is_composite(operands.len()) {
+    if !op.is_composite(operands.len()) && !matches!(op, Op::AttentionGrad { .. }) {
         return false;
     }
     let x = g.type_of(operands[0]);
@@ -157,7 +157,7 @@ fn must_expand(g: &Graph, n: NodeId) -> bool {
         // In one pass over memory, where row kernels would make several.
         Op::Softmax { axis, .. } => x.dtype != DType::F32 || *axis + 1 == rank,
         // The kernel makes no matrix of scores.
-        Op::Attention { .. } => x.dtype != DType::F32,
+        Op::Attention { .. } | Op::AttentionGrad { .. } => x.dtype != DType::F32,
         Op::Dropout { .. } => false,
         _ => true,
     }
@@ -168,6 +168,15 @@ fn expand_one(g: &mut Graph, n: NodeId) -> Result<(), OpError> {
     let operands = g.operands(n);
     let origin = g.node(n).origin.clone();
     let value = match &op {
+        Op::AttentionGrad { scale, causal } => {
+            let mut b = Builder { graph: g, origin };
+            let made = attention_grad(&mut b, scale.get(), *causal, &operands)?;
+            for (k, value) in made.into_iter().enumerate() {
+                g.replace_uses(Value { node: n, output: k as u8 }, value);
+            }
+            g.remove_node(n);
+            return Ok(());
+        }
         // The activation alone comes off; the bias stays in the kernel.
         Op::MatMul { act } | Op::Conv { act, .. } if *act != Act::None => {
             let act = act.unary().expect("it is an activation");

@@ -108,20 +108,99 @@ pub fn extract(g: &Graph, roots: &[Id]) -> Choice {
         }
     }
 
+    let choice: Vec<Option<usize>> = best.iter().map(|b| b.as_ref().map(|b| b.candidate)).collect();
+    let roots: Vec<usize> = roots.iter().map(|r| place[&g.find(*r)]).collect();
+    let choice = shared(&candidates, choice, &roots);
+    let needed = needed(&candidates, &choice, &roots);
     let mut nodes = FxHashMap::default();
     let mut cost = 0.0;
-    let mut todo: Vec<usize> = roots.iter().map(|r| place[&g.find(*r)]).collect();
-    while let Some(i) = todo.pop() {
-        if nodes.contains_key(&ids[i]) {
-            continue;
-        }
-        let b = best[i].as_ref().expect("every class of a graph's node has a finite choice");
-        let c = &candidates[i][b.candidate];
+    for i in (0..ids.len()).filter(|&i| needed[i]) {
+        let c = chosen(&candidates, &choice, i);
         cost += c.cost;
         nodes.insert(ids[i], c.node.clone());
-        todo.extend(&c.children);
     }
     Choice { nodes, cost }
+}
+
+fn chosen<'a, 'b>(
+    candidates: &'b [Vec<Candidate<'a>>],
+    choice: &[Option<usize>],
+    i: usize,
+) -> &'b Candidate<'a> {
+    &candidates[i][choice[i].expect("every class of a graph's node has a finite choice")]
+}
+
+/// The classes that the roots need.
+fn needed(
+    candidates: &[Vec<Candidate<'_>>],
+    choice: &[Option<usize>],
+    roots: &[usize],
+) -> Vec<bool> {
+    let mut needed = vec![false; candidates.len()];
+    let mut todo = roots.to_vec();
+    while let Some(i) = todo.pop() {
+        if !std::mem::replace(&mut needed[i], true) {
+            todo.extend(&chosen(candidates, choice, i).children);
+        }
+    }
+    needed
+}
+
+/// Rounds of [`shared`], at most.
+const ROUNDS: usize = 8;
+
+/// Changes choices for ones that cost less where what they are made of is needed anyway:
+/// each class has chosen as if it were the only one. A product that is needed as it is,
+/// too, is not computed once more with an activation.
+fn shared(
+    candidates: &[Vec<Candidate<'_>>],
+    mut choice: Vec<Option<usize>>,
+    roots: &[usize],
+) -> Vec<Option<usize>> {
+    for _ in 0..ROUNDS {
+        let there = needed(candidates, &choice, roots);
+        let mut changed = false;
+        for i in (0..candidates.len()).filter(|&i| there[i]) {
+            let now = chosen(candidates, &choice, i).cost;
+            let cheaper = |c: &Candidate<'_>| {
+                c.cost < now - 1e-9 && c.children.iter().all(|&k| k != i && there[k])
+            };
+            let mut others: Vec<usize> =
+                (0..candidates[i].len()).filter(|&k| cheaper(&candidates[i][k])).collect();
+            others.sort_by(|a, b| candidates[i][*a].cost.total_cmp(&candidates[i][*b].cost));
+            let free = others
+                .into_iter()
+                .find(|&k| !reaches(candidates, &choice, &candidates[i][k].children, i));
+            if free.is_some() {
+                choice[i] = free;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    choice
+}
+
+/// Whether one of the classes needs the class `to`.
+fn reaches(
+    candidates: &[Vec<Candidate<'_>>],
+    choice: &[Option<usize>],
+    from: &[usize],
+    to: usize,
+) -> bool {
+    let mut seen = vec![false; candidates.len()];
+    let mut todo = from.to_vec();
+    while let Some(i) = todo.pop() {
+        if i == to {
+            return true;
+        }
+        if !std::mem::replace(&mut seen[i], true) {
+            todo.extend(&chosen(candidates, choice, i).children);
+        }
+    }
+    false
 }
 
 fn union_of(best: &[Option<Best>], children: &[usize], words: usize) -> Option<Vec<u64>> {

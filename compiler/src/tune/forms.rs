@@ -92,18 +92,19 @@ fn contraction(region: &Region, at: usize, plan: &Plan, any_order: bool) -> Vec<
         Some(&Op::Conv { stride, padding, dilation, groups, .. }) if constant => {
             let p = ConvParams { stride, padding, dilation, groups };
             let shape = [w[0], w[1], w[2], w[3]];
-            let Some(rule) = filter(plan) else { return ways };
-            let minimal = |k: ConvKernel| k == ConvKernel::Winograd;
-            for kernel in (0..32).filter_map(ConvKernel::from_number) {
-                // Minimal filtering adds in another order. What rounds is no other way.
-                let allowed = any_order || minimal(kernel) == minimal(rule);
-                let exact = kernel != ConvKernel::Pairs;
-                if kernel != rule && kernel.fits(shape, p) && allowed && exact {
+            use ConvKernel::{Depthwise, Direct, Pointwise, Winograd};
+            // Other kernels round, or want images in another layout.
+            let like = [Pointwise, Direct, Winograd, Depthwise];
+            let Some(rule) = filter(plan).filter(|k| like.contains(k)) else { return ways };
+            for kernel in like {
+                // Minimal filtering adds in another order.
+                let allowed = any_order || (kernel == Winograd) == (rule == Winograd);
+                if kernel != rule && kernel.fits(shape, p) && allowed {
                     let choice = Choice { filter: Some(kernel), ..Choice::default() };
                     ways.push(Way::one(format!("{kernel:?}").to_lowercase(), at, choice));
                 }
             }
-            if rule == ConvKernel::Pointwise {
+            if rule == Pointwise {
                 product = Some(([w[0], w[1], x[2] * x[3]], false));
             }
         }

@@ -58,6 +58,34 @@ fn compile_run_verify() {
 }
 
 #[test]
+fn integers_take_examples_and_say_what_they_change() {
+    let place = compiled();
+    npy::save(place.path("x.npy"), &rows(64)).unwrap();
+    npy::save(place.path("other.npy"), &rows(9)).unwrap();
+    let int8 = "compile tiny.sinter --precision int8 -o int8.sinter";
+    place
+        .sinter(&format!("{int8} --calibrate x.npy --held-out other.npy --calibration-method mse"))
+        .succeeds()
+        .says(&["int8 in 1 of 1 layers; ranges by mse", "held out", "rms", "dB of signal"]);
+    place.sinter("verify int8.sinter").succeeds().says(&["compiled      right", "eager  "]);
+    place.sinter("inspect int8.sinter").succeeds().says(&[
+        "Accuracy",
+        "as int8",
+        "held-out inputs",
+    ]);
+    place.sinter("inspect int8.sinter --decisions").succeeds().says(&["int8: its input is"]);
+    place.sinter("run int8.sinter other.npy").succeeds();
+
+    place.sinter(int8).fails(&["int8 needs calibration"]);
+    let given = "compile tiny.sinter -o out --calibrate x.npy";
+    place.sinter(given).fails(&["--calibrate is for --precision int8, not highest"]);
+    place
+        .sinter(&format!("{int8} --calibrate x.npy --keep-f32 fc9"))
+        .fails(&["there is no layer `fc9`"]);
+    place.sinter(&format!("{int8} --calibrate none.npy")).fails(&["none.npy"]);
+}
+
+#[test]
 fn an_artifact_is_compiled_again() {
     let place = compiled();
     place

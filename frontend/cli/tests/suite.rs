@@ -119,6 +119,11 @@ fn cases_are_checked_and_measured() {
     let error = one["max_error"].as_f64().unwrap();
     assert!(one["precision"] == "medium" && 1e-4 < error && error < 2e-2, "{one}");
 
+    let int8 = ["--case", "mlp_b3", "--precision", "int8", "--json"];
+    let one = &lines(&bench(dir, &int8))[0];
+    let error = one["max_error"].as_f64().unwrap();
+    assert!(one["precision"] == "int8" && 1e-3 < error && error < 0.1, "{one}");
+
     let file = dir.join("results.json");
     let to = file.to_str().unwrap();
     let out = bench(dir, &["--case", "mlp_b3,matmul_9", "--steps", "--json", to]);
@@ -138,7 +143,8 @@ fn what_is_wrong_is_said() {
     write_task(dir, "train_mlp_adam_b4");
     refused(&bench(dir, &["--case", "mlp_b1"]), &["no case `mlp_b1`", "it has mlp_b2, train_"]);
     refused(&bench(dir, &["--precision", "medium", "--eager"]), &["medium is of compiled"]);
-    refused(&bench(dir, &["--precision", "low"]), &["the precisions are highest, high, medium"]);
+    let names = "the precisions are highest, high, medium, int8";
+    refused(&bench(dir, &["--precision", "low"]), &[names]);
     refused(&bench(dir, &["--eager", "--fused"]), &["cannot be used with"]);
 
     let case = dir.join("mlp_b2");

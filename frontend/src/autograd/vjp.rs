@@ -4,6 +4,7 @@
 //! rule are recorded by their decomposition. Gradients of operands that were
 //! broadcast are summed down by the engine, so rules need not mind.
 
+mod attention;
 mod contract;
 mod index;
 mod linalg;
@@ -11,7 +12,7 @@ mod pointwise;
 mod recurrent;
 mod reduce;
 
-use super::Backward;
+use super::{Backward, enable_grad, grad_enabled};
 use crate::tensor::{Tensor, apply, zeros_like};
 use sinter_runtime::op::{
     Act, Axes, BinaryOp, ReduceKind, ScanKind, ScatterKind, TensorType, UnaryOp,
@@ -60,10 +61,12 @@ type Grads = SmallVec<[Option<Tensor>; 3]>;
 
 /// Whether the op has a rule of its own; composites without one are recorded by
 /// their decomposition.
-pub(crate) fn has_rule(op: &Op) -> bool {
+pub(crate) fn has_rule(op: &Op, inputs: &[&Tensor]) -> bool {
     match op {
         Op::MatMul { act } | Op::Conv { act, .. } => *act == Act::None,
-        Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } | Op::Attention { .. } => false,
+        Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } => false,
+        // The kernel has no derivative by the mask.
+        Op::Attention { .. } => inputs.get(3).is_none_or(|m| !m.requires_grad()),
         _ => true,
     }
 }
@@ -155,7 +158,7 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         Op::Recurrent { kind, keep, .. } => {
             Saves { output: true, ..inputs(recurrent::inputs(*kind, *keep)) }
         }
-        Op::RecurrentGrad { .. } => inputs(!0),
+        Op::RecurrentGrad { .. } | Op::Attention { .. } | Op::AttentionGrad { .. } => inputs(!0),
         // The place in the random stream.
         Op::Dropout { .. } => inputs(if operands > 1 { 2 } else { 0 }),
         Op::TriangularSolve { .. } => Saves { output: true, ..inputs(1) },
@@ -171,8 +174,7 @@ pub(super) fn saves(op: &Op, operands: usize, wanted: u32) -> Saves {
         | Op::ArgReduce { .. }
         | Op::SearchSorted { .. }
         | Op::SoftmaxGrad { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::Attention { .. } => none,
+        | Op::LayerNormGrad { .. } => none,
     }
 }
 
@@ -187,6 +189,9 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
     match op {
         Op::Recurrent { .. } => return recurrent::sequence(op, c, grads),
         Op::RecurrentGrad { .. } => return recurrent::sweep_grad(op, c, grads),
+        Op::AttentionGrad { scale, causal } => {
+            return attention::twice(scale.get(), *causal, c, grads);
+        }
         _ if op.is_linalg() => return linalg::vjp(op, c, grads),
         _ => {}
     }
@@ -370,6 +375,7 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
             }
             out
         }
+        Op::Attention { scale, causal } => attention::once(*scale, *causal, c, g),
         Op::Dropout { .. } if c.needs.len() > 1 => {
             smallvec![Some(apply(op.clone(), &[g, c.x(1)])), None]
         }
@@ -377,12 +383,51 @@ pub(super) fn vjp(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
 
         Op::Full { .. } | Op::Iota { .. } | Op::Random { .. } | Op::Sample { .. } | Op::Compare(_)
         | Op::ArgReduce { .. } | Op::SearchSorted { .. } => smallvec![None; c.needs.len()],
-        Op::Sort { .. } | Op::TopK { .. } | Op::Recurrent { .. } | Op::RecurrentGrad { .. } | Op::Cholesky {} | Op::Lu {} | Op::Qr { .. }
+        Op::Sort { .. } | Op::TopK { .. } | Op::Recurrent { .. } | Op::RecurrentGrad { .. } | Op::AttentionGrad { .. } | Op::Cholesky {} | Op::Lu {} | Op::Qr { .. }
         | Op::Svd { .. } | Op::Eigh {} | Op::Eig {} | Op::TriangularSolve { .. } | Op::Fft { .. } => unreachable!("done above"),
-        Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } | Op::Attention { .. } => {
+        Op::SoftmaxGrad { .. } | Op::LayerNormGrad { .. } => {
             unreachable!("{} is recorded by its decomposition", op.name())
         }
     }
+}
+
+/// The rule of an op that has none but by what `f` makes of its operands in ops: the
+/// backward pass through that.
+fn differentiated(
+    c: &Context,
+    grads: &[Option<Tensor>],
+    f: impl FnOnce(&[Tensor]) -> SmallVec<[Tensor; 3]>,
+) -> Grads {
+    if grads.iter().all(Option::is_none) {
+        return smallvec![None; c.needs.len()];
+    }
+    let again = grad_enabled();
+    // Operands that stand for themselves: none of them comes from another.
+    let xs: SmallVec<[Tensor; 7]> = (0..c.needs.len())
+        .map(|i| {
+            let x = c.x(i);
+            match again && x.requires_grad() {
+                true => apply(Op::Reshape { shape: x.shape().into() }, &[x]),
+                false if c.needs[i] => x.detach().requires_grad_(true),
+                false => x.detach(),
+            }
+        })
+        .collect();
+    let outs = enable_grad(|| f(&xs));
+    let wanted: Vec<&Tensor> =
+        xs.iter().zip(&c.needs).filter(|(_, n)| **n).map(|(x, _)| x).collect();
+    let (outs, grads): (Vec<&Tensor>, Vec<Option<&Tensor>>) = outs
+        .iter()
+        .zip(grads)
+        .filter(|(o, g)| g.is_some() && o.requires_grad())
+        .map(|(o, g)| (o, g.as_ref()))
+        .unzip();
+    if outs.is_empty() {
+        return smallvec![None; c.needs.len()];
+    }
+    let mut found =
+        Backward::new().create_graph(again).gradients(&grads).grad(&outs, &wanted).into_iter();
+    c.needs.iter().map(|&n| if n { found.next().flatten() } else { None }).collect()
 }
 
 fn zeros_of(shape: &[usize], like: &Tensor) -> Tensor {

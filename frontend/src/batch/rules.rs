@@ -200,11 +200,12 @@ pub(super) fn batched(op: &Op, xs: &Operands) -> Outputs {
             }
             return run(moved, &all);
         }
-        Op::Attention { .. } => {
+        Op::Attention { .. } | Op::AttentionGrad { .. } => {
             let rank = xs.most_dims();
-            let mut all: SmallVec<[Tensor; 4]> =
-                (0..3).map(|i| with_ones(&xs.full(i), rank - xs.rank(i))).collect();
-            all.extend((3..values.len()).map(|i| xs.aligned(i, rank)));
+            let matrices = if let Op::Attention { .. } = moved { 3 } else { 4 };
+            let mut all: SmallVec<[Tensor; 5]> =
+                (0..matrices).map(|i| with_ones(&xs.full(i), rank - xs.rank(i))).collect();
+            all.extend((matrices..values.len()).map(|i| xs.aligned(i, rank)));
             return run(moved, &all);
         }
         // A mask for each.

@@ -86,7 +86,8 @@ impl Layer for BatchNorm2d {
         let var = d.square().mean_dim(axes, true);
         no_grad(|| {
             let n = (x.numel() / self.weight.numel().max(1)) as f64;
-            let unbiased = var.reshape([-1]) * (n / (n - 1.0).max(1.0));
+            // In two steps: each number is one that is computed where sizes are open.
+            let unbiased = var.reshape([-1]) * n * (1.0 / (n - 1.0).max(1.0));
             let keep = 1.0 - self.momentum;
             self.running_mean.mul_(keep).add_(mean.reshape([-1]) * self.momentum);
             self.running_var.mul_(keep).add_(unbiased * self.momentum);

@@ -3,7 +3,7 @@
 use super::{BATCHED, DEFERRED, INFERENCE, REQUIRES_GRAD, Tensor, UNTRACKED};
 use crate::autograd::{self, mode};
 use crate::{batch, trace};
-use sinter_runtime::op::{Build, TensorType, complex, decompose, infer};
+use sinter_runtime::op::{Build, TensorType, attention_grad, complex, decompose, infer};
 use sinter_runtime::{Array, Op, OpError, eager};
 use smallvec::SmallVec;
 use std::panic::Location;
@@ -96,7 +96,7 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
         if flags & (UNTRACKED | INFERENCE) != 0 {
             check(&op, inputs, flags);
         }
-        let composite = || op.is_composite(inputs.len()) && !autograd::has_rule(&op);
+        let composite = || op.is_composite(inputs.len()) && !autograd::has_rule(&op, inputs);
         let in_parts = || complex::concerns(&op, inputs.iter().map(|t| t.dtype()));
         if flags & REQUIRES_GRAD != 0 && (composite() || in_parts()) {
             return decomposed(&op, inputs);
@@ -139,7 +139,7 @@ pub(crate) fn apply(op: Op, inputs: &[&Tensor]) -> Tensor {
 pub(crate) fn apply_traced(op: &Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     let at = autograd::line(Location::caller());
     let grad = autograd::grad_enabled() && inputs.iter().any(|t| t.requires_grad());
-    if grad && op.is_composite(inputs.len()) && !autograd::has_rule(op) {
+    if grad && op.is_composite(inputs.len()) && !autograd::has_rule(op, inputs) {
         return smallvec::smallvec![decomposed(op, inputs)];
     }
     let outs = trace::record(op, inputs, at);
@@ -283,22 +283,30 @@ fn lifted(op: Op, inputs: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     outs
 }
 
+/// Applies ops as the user's own line would.
+struct Recorder(&'static Location<'static>);
+impl Build for Recorder {
+    type Dim = usize;
+    type Value = Tensor;
+    fn op(&mut self, op: Op, inputs: &[Tensor]) -> Result<Tensor, OpError> {
+        let refs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
+        Ok(autograd::at(self.0, || apply(op, &refs)))
+    }
+    fn type_of(&self, v: &Tensor) -> TensorType {
+        TensorType { dtype: v.dtype(), shape: v.shape().into() }
+    }
+}
+
+/// The derivatives of attention in ops, which are recorded.
+#[track_caller]
+pub(crate) fn decomposed_attention_grad(scale: f64, causal: bool, xs: &[Tensor]) -> [Tensor; 3] {
+    attention_grad(&mut Recorder(Location::caller()), scale, causal, xs)
+        .unwrap_or_else(|e| unreachable!("the op's rule held: {e}"))
+}
+
 /// Records a composite, or an op on complex numbers, as the ops it is made of.
 #[track_caller]
 pub(crate) fn decomposed(op: &Op, inputs: &[&Tensor]) -> Tensor {
-    /// Applies ops as the user's own line would.
-    struct Recorder(&'static Location<'static>);
-    impl Build for Recorder {
-        type Dim = usize;
-        type Value = Tensor;
-        fn op(&mut self, op: Op, inputs: &[Tensor]) -> Result<Tensor, OpError> {
-            let refs: SmallVec<[&Tensor; 4]> = inputs.iter().collect();
-            Ok(autograd::at(self.0, || apply(op, &refs)))
-        }
-        fn type_of(&self, v: &Tensor) -> TensorType {
-            TensorType { dtype: v.dtype(), shape: v.shape().into() }
-        }
-    }
     // The composite's own rule first, for a message in its name.
     let types: SmallVec<[TensorType; 4]> =
         inputs.iter().map(|t| TensorType { dtype: t.dtype(), shape: t.shape().into() }).collect();

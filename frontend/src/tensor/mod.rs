@@ -26,7 +26,9 @@ mod statistics;
 mod views;
 
 pub use apply::apply_op;
-pub(crate) use apply::{apply, apply_all, apply_traced, decomposed, fail, fail_as};
+pub(crate) use apply::{
+    apply, apply_all, apply_traced, decomposed, decomposed_attention_grad, fail, fail_as,
+};
 pub use arith::Operand;
 pub(crate) use arith::{binary, unary};
 pub use complex::{complex, polar};

@@ -1,14 +1,15 @@
 //! Tracing a step of training: parameters, buffers and running tensors are inputs that
 //! get new values.
 
-use super::symbolic::graph_of;
+use super::symbolic::{DynamicDim, Pass, graph_of};
 use super::{ACTIVE, Ending, NEXT, Operand, RECORDING, Recording, TraceError, Traced, stop};
 use crate::autograd;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, apply, tensor};
 use sinter_compiler::graph::Graph;
 use sinter_kernels::mem::Block;
 use sinter_runtime::op::TensorType;
-use sinter_runtime::{Array, DType, Shape};
+use sinter_runtime::{Array, DType, Dim, Op, Scalar, Shape};
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location};
 
 /// What a session records beside ops.
@@ -22,6 +23,8 @@ pub(super) struct Notes {
     /// places of the stream were taken.
     place: Option<Traced>,
     drawn: u64,
+    /// Whether the step is traced for an open size.
+    open: bool,
 }
 
 impl Notes {
@@ -61,11 +64,12 @@ pub(crate) fn reads_outside(inputs: &[&Tensor]) {
 
 /// In a session: how far from the place where the step's random numbers begin the next
 /// `n` lie, and that place as an operand.
+#[track_caller]
 pub(crate) fn draw(n: usize) -> Option<(u64, Tensor)> {
     if !super::in_session() {
         return None;
     }
-    Some(RECORDING.with_borrow_mut(|r| {
+    let (offset, place, open) = RECORDING.with_borrow_mut(|r| {
         let r = r.as_mut().expect("a session is active");
         let ty = TensorType { dtype: DType::I64, shape: Shape::from_slice(&[2]) };
         let notes = r.session.as_mut().expect("it is a session");
@@ -77,8 +81,15 @@ pub(crate) fn draw(n: usize) -> Option<(u64, Tensor)> {
         });
         let offset = notes.drawn;
         notes.drawn += n.max(1) as u64;
-        (offset, Tensor::traced(place.clone(), ty.dtype, ty.shape))
-    }))
+        (offset, Tensor::traced(place.clone(), ty.dtype, ty.shape), notes.open)
+    });
+    if !open || offset == 0 {
+        return Some((offset, place));
+    }
+    // How many numbers came before depends on the size: seed and offset are moved by it.
+    let number =
+        Op::Full { value: Scalar::Int(offset as i64), dtype: DType::I64, shape: Shape::new() };
+    Some((0, place + apply(number, &[]) * tensor([0i64, 1])))
 }
 
 /// Where an input of a traced step comes from.
@@ -94,6 +105,12 @@ pub(crate) enum Source {
     Random,
 }
 
+/// What a panic says.
+fn message(payload: &dyn Any) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("it panics")
+}
+
 /// A traced step.
 pub(crate) struct TracedStep {
     pub(crate) graph: Graph,
@@ -101,7 +118,7 @@ pub(crate) struct TracedStep {
     /// The inputs, by their places, that get new values.
     pub(crate) updated: Vec<usize>,
     /// How many places of the random stream it takes.
-    pub(crate) drawn: u64,
+    pub(crate) drawn: Dim,
     /// Memory that it was made from and the versions that this had.
     pub(crate) read: Vec<(Block, u64)>,
 }
@@ -114,28 +131,65 @@ pub struct Session {
     /// Tensors that live on, what stands for them, and the input each is.
     stand_ins: Vec<(Tensor, Tensor, usize)>,
     numbers: usize,
+    /// Extents of the batch, by tensor and dimension, that have another size.
+    open: Vec<(usize, usize)>,
+    size: usize,
     _ending: Ending,
 }
 
 impl Session {
-    /// Traces `f`, which gives what the step returns.
+    /// Traces `f`, which gives what the step returns; for batches of any size, several
+    /// times.
     pub(crate) fn trace(
         name: &str,
-        f: impl FnOnce(&mut Session) -> Vec<Tensor>,
+        open: Option<&DynamicDim>,
+        mut f: impl FnMut(&mut Session) -> Vec<Tensor>,
     ) -> Result<TracedStep, TraceError> {
+        let mut first = None;
+        let (graph, drawn) = graph_of(name, open, |size| {
+            let (pass, sources, read) = Session::pass(open.zip(size), &mut f)?;
+            first.get_or_insert((sources, read));
+            Ok(pass)
+        })?;
+        let (sources, read) = first.expect("it was traced");
+        let updated = graph.updated().collect();
+        Ok(TracedStep { graph, sources, updated, drawn, read })
+    }
+
+    /// Traces once, perhaps at another size than the batch's.
+    #[allow(clippy::type_complexity)]
+    fn pass(
+        open: Option<(&DynamicDim, usize)>,
+        f: &mut dyn FnMut(&mut Session) -> Vec<Tensor>,
+    ) -> Result<(Pass, Vec<Source>, Vec<(Block, u64)>), TraceError> {
         if ACTIVE.replace(true) {
             return Err(TraceError::Nested);
         }
         let id = NEXT.replace(NEXT.get() + 1);
-        let session = Some(Notes::default());
+        let session = Some(Notes { open: open.is_some(), ..Notes::default() });
         RECORDING.set(Some(Recording { id, session, ..Recording::default() }));
-        let (sources, stand_ins) = (Vec::new(), Vec::new());
-        let mut s = Session { id, sources, stand_ins, numbers: 0, _ending: Ending };
+        let mut s = Session {
+            id,
+            sources: Vec::new(),
+            stand_ins: Vec::new(),
+            numbers: 0,
+            open: open.map_or(vec![], |(d, _)| d.places.clone()),
+            size: open.map_or(0, |(_, n)| n),
+            _ending: Ending,
+        };
         let outs = std::panic::catch_unwind(AssertUnwindSafe(|| f(&mut s))).map_err(|payload| {
             match payload.downcast::<TraceError>() {
                 Ok(e) => *e,
-                // A mistake in the user's code: it stays the panic it is.
-                Err(other) => std::panic::resume_unwind(other),
+                Err(other) => match open {
+                    // Perhaps the code is for some sizes alone.
+                    Some((d, n)) => TraceError::Extent(format!(
+                        "the code fails for {} = {n}: {}",
+                        d.name,
+                        message(&*other)
+                    )),
+                    // A mistake in the user's code: it stays the panic it is.
+                    None => std::panic::resume_unwind(other),
+                },
             }
         })?;
         let mut rec = RECORDING.take().expect("the trace is active");
@@ -152,14 +206,13 @@ impl Session {
                 updates.push((*input, value));
             }
         }
-        let graph = graph_of(name, &rec, &outs, &updates)?;
         let notes = rec.session.take().unwrap_or_default();
         let mut sources = std::mem::take(&mut s.sources);
         if let Some(Traced { place: Operand::Input(i), .. }) = notes.place {
             sources.insert(i, Source::Random);
         }
-        let updated = updates.iter().map(|u| u.0).collect();
-        Ok(TracedStep { graph, sources, updated, drawn: notes.drawn, read: notes.read })
+        let pass = Pass { recording: rec, outs, updates, drawn: notes.drawn };
+        Ok((pass, sources, notes.read))
     }
 
     fn input(&mut self, label: String, dtype: DType, shape: &[usize]) -> (Tensor, usize) {
@@ -177,7 +230,11 @@ impl Session {
     /// What stands for the batch's tensor `i`.
     pub(crate) fn batch(&mut self, i: usize, like: &Tensor) -> Tensor {
         self.sources.push(Source::Batch(i));
-        self.input(format!("x{i}"), like.dtype(), like.shape()).0
+        let mut shape = Shape::from_slice(like.shape());
+        for &(_, d) in self.open.iter().filter(|p| p.0 == i) {
+            shape[d] = self.size;
+        }
+        self.input(format!("x{i}"), like.dtype(), &shape).0
     }
 
     /// What stands for a tensor that lives on, in ops that are given the tensor and in

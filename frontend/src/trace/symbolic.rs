@@ -6,9 +6,9 @@
 //! two traces and checked on a third. Code that behaves differently for different
 //! sizes is an error that names the line where the traces part.
 
-use super::{Operand, Recording, TraceError, run};
+use super::{Operand, Recording, TraceError, numbers, run};
 use crate::tensor::Tensor;
-use sinter_compiler::graph::{Graph, NodeId, Origin, Symbol, Value};
+use sinter_compiler::graph::{Graph, Origin, Symbol, Value};
 use sinter_runtime::op::TensorType;
 use sinter_runtime::{Array, Dim, Dims, Op, OpError};
 use smallvec::SmallVec;
@@ -60,7 +60,7 @@ pub fn trace(
     for (k, d) in dynamic.iter().enumerate() {
         let s = sizes(k);
         let other = at(&s)?;
-        same_program(d, &main_sizes, &s, k, &main, &outs, &other)?;
+        same_program(d, &main_sizes, &s, k, &main, &outs, (&other.0, &other.1))?;
         others.push((s, other.0));
     }
     let mut symbols = Symbols { dynamic, sizes: vec![main_sizes], recordings: vec![&main] };
@@ -69,7 +69,7 @@ pub fn trace(
         let s: Vec<usize> = (0..dynamic.len()).map(|i| PROBES[2] + 2 * i * 17).collect();
         let other = at(&s)?;
         let d = &dynamic[0];
-        same_program(d, &symbols.sizes[0], &s, 0, &main, &outs, &other)?;
+        same_program(d, &symbols.sizes[0], &s, 0, &main, &outs, (&other.0, &other.1))?;
         others.push((s, other.0));
     }
     for (s, r) in &others {
@@ -79,15 +79,47 @@ pub fn trace(
     build(name, &symbols, &main, &outs, &[])
 }
 
-/// The graph of a single trace, and the new values that its inputs get.
+/// A step that was traced: what it gives, the new values that its inputs get, and how many
+/// places of the random stream it takes.
+pub(super) struct Pass {
+    pub(super) recording: Recording,
+    pub(super) outs: Vec<Operand>,
+    pub(super) updates: Vec<(usize, Operand)>,
+    pub(super) drawn: u64,
+}
+
+/// The graph of a step, from `f`, which traces it, and the places of the random stream.
+/// With an open size it is traced at several.
 pub(super) fn graph_of(
     name: &str,
-    main: &Recording,
-    outs: &[Operand],
-    updates: &[(usize, Operand)],
-) -> Result<Graph, TraceError> {
-    let symbols = Symbols { dynamic: &[], sizes: vec![vec![]], recordings: vec![main] };
-    build(name, &symbols, main, outs, updates)
+    open: Option<&DynamicDim>,
+    mut f: impl FnMut(Option<usize>) -> Result<Pass, TraceError>,
+) -> Result<(Graph, Dim), TraceError> {
+    let Some(d) = open else {
+        let p = f(None)?;
+        let recordings = vec![&p.recording];
+        let symbols = Symbols { dynamic: &[], sizes: vec![vec![]], recordings };
+        let graph = build(name, &symbols, &p.recording, &p.outs, &p.updates)?;
+        return Ok((graph, Dim::constant(p.drawn as i64)));
+    };
+    let passes = PROBES.into_iter().map(|n| f(Some(n))).collect::<Result<Vec<Pass>, _>>()?;
+    // Traces are compared with the first; new values are results like others.
+    let results = |p: &Pass| -> Vec<Operand> {
+        p.outs.iter().copied().chain(p.updates.iter().map(|u| u.1)).collect()
+    };
+    let (main, rest) = passes.split_first().expect("there are several sizes");
+    let outs = results(main);
+    for (p, n) in rest.iter().zip(&PROBES[1..]) {
+        same_program(d, &PROBES, &[*n], 0, &main.recording, &outs, (&p.recording, &results(p)))?;
+    }
+    let symbols = Symbols {
+        dynamic: std::slice::from_ref(d),
+        sizes: PROBES.iter().map(|&n| vec![n]).collect(),
+        recordings: passes.iter().map(|p| &p.recording).collect(),
+    };
+    let drawn: Vec<usize> = passes.iter().map(|p| p.drawn as usize).collect();
+    let drawn = symbols.solve(&drawn, &|| "the random numbers".to_string())?;
+    Ok((build(name, &symbols, &main.recording, &main.outs, &main.updates)?, drawn))
 }
 
 fn check_request(base: &[TensorType], dynamic: &[DynamicDim]) -> Result<(), TraceError> {
@@ -135,7 +167,7 @@ fn same_program(
     k: usize,
     a: &Recording,
     a_outs: &[Operand],
-    (b, b_outs): &(Recording, Vec<Operand>),
+    (b, b_outs): (&Recording, &[Operand]),
 ) -> Result<(), TraceError> {
     let part = |what: String| {
         Err(TraceError::Diverges {
@@ -146,7 +178,7 @@ fn same_program(
         })
     };
     for (i, (x, y)) in a.steps.iter().zip(&b.steps).enumerate() {
-        let like = skeleton(&x.op) == skeleton(&y.op)
+        let like = (skeleton(&x.op) == skeleton(&y.op) || numbers::alike_ops(&x.op, &y.op))
             && x.operands == y.operands
             && x.types
                 .iter()
@@ -162,16 +194,15 @@ fn same_program(
     if a.steps.len() != b.steps.len() {
         return part(format!("one has {} ops, the other {}", a.steps.len(), b.steps.len()));
     }
-    if a_outs != b_outs.as_slice() {
+    if a_outs != b_outs {
         return part("they return different values".into());
     }
     let captured_alike = a.captured.len() == b.captured.len()
-        && a.captured
-            .iter()
-            .zip(&b.captured)
-            .all(|(x, y)| x.0.is_same_view(&y.0) || same_elements(&x.0, &y.0));
+        && a.captured.iter().zip(&b.captured).all(|(x, y)| {
+            x.0.is_same_view(&y.0) || same_elements(&x.0, &y.0) || numbers::alike(&x.0, &y.0)
+        });
     if !captured_alike {
-        return part("a number or tensor from outside depends on the size".into());
+        return part("a tensor from outside depends on the size".into());
     }
     Ok(())
 }
@@ -186,16 +217,20 @@ fn skeleton(op: &Op) -> Op {
 }
 
 /// The traces, and the sizes each was made at.
-struct Symbols<'a> {
+pub(super) struct Symbols<'a> {
     dynamic: &'a [DynamicDim],
-    sizes: Vec<Vec<usize>>,
-    recordings: Vec<&'a Recording>,
+    pub(super) sizes: Vec<Vec<usize>>,
+    pub(super) recordings: Vec<&'a Recording>,
 }
 
 impl Symbols<'_> {
     /// The polynomial that takes these values at the traced sizes: affine in each
     /// size, from one trace a symbol, checked on the last.
-    fn solve(&self, values: &[usize], what: &dyn Fn() -> String) -> Result<Dim, TraceError> {
+    pub(super) fn solve(
+        &self,
+        values: &[usize],
+        what: &dyn Fn() -> String,
+    ) -> Result<Dim, TraceError> {
         if values.iter().all(|v| *v == values[0]) {
             return Ok(Dim::from(values[0]));
         }
@@ -284,21 +319,24 @@ fn build(
         .iter()
         .enumerate()
         .map(|(i, (a, name))| {
+            if let Some(open) = numbers::captured(&mut g, i, symbols)? {
+                return Ok(open);
+            }
             if a.rank() == 0 {
                 // A single number: kernels hold it as an immediate.
                 let op = Op::Full { value: a.item(), dtype: a.dtype(), shape: Dims::new() };
                 let n = g.add_op(op, &[], Origin::default()).expect("a number has no operands");
-                return Value { node: n, output: 0 };
+                return Ok(Value { node: n, output: 0 });
             }
             let name = name.as_ref().map_or_else(|| format!("constant{i}"), |n| n.to_string());
-            g.add_constant(name, a.clone())
+            Ok(g.add_constant(name, a.clone()))
         })
-        .collect();
-    let mut steps: Vec<NodeId> = Vec::new();
-    let value = |o: &Operand, steps: &[NodeId]| match *o {
+        .collect::<Result<_, TraceError>>()?;
+    let mut steps: Vec<Value> = Vec::new();
+    let value = |o: &Operand, steps: &[Value]| match *o {
         Operand::Input(i) => inputs[i],
         Operand::Captured(i) => captured[i],
-        Operand::Step(i, k) => Value { node: steps[i], output: k },
+        Operand::Step(i, k) => Value { output: k, ..steps[i] },
     };
     for (i, s) in main.steps.iter().enumerate() {
         // Extents of the op, in the order in which `map_dims` visits them.
@@ -328,6 +366,10 @@ fn build(
         let Some(op) = op else {
             return Err(failed.expect("an extent failed"));
         };
+        if let Some(open) = numbers::filled(&mut g, i, &op, symbols)? {
+            steps.push(open);
+            continue;
+        }
         let operands: SmallVec<[Value; 3]> = s.operands.iter().map(|o| value(o, &steps)).collect();
         let origin = Origin {
             line: Some(s.at.to_string().into()),
@@ -337,7 +379,7 @@ fn build(
         let node = g
             .add_op(op, &operands, origin)
             .map_err(|e: OpError| TraceError::Extent(format!("at {}: for all sizes, {e}", s.at)))?;
-        steps.push(node);
+        steps.push(Value { node, output: 0 });
     }
     for o in outs {
         g.add_output(value(o, &steps));

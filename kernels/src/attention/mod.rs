@@ -29,6 +29,10 @@ use crate::view::{Dst, Src, numel};
 use smallvec::SmallVec;
 use std::ops::Range;
 
+mod grad;
+
+pub use grad::attention_grad;
+
 /// Keys in a block, at most: a row of their scores is 2 KiB.
 const KEYS: usize = 11 * NR;
 /// Floats of a block's packed keys and values, about: 512 KiB.

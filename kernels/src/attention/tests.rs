@@ -4,19 +4,19 @@ use proptest::prelude::*;
 
 /// Sizes and strides of a case.
 #[derive(Clone, Debug)]
-struct Case {
-    lead: Vec<usize>,
-    t: usize,
-    s: usize,
-    e: usize,
-    f: usize,
-    causal: bool,
+pub(super) struct Case {
+    pub(super) lead: Vec<usize>,
+    pub(super) t: usize,
+    pub(super) s: usize,
+    pub(super) e: usize,
+    pub(super) f: usize,
+    pub(super) causal: bool,
     /// Shape of the mask before it is broadcast, if there is one.
-    mask: Option<[bool; 3]>,
+    pub(super) mask: Option<[bool; 3]>,
 }
 
 impl Case {
-    fn shape(&self, rows: usize, cols: usize) -> Vec<usize> {
+    pub(super) fn shape(&self, rows: usize, cols: usize) -> Vec<usize> {
         [&self.lead[..], &[rows, cols]].concat()
     }
 }
@@ -51,11 +51,8 @@ fn plain(c: &Case, q: &[f32], k: &[f32], v: &[f32], mask: &[f32], scale: f32) ->
     out
 }
 
-fn check(c: &Case, style: u64) {
-    let shapes = [(c.t, c.e), (c.s, c.e), (c.s, c.f)].map(|(r, n)| c.shape(r, n));
-    let [q, k, v] = [1, 2, 3].map(|i| noise32(numel(&shapes[i - 1]), style + i as u64));
-    let [oq, ok, ov] = [(&q, 0), (&k, 1), (&v, 2)].map(|(x, i)| Operand::new(&shapes[i], style, x));
-    let scale = 1.0 / (c.e.max(1) as f32).sqrt();
+/// The mask of a case, its strides as it is repeated, and its values for all scores.
+pub(super) fn masked(c: &Case, style: u64) -> (Option<Operand<f32>>, Option<Vec<isize>>, Vec<f32>) {
     // A mask of fewer elements, repeated along what is left out.
     let full = c.shape(c.t, c.s);
     let mask = c.mask.map(|keep| {
@@ -89,6 +86,16 @@ fn check(c: &Case, style: u64) {
             (0..numel(&full)).map(at).collect()
         }
     };
+    (mask, strides, dense)
+}
+
+fn check(c: &Case, style: u64) {
+    let shapes = [(c.t, c.e), (c.s, c.e), (c.s, c.f)].map(|(r, n)| c.shape(r, n));
+    let [q, k, v] = [1, 2, 3].map(|i| noise32(numel(&shapes[i - 1]), style + i as u64));
+    let [oq, ok, ov] = [(&q, 0), (&k, 1), (&v, 2)].map(|(x, i)| Operand::new(&shapes[i], style, x));
+    let scale = 1.0 / (c.e.max(1) as f32).sqrt();
+    let (mask, strides, dense) = masked(c, style);
+    let full = c.shape(c.t, c.s);
     let want = plain(c, &q, &k, &v, &dense, scale);
     let wide = mask.as_ref().map(|m| m.wide(&full, strides.as_ref().unwrap()));
     let out_shape = c.shape(c.t, c.f);
@@ -103,7 +110,7 @@ fn check(c: &Case, style: u64) {
     }
 }
 
-fn case(lead: &[usize], [t, s, e, f]: [usize; 4], causal: bool) -> Case {
+pub(super) fn case(lead: &[usize], [t, s, e, f]: [usize; 4], causal: bool) -> Case {
     Case { lead: lead.to_vec(), t, s, e, f, causal, mask: None }
 }
 

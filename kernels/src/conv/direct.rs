@@ -136,6 +136,9 @@ impl Sweep<'_> {
             // across the ends of rows, and then copied. In steps of the tile:
             let vectors = |n: usize| n.div_ceil(LANES);
             let by_row = rows.len() * vectors(cols) * (k + 6);
+            // Tiles of one vector wait for the weights of quads.
+            let narrow = self.quads.is_some() && cols <= LANES;
+            let by_row = if narrow { by_row * 4 / 3 } else { by_row };
             let across = vectors(rows.len() * pitch) * (k + 22);
             if y_col == 1 && y_row == pitch && pitch == cols {
                 part.strip(0, rows.len() * pitch, true);

@@ -8,12 +8,13 @@
 use super::direct::{self, Sweep};
 use super::patches::Patches;
 use super::{ConvParams, Shape, dense_output, kernel_shape};
-use crate::gemm::kernel::{Kernel, Scales};
+use crate::gemm::kernel::{Kernel, LANES, Scales};
 use crate::gemm::quads::{Rounding, Tail, Tiles, quantize_weights};
+use crate::gemm::simd::{Simd, levels};
 use crate::gemm::{Affine, Epilogue, LONGEST_INT8};
+use crate::isa;
 use crate::par;
 use crate::scratch::{At, Scratch};
-use crate::simd::vectorize;
 use crate::view::{Dst, Src};
 use std::ops::Range;
 
@@ -43,45 +44,42 @@ impl Quads {
         let [batch, sc, sh, sw] = p.strides;
         let first = image as isize * batch + (group * self.channels) as isize * sc;
         let blank = u32::from_le_bytes([self.zero; 4]);
-        vectorize(|| {
-            let mut to = out.cast::<u32>();
-            for quad in 0..p.inner {
-                // Filters are zero where there is no channel: any other will do.
-                let channel = |i: usize| (4 * quad + i).min(self.channels - 1);
-                let from = [channel(0), channel(1), channel(2), channel(3)]
-                    .map(|c| p.x.wrapping_offset(first + c as isize * sc));
-                for (i, j) in (0..p.axes[0].phases.len())
-                    .flat_map(|i| (0..p.axes[1].phases.len()).map(move |j| (i, j)))
-                {
-                    let down = p.axes[0].steps(i, rows.start, rows.len());
-                    let right = p.axes[1].steps(j, 0, p.out[1]);
-                    let (valid, inside) = (down.inside(p.size[0]), right.inside(p.size[1]));
-                    for row in 0..down.count {
-                        // SAFETY: only pixels inside the image are read; the caller has
-                        // room for all planes.
-                        unsafe {
-                            let here = to;
-                            to = to.add(right.count);
-                            if !valid.contains(&row) || inside.is_empty() {
-                                fill(here, right.count, blank);
-                                continue;
-                            }
-                            fill(here, inside.start, blank);
-                            fill(here.add(inside.end), right.count - inside.end, blank);
-                            let at = down.at(row) * sh + right.at(inside.start) * sw;
-                            let step = sw * right.step as isize;
-                            let from = from.map(|p| p.wrapping_offset(at));
-                            let here = here.add(inside.start);
-                            pixels(from, step, inside.len(), self.rounding, here);
+        let pixels = PIXELS[isa::active() as usize];
+        let mut to = out.cast::<u32>();
+        for quad in 0..p.inner {
+            // Filters are zero where there is no channel: any other will do.
+            let channel = |i: usize| (4 * quad + i).min(self.channels - 1);
+            let from = [channel(0), channel(1), channel(2), channel(3)]
+                .map(|c| p.x.wrapping_offset(first + c as isize * sc));
+            for (i, j) in (0..p.axes[0].phases.len())
+                .flat_map(|i| (0..p.axes[1].phases.len()).map(move |j| (i, j)))
+            {
+                let down = p.axes[0].steps(i, rows.start, rows.len());
+                let right = p.axes[1].steps(j, 0, p.out[1]);
+                let (valid, inside) = (down.inside(p.size[0]), right.inside(p.size[1]));
+                for row in 0..down.count {
+                    // SAFETY: only pixels inside the image are read; the caller has room
+                    // for all planes.
+                    unsafe {
+                        let here = to;
+                        to = to.add(right.count);
+                        if !valid.contains(&row) || inside.is_empty() {
+                            fill(here, right.count, blank);
+                            continue;
                         }
+                        fill(here, inside.start, blank);
+                        fill(here.add(inside.end), right.count - inside.end, blank);
+                        let at = down.at(row) * sh + right.at(inside.start) * sw;
+                        let step = sw * right.step as isize;
+                        let from = from.map(|p| p.wrapping_offset(at));
+                        pixels(from, step, inside.len(), self.rounding, here.add(inside.start));
                     }
                 }
             }
-        });
+        }
     }
 }
 
-#[inline(always)]
 unsafe fn fill(to: *mut u32, n: usize, value: u32) {
     for i in 0..n {
         // SAFETY: the caller has room for `n` pixels.
@@ -89,28 +87,51 @@ unsafe fn fill(to: *mut u32, n: usize, value: u32) {
     }
 }
 
-/// Quantizes `n` pixels, `step` apart, of four channels.
+/// The quads of four channels' pixels.
 #[inline(always)]
-unsafe fn pixels(from: [*const f32; 4], step: isize, n: usize, r: Rounding, to: *mut u32) {
-    let [a, b, c, d] = from;
-    // SAFETY: the caller has these pixels on both sides.
-    unsafe {
-        if step == 1 {
-            for i in 0..n {
-                let low = r.bits(*a.add(i)) | r.bits(*b.add(i)) << 8;
-                let high = r.bits(*c.add(i)) | r.bits(*d.add(i)) << 8;
-                *to.add(i) = low | high << 16;
+fn quads<const N: usize>(x: [[f32; N]; 4], r: Rounding) -> [u32; N] {
+    let mut q = [0; N];
+    for (i, q) in q.iter_mut().enumerate() {
+        let (low, high) =
+            (r.bits(x[0][i]) | r.bits(x[1][i]) << 8, r.bits(x[2][i]) | r.bits(x[3][i]) << 8);
+        *q = low | high << 16;
+    }
+    q
+}
+
+/// Quantizes `n` pixels, `step` apart, of four channels, sixteen at a time.
+#[inline(always)]
+unsafe fn pixels<S: Simd>(from: [*const f32; 4], step: isize, n: usize, r: Rounding, to: *mut u32) {
+    for at in (0..n).step_by(LANES) {
+        let count = (n - at).min(LANES);
+        let mut x = [[0.0f32; LANES]; 4];
+        // SAFETY: the caller has these pixels on both sides.
+        unsafe {
+            for (x, from) in x.iter_mut().zip(from) {
+                if step == 1 {
+                    for i in (0..count).step_by(S::LANES) {
+                        let v = S::load_mask(from.add(at + i), S::mask(count - i));
+                        v.store(x.as_mut_ptr().add(i));
+                    }
+                } else {
+                    for (i, x) in x.iter_mut().enumerate().take(count) {
+                        *x = *from.offset((at + i) as isize * step);
+                    }
+                }
             }
-        } else {
-            for i in 0..n {
-                let at = i as isize * step;
-                let low = r.bits(*a.offset(at)) | r.bits(*b.offset(at)) << 8;
-                let high = r.bits(*c.offset(at)) | r.bits(*d.offset(at)) << 8;
-                *to.add(i) = low | high << 16;
+            let q = quads(x, r);
+            for i in (0..count).step_by(S::LANES) {
+                let v = S::load(q.as_ptr().add(i).cast());
+                v.store_mask(to.add(at + i).cast(), S::mask(count - i));
             }
         }
     }
 }
+
+type Pixels = unsafe fn([*const f32; 4], isize, usize, Rounding, *mut u32);
+static PIXELS: [Pixels; 3] = levels!(
+    fn(from: [*const f32; 4], step: isize, n: usize, r: Rounding, to: *mut u32) pixels
+);
 
 /// Number of floats of filters of shape `[o, c / groups, kh, kw]` packed in quads.
 pub fn packed_filters_len_int8([o, c, kh, kw]: [usize; 4]) -> usize {

@@ -16,14 +16,13 @@
 use super::driver::{Lhs, Out, Product, Rhs};
 use super::kernel::{Fun, Kernel, Micro, NR, Rows, SLOTS, Scales, asked, kernel, slot};
 use super::pack::panel_width;
-use super::simd::{Quad, Simd};
+use super::simd::{Quad, Simd, levels};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Ymm, Zmm};
 use super::{Epilogue, any_output, packed_len, tile};
 use crate::isa;
 use crate::par;
 use crate::scratch::{At, Scratch};
-use crate::simd::vectorize;
 use crate::view::{Dst, Src};
 use std::ops::Range;
 
@@ -416,12 +415,13 @@ pub fn pack_b_int8(b: Src<f32>, x: Affine, out: &mut [f32]) {
     });
 }
 
-/// Quantizes `n` numbers that are `step` apart to bytes, and fills the last quad.
+/// Quantizes `n` numbers that are `step` apart to bytes, and fills the last quad. (Left to
+/// the vectoriser: the vectors only say for which instruction set.)
 ///
 /// # Safety
 /// `x` is readable at `n` such places, `out` writable for `n` bytes, rounded up to quads.
 #[inline(always)]
-unsafe fn quantize_row(x: *const f32, step: isize, n: usize, r: Rounding, out: *mut u8) {
+unsafe fn quantize_row<S: Simd>(x: *const f32, step: isize, n: usize, r: Rounding, out: *mut u8) {
     // SAFETY: within the caller's extents.
     unsafe {
         if step == 1 {
@@ -438,6 +438,11 @@ unsafe fn quantize_row(x: *const f32, step: isize, n: usize, r: Rounding, out: *
         }
     }
 }
+
+type Quantize = unsafe fn(*const f32, isize, usize, Rounding, *mut u8);
+static QUANTIZE: [Quantize; 3] = levels!(
+    fn(x: *const f32, step: isize, n: usize, r: Rounding, out: *mut u8) quantize_row
+);
 
 /// `c = act(a b + bias)` for `a` of shape `[m, k]`, quantized as was said when `b` of
 /// `[k, n]` was packed by [`pack_b_int8`], and `c` of `[m, n]`. Sums are exact; biases
@@ -464,17 +469,15 @@ pub(super) fn product(
     let tail = Tail::read(packed, n);
     let left = Scratch::new(m * quads);
     let to = At(left.ptr());
+    let quantize = QUANTIZE[isa::active() as usize];
     par::for_range(m, (1 << 15) / k.max(1) + 1, |rows| {
-        vectorize(|| {
-            for r in rows {
-                // SAFETY: a row of the view and its place in the scratch.
-                unsafe {
-                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
-                    let to = to.after(r * quads).cast();
-                    quantize_row(row, a.strides[1], k, tail.rounding, to);
-                }
+        for r in rows {
+            // SAFETY: a row of the view and its place in the scratch.
+            unsafe {
+                let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
+                quantize(row, a.strides[1], k, tail.rounding, to.after(r * quads).cast());
             }
-        });
+        }
     });
     let p = Product {
         batch: 1,

@@ -274,11 +274,11 @@ fn run_int8(a: &Operand, b: &Operand, x: Affine, bias: &[f32], relu: bool, i: us
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn integers_are_summed_exactly(
         m in prop_oneof![0usize..12, 12usize..70],
-        k in prop_oneof![0usize..40, Just(4099usize)],
+        k in prop_oneof![9 => 0usize..40, 1 => Just(4099usize)],
         n in prop_oneof![0usize..20, 20usize..230],
         la in layout(), lb in layout(), relu in any::<bool>(), seed in any::<u64>(),
     ) {

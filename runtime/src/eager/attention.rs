@@ -2,8 +2,17 @@
 
 use crate::op::{Axes, Real};
 use crate::{Array, DType, OpError, Shape};
-use sinter_kernels::attention::{Scores, attention};
+use sinter_kernels::attention::{Scores, attention, attention_grad};
 use smallvec::SmallVec;
+
+/// The mask as large as the scores of queries and keys.
+fn wide(q: &Array, k: &Array, mask: Option<&&Array>) -> Option<Array> {
+    mask.map(|m| {
+        let mut shape: Shape = q.shape().into();
+        *shape.last_mut().expect("queries are matrices") = k.shape()[k.rank() - 2];
+        m.broadcast_to(&shape).expect("checked by the op's rule")
+    })
+}
 
 /// Computes it. Types and shapes are checked already.
 pub(super) fn exec(
@@ -13,15 +22,21 @@ pub(super) fn exec(
     out: &Array,
 ) -> Result<(), OpError> {
     let (q, k, v) = (inputs[0], inputs[1], inputs[2]);
-    let mask = inputs.get(3).map(|m| {
-        let mut shape: Shape = q.shape().into();
-        *shape.last_mut().expect("queries are matrices") = k.shape()[k.rank() - 2];
-        m.broadcast_to(&shape).expect("checked by the op's rule")
-    });
+    let mask = wide(q, k, inputs.get(3));
     let mask = mask.as_ref().map(Array::src);
     let scores = Scores { scale: scale.get() as f32, causal, mask };
     attention(q.src(), k.src(), v.src(), &scores, out.dst());
     Ok(())
+}
+
+/// Computes its derivatives. Types and shapes are checked already.
+pub(super) fn exec_grad(scale: Real, causal: bool, inputs: &[&Array], outs: &[&Array]) {
+    let (q, k, v, gy) = (inputs[0], inputs[1], inputs[2], inputs[3]);
+    let mask = wide(q, k, inputs.get(4));
+    let mask = mask.as_ref().map(Array::src);
+    let scores = Scores { scale: scale.get() as f32, causal, mask };
+    let outs = [outs[0].dst(), outs[1].dst(), outs[2].dst()];
+    attention_grad([q.src(), k.src(), v.src(), gy.src()], &scores, outs);
 }
 
 /// Memory for a result of this shape, whose axes lie in the order of the queries':

@@ -17,8 +17,8 @@ mod source;
 
 use crate::dim::Dims;
 use crate::op::{
-    BinaryOp, Build, ReduceKind, ScanKind, ScatterKind, TensorType, TypeRef, UnaryOp, check_view,
-    complex, decompose, infer, infer_first, view_dtype,
+    BinaryOp, Build, ReduceKind, ScanKind, ScatterKind, TensorType, TypeRef, UnaryOp,
+    attention_grad, check_view, complex, decompose, infer, infer_first, view_dtype,
 };
 use crate::{Array, DType, Device, Extent, Op, OpError};
 use smallvec::SmallVec;
@@ -42,7 +42,11 @@ pub fn run(op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
     check_devices(op, inputs)?;
     let outs = infer(op, &types(inputs))?
         .iter()
-        .map(|t| Array::empty(&t.shape, t.dtype))
+        .enumerate()
+        .map(|(i, t)| match op {
+            Op::AttentionGrad { .. } => attention::result(inputs[i], &t.shape, t.dtype),
+            _ => Array::empty(&t.shape, t.dtype),
+        })
         .collect::<Result<Outputs, OpError>>()
         .map_err(|e| rename(e, op))?;
     {
@@ -245,6 +249,12 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         Op::Attention { .. } if outs[0].dtype() != DType::F32 => {
             by_decomposition(op, inputs, outs[0])
         }
+        Op::AttentionGrad { scale, causal } if outs[0].dtype() != DType::F32 => {
+            let owned: SmallVec<[Array; 5]> = inputs.iter().map(|a| (*a).clone()).collect();
+            let made = attention_grad(&mut Eager, scale.get(), *causal, &owned)?;
+            made.iter().zip(outs).for_each(|(r, o)| layout::copy(r, o));
+            Ok(())
+        }
         Op::MatMul { act } | Op::Conv { act, .. }
             if op.is_composite(inputs.len())
                 && !contract::has_kernel(*act, inputs.len(), outs[0].dtype()) =>
@@ -281,7 +291,7 @@ pub fn is_library<D: Extent>(op: &Op<D>, operands: &[DType], result: DType) -> b
         _ if indirect => op.is_view(),
         Op::Reduce { kind: ReduceKind::Any | ReduceKind::All, .. } => x == DType::Bool,
         Op::Reduce { .. } | Op::Scan { .. } => x == result,
-        Op::Softmax { .. } | Op::Attention { .. } => x == DType::F32,
+        Op::Softmax { .. } | Op::Attention { .. } | Op::AttentionGrad { .. } => x == DType::F32,
         Op::MatMul { act } | Op::Conv { act, .. } => {
             contract::has_kernel(*act, operands.len(), result)
         }
@@ -324,6 +334,10 @@ fn library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         }
         Op::Attention { scale, causal } if outs[0].dtype() == DType::F32 => {
             attention::exec(*scale, *causal, inputs, outs[0])
+        }
+        Op::AttentionGrad { scale, causal } if outs[0].dtype() == DType::F32 => {
+            attention::exec_grad(*scale, *causal, inputs, outs);
+            Ok(())
         }
         Op::SliceAssign { .. } | Op::Pad { .. } | Op::Concat { .. } => {
             layout::exec(op, inputs, outs[0])

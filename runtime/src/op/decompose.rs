@@ -227,17 +227,20 @@ fn layer_norm_grad<B: Build>(b: &mut B, dims: usize, eps: f64, xs: &[B::Value]) 
     b.binary(BinaryOp::Mul, &u, &rstd)
 }
 
-fn attention<B: Build>(b: &mut B, scale: f64, causal: bool, xs: &[B::Value]) -> R<B> {
-    let (q, k, v) = (&xs[0], &xs[1], &xs[2]);
-    let t = b.type_of(q);
-    let rank = t.shape.len();
-    let mut perm: Axes = (0..rank).collect();
-    perm.swap(rank - 1, rank - 2);
-    let kt = b.op(Op::Permute { perm }, std::slice::from_ref(k))?;
+/// The weights of attention.
+fn attention_weights<B: Build>(
+    b: &mut B,
+    scale: f64,
+    causal: bool,
+    [q, k]: [&B::Value; 2],
+    mask: Option<&B::Value>,
+) -> R<B> {
+    let rank = b.type_of(q).shape.len();
+    let kt = turned(b, k)?;
     let scale = b.constant(scale, q)?;
     let q = b.binary(BinaryOp::Mul, q, &scale)?;
     let mut s = b.op(Op::MatMul { act: Act::None }, &[q, kt])?;
-    if let Some(mask) = xs.get(3) {
+    if let Some(mask) = mask {
         s = b.binary(BinaryOp::Add, &s, mask)?;
     }
     if causal {
@@ -250,8 +253,45 @@ fn attention<B: Build>(b: &mut B, scale: f64, causal: bool, xs: &[B::Value]) -> 
         let hidden = b.constant(f64::NEG_INFINITY, &s)?;
         s = b.op(Op::Select {}, &[seen, s, hidden])?;
     }
-    let p = b.op(Op::Softmax { axis: rank - 1, log: false }, &[s])?;
-    b.op(Op::MatMul { act: Act::None }, &[p, v.clone()])
+    b.op(Op::Softmax { axis: rank - 1, log: false }, &[s])
+}
+
+/// Matrices with rows and columns exchanged.
+fn turned<B: Build>(b: &mut B, x: &B::Value) -> R<B> {
+    let mut perm: Axes = (0..b.type_of(x).shape.len()).collect();
+    let rank = perm.len();
+    perm.swap(rank - 1, rank - 2);
+    b.op(Op::Permute { perm }, std::slice::from_ref(x))
+}
+
+fn attention<B: Build>(b: &mut B, scale: f64, causal: bool, xs: &[B::Value]) -> R<B> {
+    let p = attention_weights(b, scale, causal, [&xs[0], &xs[1]], xs.get(3))?;
+    b.op(Op::MatMul { act: Act::None }, &[p, xs[2].clone()])
+}
+
+/// What [`Op::AttentionGrad`] is made of: its three results.
+///
+/// # Errors
+/// Those of the ops it is made of.
+pub fn attention_grad<B: Build>(
+    b: &mut B,
+    scale: f64,
+    causal: bool,
+    xs: &[B::Value],
+) -> Result<[B::Value; 3], OpError> {
+    let (q, k, v, gy) = (&xs[0], &xs[1], &xs[2], &xs[3]);
+    let axis = b.type_of(q).shape.len() - 1;
+    let p = attention_weights(b, scale, causal, [q, k], xs.get(4))?;
+    let mm = |b: &mut B, x: &B::Value, y: &B::Value| {
+        b.op(Op::MatMul { act: Act::None }, &[x.clone(), y.clone()])
+    };
+    let vt = turned(b, v)?;
+    let d = mm(b, gy, &vt)?;
+    let s = b.op(Op::SoftmaxGrad { axis, log: false }, &[p.clone(), d])?;
+    let scale = b.constant(scale, q)?;
+    let s = b.binary(BinaryOp::Mul, &s, &scale)?;
+    let (st, pt) = (turned(b, &s)?, turned(b, &p)?);
+    Ok([mm(b, &s, k)?, mm(b, &st, q)?, mm(b, &pt, gy)?])
 }
 
 /// The mask is drawn in f32 whatever the operand's type: its numbers are those the

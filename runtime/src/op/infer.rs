@@ -200,6 +200,9 @@ pub fn infer<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Types<D>, O
     if let Op::Recurrent { .. } | Op::RecurrentGrad { .. } = op {
         return recurrent::results(op, xs);
     }
+    if let Op::AttentionGrad { .. } = op {
+        return Ok(xs[..3].iter().map(|x| TensorType::new(first.dtype, x.shape)).collect());
+    }
     let mut types = Types::new();
     if op.outputs() == 2 {
         // Of a search: where along the axis each value was.
@@ -571,6 +574,17 @@ pub fn infer_first<D: Extent>(op: &Op<D>, xs: &[TypeRef<'_, D>]) -> Result<Tenso
             one(xs[0].dtype, xs[0].shape)
         }
         Op::Attention { .. } => attention(name, xs),
+        Op::AttentionGrad { .. } => {
+            let y = [&xs[..3], &xs[4..]].concat();
+            let y = attention(name, &y)?;
+            if same_dtype(name, xs)? != y.dtype || y.shape.as_slice() != xs[3].shape {
+                return shape_err(format!(
+                    "gradient {:?} is not of shape {:?}",
+                    xs[3].shape, y.shape
+                ));
+            }
+            one(xs[0].dtype, xs[0].shape)
+        }
         Op::Dropout { p, .. } => {
             float_only(name, xs[0].dtype)?;
             if !(0.0..=1.0).contains(&p.get()) {

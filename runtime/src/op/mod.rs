@@ -15,7 +15,7 @@ mod pointwise;
 mod special;
 
 pub use attr::{Attr, AttrReader};
-pub use decompose::{Build, decompose};
+pub use decompose::{Build, attention_grad, decompose};
 pub use infer::{
     TensorType, TypeRef, broadcast_shapes, check_view, infer, infer_first, view_dtype,
 };
@@ -487,6 +487,9 @@ ops! {
     /// `(q, k, v)` or `(q, k, v, mask)`: softmax(scale q kᵀ + mask) v over the
     /// last two dimensions; `causal` hides later keys.
     Attention = "attention" { scale: Real, causal: bool };
+    /// `(q, k, v, gy)` or `(q, k, v, gy, mask)`: the derivatives of [`Op::Attention`] by
+    /// `q`, `k` and `v`, from its operands and the derivative `gy` by its result.
+    AttentionGrad = "attention_grad" { scale: Real, causal: bool };
     /// `(x)` or `(x, place)`: zero with probability `p`, else divided by `1 - p`; the
     /// same mask for the same `seed` and `offset`, to which `place` is added as in
     /// [`Op::Random`].
@@ -501,7 +504,7 @@ impl<D> Op<D> {
             | Op::TopK { .. }
             | Op::Scan { kind: ScanKind::Max | ScanKind::Min, .. } => 2,
             Op::Cholesky {} | Op::Lu {} | Op::Qr { .. } | Op::Eigh {} | Op::Eig {} => 2,
-            Op::Svd { .. } => 3,
+            Op::Svd { .. } | Op::AttentionGrad { .. } => 3,
             Op::Recurrent { kind, keep, .. } => {
                 1 + usize::from(*kind == CellKind::Lstm) + usize::from(*keep && kind.is_gated())
             }
@@ -531,6 +534,7 @@ impl<D> Op<D> {
             Op::MatMul { .. } | Op::Conv { .. } | Op::LayerNormGrad { .. } => (2, 3),
             Op::LayerNorm { .. } => (1, 3),
             Op::Attention { .. } => (3, 4),
+            Op::AttentionGrad { .. } => (4, 5),
             Op::Recurrent { kind, .. } => match kind {
                 CellKind::Lstm => (4, 4),
                 CellKind::Gru => (3, 4),

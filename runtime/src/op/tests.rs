@@ -91,6 +91,7 @@ pub(crate) fn samples() -> Vec<Op<Dim>> {
         Op::LayerNorm { dims: 2, eps: Real::new(1e-5) },
         Op::LayerNormGrad { dims: 1, eps: Real::new(1e-12) },
         Op::Attention { scale: Real::new(0.125), causal: true },
+        Op::AttentionGrad { scale: Real::new(0.125), causal: false },
         Op::Dropout { p: Real::new(0.25), seed: 1, offset: 2 },
         Op::Recurrent { kind: CellKind::Gru, reverse: true, keep: false },
         Op::RecurrentGrad { kind: CellKind::Lstm, reverse: false },

@@ -280,6 +280,10 @@ impl<'a> Run<'a> {
                         let packed = self.packed(&operands[1])?;
                         kernel.run_packed(x.src(), packed, &w.shape, y.dst(), params, &ep);
                     }
+                    Packing::Int8 => {
+                        let packed = self.packed(&operands[1])?;
+                        conv::conv2d_packed_int8(x.src(), packed, &w.shape, y.dst(), params, &ep);
+                    }
                     _ => conv::conv2d_f32(x.src(), w.src(), y.dst(), params, &ep),
                 }
             }
@@ -299,6 +303,10 @@ impl<'a> Run<'a> {
                     Packing::Bf16Panels => {
                         let packed = self.packed(&operands[1])?;
                         gemm::gemm_packed_bf16(x.src(), packed, w.shape[1], c, &ep);
+                    }
+                    Packing::Int8 => {
+                        let packed = self.packed(&operands[1])?;
+                        gemm::gemm_packed_int8(x.src(), packed, w.shape[1], c, &ep);
                     }
                     Packing::Bf16x3Panels => {
                         let packed = self.packed(&operands[1])?;

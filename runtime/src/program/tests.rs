@@ -151,6 +151,10 @@ fn contradictions_are_named() {
             "not packed as Panels is",
         ),
         (
+            matmul(dense(0, &[4, 6]), dense(2, &[6, 4]), Packing::Int8, dense(1, &[1, 4, 4])),
+            "not packed as Int8 is",
+        ),
+        (
             matmul(dense(0, &[4, 6]), dense(2, &[6, 4]), Packing::Conv(0), dense(1, &[1, 4, 4])),
             "not packed as Conv(0) is",
         ),
@@ -188,6 +192,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Packing::None),
         1 => Just(Packing::Panels),
         1 => Just(Packing::Bf16Panels),
+        1 => Just(Packing::Int8),
         1 => Just(Packing::Bf16x3Panels),
         1 => (0u32..7).prop_map(Packing::Conv)
     ];

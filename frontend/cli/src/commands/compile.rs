@@ -12,6 +12,7 @@ use sinter_runtime::artifact::Artifact;
 use sinter_runtime::{Array, file};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Compile a graph, or a saved artifact again, to an artifact.
@@ -31,9 +32,12 @@ pub struct Args {
     isa: Vec<Isa>,
     /// How exactly f32 matrices are multiplied by weights: highest, in f32; high, in three
     /// products of bf16 where this machine is faster at that (with AMX), else in f32;
-    /// medium, with operands rounded to bf16.
+    /// medium, with operands rounded to bf16; int8, as integers of eight bits (with
+    /// --calibrate).
     #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
     precision: Precision,
+    #[command(flatten)]
+    calibration: super::calibrate::Args,
     #[command(flatten)]
     tune: tune::Choice,
     /// Values of the graph's constants, by name.
@@ -64,6 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     levels.dedup();
     let mut options = Options { fusion: !args.unfused, ..Options::default() };
     options.precision = args.precision;
+    options.calibration = args.calibration.read(&graph, args.precision)?.map(Arc::new);
     options.isa = *levels.last().expect("at least one level");
     options.matrix_unit &= options.isa == Isa::Avx512;
     options.rewrite.disabled = args.without.clone();
@@ -161,6 +166,9 @@ fn summary(compiled: &Compiled, args: &Args, bytes: usize) {
     table.add_row(["all".to_string(), milliseconds(report.total())]);
     super::align(&mut table, 1, CellAlignment::Right);
     println!("{table}");
+    if let Some(a) = &report.accuracy {
+        print!("{}", a.text());
+    }
     if args.report {
         println!("{}", details(report));
     }

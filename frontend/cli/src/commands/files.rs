@@ -45,11 +45,21 @@ pub fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
 
 /// The program's inputs from `FILE` or `NAME=FILE` arguments.
 pub fn inputs(program: &Program, args: &[String], scale: Scale) -> anyhow::Result<Vec<Array>> {
-    let is = || format!("the program is {}", program.signature());
-    let mut found: Vec<Option<Array>> = vec![None; program.inputs.len()];
+    inputs_of(&program.inputs, &program.signature(), args, scale)
+}
+
+/// The inputs of the program of that signature.
+pub fn inputs_of(
+    ports: &[Port],
+    signature: &str,
+    args: &[String],
+    scale: Scale,
+) -> anyhow::Result<Vec<Array>> {
+    let is = || format!("the program is {signature}");
+    let mut found: Vec<Option<Array>> = vec![None; ports.len()];
     let mut images: Vec<Array> = vec![];
     let place = |name: &str| {
-        let i = program.inputs.iter().position(|p| p.name == name);
+        let i = ports.iter().position(|p| p.name == name);
         i.with_context(|| format!("there is no input `{name}`: {}", is()))
     };
     for arg in args {
@@ -75,29 +85,25 @@ pub fn inputs(program: &Program, args: &[String], scale: Scale) -> anyhow::Resul
             Some(n) => place(n)?,
             None => match found.iter().position(Option::is_none) {
                 // More images for the only input: a batch.
-                Some(_) if is_image && program.inputs.len() == 1 => 0,
+                Some(_) if is_image && ports.len() == 1 => 0,
                 Some(i) => i,
                 None => bail!("{} is one input too many: {}", at(), is()),
             },
         };
-        let array = fit(content, &program.inputs[i], scale).with_context(at)?;
-        if is_image && program.inputs.len() == 1 && name.is_none() {
+        let array = fit(content, &ports[i], scale).with_context(at)?;
+        if is_image && ports.len() == 1 && name.is_none() {
             images.push(array);
         } else {
-            ensure!(
-                found[i].replace(array).is_none(),
-                "input `{}` is given twice",
-                program.inputs[i].name
-            );
+            ensure!(found[i].replace(array).is_none(), "input `{}` is given twice", ports[i].name);
         }
     }
     if !images.is_empty() {
-        ensure!(found[0].is_none(), "input `{}` is given twice", program.inputs[0].name);
+        ensure!(found[0].is_none(), "input `{}` is given twice", ports[0].name);
         let refs: Vec<&Array> = images.iter().collect();
         found[0] = Some(eager::run1(&Op::Concat { axis: 0 }, &refs)?);
     }
     let missing = |p: &Port| anyhow!("no file for input `{}`: {}", p.name, is());
-    program.inputs.iter().zip(found).map(|(p, a)| a.ok_or_else(|| missing(p))).collect()
+    ports.iter().zip(found).map(|(p, a)| a.ok_or_else(|| missing(p))).collect()
 }
 
 /// What a file holds, by how it starts.

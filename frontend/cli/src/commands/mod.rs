@@ -1,6 +1,7 @@
 //! One module for each command, and what they share.
 
 pub mod bench;
+mod calibrate;
 pub mod compile;
 pub mod demo;
 mod files;

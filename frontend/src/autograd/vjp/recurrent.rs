@@ -3,8 +3,7 @@
 //! The first is an op with a kernel. Its own derivative is that of the same sweep written
 //! in ops, step by step: what differentiates twice pays for it.
 
-use super::{Backward, Context, Grads, sum, zeros_of};
-use crate::autograd::{enable_grad, grad_enabled};
+use super::{Context, Grads, differentiated, sum, zeros_of};
 use crate::tensor::{Tensor, apply, apply_all, cat, stack, zeros_like};
 use sinter_runtime::Op;
 use sinter_runtime::op::{Act, CellKind};
@@ -85,36 +84,7 @@ pub(super) fn sequence(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads 
 /// The derivative of the derivative, by its operands.
 pub(super) fn sweep_grad(op: &Op, c: &Context, grads: &[Option<Tensor>]) -> Grads {
     let &Op::RecurrentGrad { kind, reverse } = op else { unreachable!("a derivative") };
-    if grads.iter().all(Option::is_none) {
-        return smallvec![None; c.needs.len()];
-    }
-    let again = grad_enabled();
-    // Operands that stand for themselves: none of them comes from another.
-    let xs: SmallVec<[Tensor; 7]> = (0..c.needs.len())
-        .map(|i| {
-            let x = c.x(i);
-            match again && x.requires_grad() {
-                true => apply(Op::Reshape { shape: x.shape().into() }, &[x]),
-                false if c.needs[i] => x.detach().requires_grad_(true),
-                false => x.detach(),
-            }
-        })
-        .collect();
-    let outs = enable_grad(|| sweep(kind, reverse, &xs));
-    let wanted: Vec<&Tensor> =
-        xs.iter().zip(&c.needs).filter(|(_, n)| **n).map(|(x, _)| x).collect();
-    let (outs, grads): (Vec<&Tensor>, Vec<Option<&Tensor>>) = outs
-        .iter()
-        .zip(grads)
-        .filter(|(o, g)| g.is_some() && o.requires_grad())
-        .map(|(o, g)| (o, g.as_ref()))
-        .unzip();
-    if outs.is_empty() {
-        return smallvec![None; c.needs.len()];
-    }
-    let mut found =
-        Backward::new().create_graph(again).gradients(&grads).grad(&outs, &wanted).into_iter();
-    c.needs.iter().map(|&n| if n { found.next().flatten() } else { None }).collect()
+    differentiated(c, grads, |xs| sweep(kind, reverse, xs))
 }
 
 /// What [`Op::RecurrentGrad`] computes, in ops: see the kernel for the formulas.

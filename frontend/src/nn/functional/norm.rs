@@ -120,7 +120,8 @@ impl RunningStats<'_> {
                 old.copy_(&(old * (1.0 - momentum) + new * momentum));
             };
             toward(self.mean, mean.detach());
-            toward(self.var, var.detach() * (n / (n - 1.0)));
+            // In two steps: each number is one that is computed where sizes are open.
+            toward(self.var, var.detach() * n * (1.0 / (n - 1.0)));
         });
     }
 }

@@ -149,7 +149,10 @@ fn summary(artifact: &Artifact) -> anyhow::Result<String> {
     super::align(&mut sections, 1, CellAlignment::Right);
     out += &format!("{sections}\n");
     match report(artifact) {
-        Ok(r) => out += &compilation(&r),
+        Ok(r) => {
+            out += &compilation(&r);
+            out += &r.accuracy.map_or(String::new(), |a| format!("\nAccuracy\n{}", a.text()));
+        }
         Err(ReadError::Missing(_)) => {}
         Err(e) => return Err(e.into()),
     }

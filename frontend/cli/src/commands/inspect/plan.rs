@@ -50,6 +50,7 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
                 Packing::None => view(w),
                 Packing::Panels => format!("{} in panels", packed()),
                 Packing::Bf16Panels => format!("{} in panels of bf16", packed()),
+                Packing::Int8 => format!("{} as int8", packed()),
                 Packing::Bf16x3Panels => format!("{} in panels of bf16, in two parts", packed()),
                 Packing::Conv(kind) => format!("{} packed for kernel {kind}", packed()),
             };

@@ -8,7 +8,7 @@ use crate::commands::bench::{StepResult, step_results, work};
 use crate::commands::tune;
 use sinter::io::{npy, safetensors};
 use sinter::nn::StateDict;
-use sinter::{Compiler, RunError, Tensor, no_grad};
+use sinter::{Calibration, Compiler, RunError, Tensor, manual_seed, no_grad, randn};
 use sinter_benches::memory::Watch;
 use sinter_benches::{Candidate, Stats, interleaved};
 use sinter_compiler::Precision;
@@ -55,6 +55,9 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Op
     model.eval();
     let refs: Vec<&Tensor> = inputs.iter().collect();
     let mut compiler = Compiler::new().name(&entry.name).precision(args.precision);
+    if args.precision == Precision::Int8 {
+        compiler = compiler.calibration(calibration(&refs));
+    }
     if let Some(tuning) = args.tune.tuning()? {
         compiler = compiler.tune(tuning);
     }
@@ -98,6 +101,17 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Op
     timed.measure(limit, found, || {
         program.run_into(&refs, &outs).expect("the same inputs and outputs as before");
     })
+}
+
+/// The case's own inputs, and others like them.
+fn calibration(inputs: &[&Tensor]) -> Calibration {
+    manual_seed(0);
+    let noisy = |t: &&Tensor| match t.dtype().is_float() && t.numel() > 1 {
+        true => no_grad(|| *t + randn(t.shape()) * (t.std() * 0.1)),
+        false => (*t).clone(),
+    };
+    let others: Vec<Tensor> = inputs.iter().map(noisy).collect();
+    Calibration::with([inputs.to_vec(), others.iter().collect()])
 }
 
 fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Option<Record>> {
