@@ -234,11 +234,8 @@ impl Compared {
 impl Comparison {
     /// In a sentence: how many cases are won and lost against the fastest peer of each.
     fn overall(&self) -> String {
-        let ratios: Vec<Estimate> = self
-            .cases
-            .iter()
-            .filter_map(|c| c.fastest(self.precision)?.ratio)
-            .collect();
+        let ratios: Vec<Estimate> =
+            self.cases.iter().filter_map(|c| c.fastest(self.precision)?.ratio).collect();
         if ratios.is_empty() {
             return "no case was run by a peer as well".to_string();
         }
@@ -265,7 +262,8 @@ fn verdict(r: &Estimate) -> String {
 }
 
 fn summary(all: &Comparison) -> Table {
-    let mut t = table(["case", "engine", "ms", "between (95 %)", "× Sinter", "compile ms", "error"]);
+    let mut t =
+        table(["case", "engine", "ms", "between (95 %)", "× Sinter", "compile ms", "error"]);
     let or = |text: Option<String>| text.unwrap_or_else(|| "–".to_string());
     for c in &all.cases {
         for (i, r) in c.runs.iter().enumerate() {

@@ -2,10 +2,10 @@
 
 use super::files::{Entry, Meta, SuiteError, TaskMeta};
 use super::{Args, Mode, Record};
-use anyhow::Context;
 use crate::commands::bench::machine::Machine;
 use crate::commands::bench::{StepResult, step_results, work};
 use crate::commands::tune;
+use anyhow::Context;
 use sinter::io::{npy, safetensors};
 use sinter::nn::StateDict;
 use sinter::{Calibration, Compiler, RunError, Tensor, manual_seed, no_grad, randn};
@@ -72,9 +72,13 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Op
         let graph = compiler.trace(|x| model.run(x), &refs)?;
         let limit = least_time(machine, &meta, work::graph(&graph));
         drop((graph, expected));
-        return timed.measure(limit, Found { max_error: Some(max_error), ..Found::default() }, || {
-            drop(run());
-        });
+        return timed.measure(
+            limit,
+            Found { max_error: Some(max_error), ..Found::default() },
+            || {
+                drop(run());
+            },
+        );
     }
     let start = Instant::now();
     let compiled = compiler.fusion(mode == Mode::Fused).compile_fn(|x| model.run(x), &refs)?;
