@@ -1,6 +1,7 @@
 //! What an op costs: an estimate in nanoseconds on one thread, for choosing
 //! between equal expressions and for deciding what is worth several threads.
 
+use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_runtime::op::{BinaryOp, TensorType, UnaryOp};
 use sinter_runtime::{Dim, Op};
 
@@ -129,4 +130,71 @@ pub fn estimate(
         _ => flops(op, operands, &results[0], hints) * FLOP,
     };
     START + moved * BYTE + work
+}
+
+/// Nanoseconds per element that is written somewhere else in another order.
+const TURN: f64 = 0.25;
+
+/// Turning images between planes and channels last.
+pub fn turning_ns(ty: &TensorType<Dim>, hints: &[usize]) -> f64 {
+    START + elements(ty, hints) * TURN
+}
+
+/// Nanoseconds of a cycle, about.
+const CYCLE: f64 = 0.25;
+
+/// Cycles of a step of the register tile over so many columns, eight rows at a time. Full
+/// tiles are three vectors wide; narrower ones wait for the elements of the other operand.
+fn tile_cycles(columns: usize) -> f64 {
+    let rest = [0.0, 8.0, 9.0, 12.0][(columns % 48).div_ceil(16)];
+    (columns / 48) as f64 * 12.0 + rest
+}
+
+/// A convolution of `batch` images of `[c, h, w]` by a kernel for `[o, c / groups, kh, kw]`,
+/// in the way `kernel` computes it.
+pub fn conv_ns(
+    kernel: ConvKernel,
+    batch: usize,
+    input: [usize; 3],
+    [o, inner, kh, kw]: [usize; 4],
+    p: ConvParams,
+) -> f64 {
+    let [c, h, w] = input;
+    let Some([oh, ow]) = p.output_size([h, w], [kh, kw]) else { return START };
+    let (taps, n) = ((kh * kw) as f64, batch as f64);
+    let (pixels, k) = (oh * ow, inner as f64 * taps);
+    let eights = |rows: usize| rows as f64 / 8.0;
+    // Pairs take the place of one number.
+    let pairs = matches!(kernel, ConvKernel::Pairs | ConvKernel::PixelRowPairs);
+    let part = if pairs { 0.5 } else { 1.0 };
+    let cycles = match kernel {
+        ConvKernel::Pointwise => n * eights(o) * tile_cycles(pixels) * k,
+        ConvKernel::Direct | ConvKernel::Pairs => {
+            let reach = (kw - 1) * p.dilation[1] / p.stride[1];
+            let by_row = oh as f64 * tile_cycles(ow);
+            let across = tile_cycles(oh * (ow + reach));
+            n * (eights(o) * by_row.min(across) * k * part + (c * h * w) as f64 * 0.5)
+        }
+        // 36 products for 16 outputs, and the transforms, which have channels for lanes.
+        ConvKernel::Winograd => {
+            let tiles = oh.div_ceil(4) * ow.div_ceil(4);
+            n * (eights(tiles) * 36.0 * tile_cycles(o) * inner as f64
+                + (c * h * w) as f64 * 0.5
+                + (o * pixels) as f64 * 0.5)
+        }
+        // Rows of pixels end within vectors, and are staged.
+        ConvKernel::Depthwise => {
+            let vectors = (oh * ow.div_ceil(16)) as f64;
+            n * o as f64 * (vectors * taps * 1.5 + (h * w.div_ceil(16)) as f64 * 3.0 + 200.0)
+        }
+        ConvKernel::PixelRows | ConvKernel::PixelRowPairs => {
+            let gathered = if taps > 1.0 || p.stride != [1; 2] { 0.15 } else { 0.0 };
+            let moved = gathered + if part < 1.0 { 0.1 } else { 0.0 };
+            eights(batch * pixels) * (tile_cycles(o) * k * part + 8.0 * k * moved)
+        }
+        ConvKernel::DepthwiseLanes => {
+            n * o.div_ceil(16) as f64 * (pixels as f64 * taps * 0.7 + (h * w) as f64 * 1.5)
+        }
+    };
+    START + cycles * CYCLE
 }

@@ -51,6 +51,18 @@ impl<T: Element> Operand<T> {
         o
     }
 
+    /// An operand of zeros without gaps, the axes in this order from the outermost in
+    /// memory to the innermost.
+    pub(crate) fn ordered(shape: &[usize], order: &[usize]) -> Operand<T> {
+        let mut o = Operand::zeros(shape, 0);
+        let mut step = 1;
+        for &d in order.iter().rev() {
+            o.strides[d] = step;
+            step *= shape[d] as isize;
+        }
+        o
+    }
+
     /// An operand of these values, given in row-major order.
     pub(crate) fn new(shape: &[usize], style: u64, values: &[T]) -> Operand<T> {
         let o = Operand::zeros(shape, style);
@@ -58,7 +70,7 @@ impl<T: Element> Operand<T> {
         o
     }
 
-    fn set(&self, values: &[T]) {
+    pub(crate) fn set(&self, values: &[T]) {
         assert_eq!(values.len(), numel(&self.shape));
         if values.is_empty() {
             return;

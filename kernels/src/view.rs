@@ -306,6 +306,27 @@ impl<'a, T: Element> Src<'a, T> {
         self.ptr
     }
 
+    /// A view of what is at an address.
+    ///
+    /// # Safety
+    /// It is readable, and nobody writes it while the view lives, at this layout.
+    pub(crate) unsafe fn from_ptr(
+        ptr: *const T,
+        shape: &'a [usize],
+        strides: &'a [isize],
+    ) -> Src<'a, T> {
+        Src { ptr, shape, strides, life: PhantomData }
+    }
+
+    /// The same elements in another order of axes.
+    pub(crate) fn seen<'b>(&self, shape: &'b [usize], strides: &'b [isize]) -> Src<'b, T>
+    where
+        'a: 'b,
+    {
+        assert_eq!(numel(shape), self.numel(), "the same elements");
+        Src { ptr: self.ptr, shape, strides, life: PhantomData }
+    }
+
     /// The same view of elements without a type.
     #[inline]
     pub(crate) fn raw(&self) -> Raw<'a> {
@@ -377,6 +398,27 @@ impl<'a, T: Element> Dst<'a, T> {
         let ptr = data.as_mut_ptr();
         Src::of(data, shape, strides);
         Dst { ptr, shape, strides, life: PhantomData }
+    }
+
+    /// A view of what is at an address.
+    ///
+    /// # Safety
+    /// It is writable, and nobody else touches it while the view lives, at this layout.
+    pub(crate) unsafe fn from_ptr(
+        ptr: *mut T,
+        shape: &'a [usize],
+        strides: &'a [isize],
+    ) -> Dst<'a, T> {
+        Dst { ptr, shape, strides, life: PhantomData }
+    }
+
+    /// The same elements in another order of axes.
+    pub(crate) fn seen<'b>(&self, shape: &'b [usize], strides: &'b [isize]) -> Dst<'b, T>
+    where
+        'a: 'b,
+    {
+        assert_eq!(numel(shape), numel(self.shape), "the same elements");
+        Dst { ptr: self.ptr, shape, strides, life: PhantomData }
     }
 
     /// The same view, to read.

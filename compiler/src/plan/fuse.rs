@@ -11,6 +11,7 @@
 //! Views join no kernel: they become strides of whoever reads them.
 
 use super::Choices;
+use super::channels::Layouts;
 use super::recompute::Again;
 use crate::codegen::cpu::supports;
 use crate::graph::{Graph, Kind, NodeId, Value};
@@ -66,6 +67,7 @@ pub(super) struct Fusion {
 
 struct Fuser<'a> {
     g: &'a Graph,
+    layouts: &'a Layouts,
     fuse: bool,
     again: &'a Again,
     choices: &'a Choices,
@@ -81,10 +83,17 @@ struct Fuser<'a> {
 
 /// Forms clusters. Without `fuse`, only ops of one group (one op of the user)
 /// share a kernel.
-pub(super) fn fuse(g: &Graph, fuse: bool, choices: &Choices, again: &Again) -> Fusion {
+pub(super) fn fuse(
+    g: &Graph,
+    layouts: &Layouts,
+    fuse: bool,
+    choices: &Choices,
+    again: &Again,
+) -> Fusion {
     let topological = &again.order;
     let mut f = Fuser {
         g,
+        layouts,
         fuse,
         again,
         choices,
@@ -160,7 +169,12 @@ impl Fuser<'_> {
             Op::Reduce { kind, axes, keep } => {
                 let x = shape(operands[0]);
                 let dtype = self.g.type_of(operands[0]).dtype;
+                let turned = self.layouts.is_last(operands[0]);
                 match self.reducible(*kind, axes, *keep, &x, dtype) {
+                    Ok(()) if turned => (
+                        Sort::Library,
+                        "the axes it reduces are not the innermost in memory".into(),
+                    ),
                     Ok(()) => {
                         (Sort::Loops { shape: x, axes: axes.clone() }, "starts a row kernel".into())
                     }
@@ -339,6 +353,10 @@ impl Fuser<'_> {
         if self.g.node(n).types[0].dtype != DType::F32 {
             return Err("tiles are f32".into());
         }
+        let last = |node: NodeId| self.layouts.is_last(Value { node, output: 0 });
+        if last(n) != last(anchor) {
+            return Err("its result lies in another order".into());
+        }
         // The tile is finished in place: nobody else may want it unfinished.
         for &m in &self.cluster(c).nodes {
             let v = Value { node: m, output: 0 };
@@ -354,7 +372,7 @@ impl Fuser<'_> {
             if self.of.get(&v.node) == Some(&c) {
                 continue;
             }
-            if !super::lower::tile_addressable(self.g, anchor, v) {
+            if !super::tiles::tile_addressable(self.g, self.layouts, anchor, v) {
                 return Err("an operand cannot be addressed by tile".into());
             }
         }

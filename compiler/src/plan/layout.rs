@@ -210,6 +210,13 @@ impl Located {
         Some(out)
     }
 
+    /// With one more dimension of one element before the others.
+    pub(super) fn outer(mut self) -> Located {
+        self.shape.insert(0, Dim::of(1));
+        self.strides.insert(0, Dim::of(0));
+        self
+    }
+
     pub(super) fn view(&self) -> View {
         View {
             buffer: self.buffer,

@@ -1,9 +1,11 @@
 //! From clusters to a program: buffers, steps, kernels, constants.
 
+use super::channels::{self, Layouts};
 use super::fuse::{Cluster, Sort};
 use super::layout::{Located, dense};
 use super::loops::{self, Body, Operands};
 use super::pack::{Exactness, How, Packed};
+use super::tiles::{as_tile, viewed};
 use super::{Choices, Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Kernel;
@@ -27,6 +29,7 @@ pub(super) enum Stored {
 
 pub(super) struct Lowering<'a> {
     g: &'a Graph,
+    layouts: &'a Layouts,
     choices: &'a Choices,
     exactness: Exactness,
     /// What is computed with integers.
@@ -47,72 +50,11 @@ pub(super) struct Lowering<'a> {
     pub(super) step_of: FxHashMap<NodeId, usize>,
 }
 
-/// The three indices of a tile: where a contraction's result keeps them.
-fn tile_axes(g: &Graph, anchor: NodeId) -> (usize, usize) {
-    // Dimensions before `.0` are the batch, up to `.1` rows, the rest columns.
-    let rank = g.node(anchor).types[0].shape.len();
-    match g.op(anchor) {
-        Some(Op::Conv { .. }) => (1, 2),
-        _ => {
-            let b = g.operands(anchor)[1];
-            if g.type_of(b).shape.len() == 2 { (0, rank - 1) } else { (rank - 2, rank - 1) }
-        }
-    }
-}
-
-/// A value of the contraction's shape as [batch, rows, columns].
-fn as_tile(g: &Graph, anchor: NodeId, at: &Located) -> Option<Located> {
-    let shape = &g.node(anchor).types[0].shape;
-    let (rows, cols) = tile_axes(g, anchor);
-    let rank = shape.len();
-    let wide = at.broadcast(shape);
-    wide.merge(cols, rank)?.merge(rows, cols)?.merge(0, rows)
-}
-
-/// Where a value will lie, as far as its layout goes: kernels write densely, views
-/// are strides.
-fn nominal(g: &Graph, v: Value) -> Located {
-    let ty = g.type_of(v);
-    let plain = || Located::new(0, ty.dtype, &ty.shape);
-    match g.op(v.node) {
-        Some(Op::Attention { .. } | Op::AttentionGrad { .. }) if !g.is_output(v) => {
-            let q = nominal(g, g.operands(v.node)[v.output as usize]);
-            plain().lying(&q.order(&g.hints()))
-        }
-        Some(op) if op.is_view() => {
-            let x = nominal(g, g.operands(v.node)[0]);
-            viewed(op, &x, &ty.shape).unwrap_or_else(plain)
-        }
-        _ => plain(),
-    }
-}
-
-/// Whether tiles of a contraction can read the operand.
-pub(super) fn tile_addressable(g: &Graph, anchor: NodeId, v: Value) -> bool {
-    as_tile(g, anchor, &nominal(g, v)).is_some()
-}
-
-/// The layout of a view op's result; `None` where it must be copied.
-fn viewed(op: &Op<Dim>, x: &Located, shape: &[Dim]) -> Option<Located> {
-    Some(match op {
-        Op::Reshape { .. } => return x.reshape(shape),
-        Op::Permute { perm } => x.permute(perm),
-        Op::Broadcast { .. } => x.broadcast(shape),
-        Op::Slice { axis, start, len, step } => x.slice(*axis, start, len, *step),
-        Op::Flip { axes } => x.flip(axes),
-        Op::Diagonal { axis1, axis2, row, col, len } => {
-            x.diagonal([*axis1, *axis2], [*row, *col], len)
-        }
-        Op::Unfold { axis, size, step, count } => x.unfold(*axis, *size, *step, count),
-        Op::AsStrided { shape, strides, offset } => return x.as_strided(shape, strides, offset),
-        _ => return None,
-    })
-}
-
 impl<'a> Lowering<'a> {
     /// `in_place` are the outputs that may be written into the inputs they update.
     pub(super) fn new(
         g: &'a Graph,
+        layouts: &'a Layouts,
         in_place: &FxHashSet<usize>,
         exactness: Exactness,
         quantized: Option<&'a Quantized>,
@@ -120,6 +62,7 @@ impl<'a> Lowering<'a> {
     ) -> Lowering<'a> {
         let mut l = Lowering {
             g,
+            layouts,
             exactness,
             quantized,
             choices,
@@ -171,7 +114,10 @@ impl<'a> Lowering<'a> {
             Some(&place) => place,
             None => Place::Temp { first: self.steps.len() as u32, last: self.steps.len() as u32 },
         };
-        let at = self.buffer(v, place);
+        let mut at = self.buffer(v, place);
+        if self.layouts.is_last(v) {
+            at = at.lying(&channels::LAST);
+        }
         self.located.insert(v, at.clone());
         at
     }
@@ -239,12 +185,21 @@ impl<'a> Lowering<'a> {
 
     /// A dense copy where the layout is not dense already.
     fn densely(&mut self, at: Located) -> Located {
-        if at.is_dense() {
+        let order: Vec<usize> = (0..at.shape.len()).collect();
+        self.lying(at, &order)
+    }
+
+    /// A copy without gaps whose axes lie in that order, where these do not already.
+    fn lying(&mut self, at: Located, order: &[usize]) -> Located {
+        let wanted = at.clone().lying(order);
+        let same = |((n, s), w): ((&Dim, &Dim), &Dim)| n.is(1) || s == w;
+        if at.shape.iter().zip(&at.strides).zip(&wanted.strides).all(same) {
             return at;
         }
         let step = self.steps.len() as u32;
         let out =
             self.buffer_of(at.dtype, &at.shape.clone(), Place::Temp { first: step, last: step });
+        let out = out.lying(order);
         let op = Op::Broadcast { shape: at.shape.iter().cloned().collect() };
         self.library(op, &[at], std::slice::from_ref(&out));
         out
@@ -351,15 +306,24 @@ impl<'a> Lowering<'a> {
     fn loops(&mut self, nodes: &[NodeId], shape: &[Dim], axes: &[usize]) -> Result<(), PlanError> {
         // Operands first: locating one may take a step of its own.
         self.locate_operands(nodes, None)?;
-        let write: Vec<(NodeId, Located)> = self
-            .escaping(nodes)
+        let escaping = self.escaping(nodes);
+        let last = |&n: &NodeId| self.layouts.is_last(Value { node: n, output: 0 });
+        let counts = nodes.iter().any(|&n| matches!(self.g.op(n), Some(Op::Iota { .. })));
+        // Loops go through memory in the order in which results lie.
+        let turned = axes.is_empty() && !counts && escaping.iter().all(last);
+        let walked = |at: Located| {
+            let at = at.broadcast(shape);
+            if turned { at.permute(&channels::LAST) } else { at }
+        };
+        let write: Vec<(NodeId, Located)> = escaping
             .into_iter()
-            .map(|n| (n, self.result(Value { node: n, output: 0 }).broadcast(shape)))
+            .map(|n| (n, walked(self.result(Value { node: n, output: 0 }))))
             .collect();
         let name = self.name(nodes);
         let located = &self.located;
-        let body = Body { g: self.g, nodes, shape, axes };
-        let mut read = |v: Value| located[&v].broadcast(shape);
+        let extents = walked(Located::new(0, DType::F32, shape)).shape;
+        let body = Body { g: self.g, nodes, shape: &extents, axes };
+        let mut read = |v: Value| walked(located[&v].clone());
         let mut kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
         self.settle(&mut kernel, nodes);
         let step = self.push(Step::Generated { name });
@@ -427,7 +391,7 @@ impl<'a> Lowering<'a> {
             _ => Act::None,
         };
         let (sides, packing) = match &op {
-            Op::Conv { .. } => self.conv_operands(anchor, &op, x, operands[1])?,
+            Op::Conv { .. } => self.conv_operands(anchor, x, operands[1])?,
             _ => match self.matmul_operands(anchor, x, operands[1])? {
                 Some(s) => s,
                 // Batches that no single stride describes: the eager kernel knows how.
@@ -447,7 +411,7 @@ impl<'a> Lowering<'a> {
             false => Value { node: anchor, output: 0 },
         };
         let out = self.result(home);
-        let tile = as_tile(self.g, anchor, &out)
+        let tile = as_tile(self.g, self.layouts, anchor, &out)
             .ok_or_else(|| PlanError::Internal("a dense result is not a tile".into()))?;
         // What kernels do in registers takes no generated code.
         let most = epilogue.first().and_then(|&n| ceiling(self.g, n, anchor));
@@ -483,13 +447,14 @@ impl<'a> Lowering<'a> {
                         Some(at) => at.clone(),
                         None => self.result(v),
                     };
-                    (n, as_tile(self.g, anchor, &at).expect("dense results are tiles"))
+                    let tile = as_tile(self.g, self.layouts, anchor, &at);
+                    (n, tile.expect("dense results are tiles"))
                 })
                 .collect();
-            let located = &self.located;
-            let g = self.g;
+            let (g, layouts, located) = (self.g, self.layouts, &self.located);
             let mut read = |v: Value| {
-                as_tile(g, anchor, &located[&v]).expect("checked when the epilogue was chosen")
+                let tile = as_tile(g, layouts, anchor, &located[&v]);
+                tile.expect("checked when the epilogue was chosen")
             };
             let body = Body { g, nodes: &epilogue, shape: &tile.shape, axes: &[] };
             let mut kernel = loops::build_tile(&body, Operands { read: &mut read, write }, name);
@@ -555,22 +520,26 @@ impl<'a> Lowering<'a> {
     fn conv_operands(
         &mut self,
         anchor: NodeId,
-        op: &Op<Dim>,
         x: Located,
         w: Value,
     ) -> Result<([View; 2], Packing), PlanError> {
-        let x = self.densely(x);
         if let Some(w) = self.integers(anchor, w) {
+            let x = self.densely(x);
             return Ok(([x.view(), w], Packing::Int8));
         }
-        let input = &self.g.type_of(self.g.operands(anchor)[0]).shape;
-        let spatial: Option<Vec<usize>> = input[1..].iter().map(Extent::known).collect();
-        if let (Some(a), Some(chw)) = (self.constant(w), spatial) {
+        if let (Some(a), Some(conv)) = (self.constant(w), channels::image(self.g, anchor)) {
+            let last = self.layouts.is_last(Value { node: anchor, output: 0 });
             let chosen = self.choices.of(anchor).and_then(|c| c.filter);
-            let (how, why) = self.exactness.filter(&a, [chw[0], chw[1], chw[2]], op, chosen);
+            let (how, why) = self.exactness.filter(&conv, last, chosen);
             self.note(anchor, why);
+            let x = match how {
+                How::Filter(kernel, _) if kernel.any_input(conv.weight) && last => x,
+                _ if last => self.lying(x, &channels::LAST),
+                _ => self.densely(x),
+            };
             return Ok(([x.view(), self.packed(w, a, how)], how.packing()));
         }
+        let x = self.densely(x);
         let w = self.locate(w)?;
         let w = self.densely(w);
         Ok(([x.view(), w.view()], Packing::None))

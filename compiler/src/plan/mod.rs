@@ -1,6 +1,7 @@
 //! From a graph to a program: what is fused, what runs in which order, where
 //! everything lies.
 
+mod channels;
 mod choices;
 mod fuse;
 mod join;
@@ -11,6 +12,7 @@ mod lower;
 mod pack;
 mod prepare;
 mod recompute;
+mod tiles;
 
 pub use choices::{Choice, Choices};
 pub use fuse::Decision;
@@ -21,6 +23,7 @@ use crate::graph::{Graph, VerifyError, verify};
 use crate::kernel::Kernel;
 use crate::pipeline::{Options, Precision};
 use crate::quantize::{CalibrationError, Quantized, quantize};
+use channels::Layouts;
 use lower::{Lowering, Stored};
 use pack::Exactness;
 use recompute::Again;
@@ -134,9 +137,22 @@ pub(crate) fn prepare(
     Ok(g)
 }
 
+fn exactness(options: &Options) -> Exactness {
+    Exactness { precision: options.precision, matrix_unit: options.matrix_unit }
+}
+
+/// How images lie. Unfused, every op stands for itself; convolutions of integers read
+/// planes.
+fn layouts(g: &Graph, options: &Options) -> Layouts {
+    match options.fusion && options.precision != Precision::Int8 {
+        true => channels::choose(g, exactness(options)),
+        false => Layouts::default(),
+    }
+}
+
 /// Which ops of a prepared graph share a kernel.
 pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<Cluster> {
-    fuse::fuse(g, options.fusion, choices, &Again::nothing(g)).clusters
+    fuse::fuse(g, &layouts(g, options), options.fusion, choices, &Again::nothing(g)).clusters
 }
 
 /// The plan of a prepared graph.
@@ -155,9 +171,11 @@ pub(crate) fn lower(mut g: Graph, options: &Options, choices: &Choices) -> Resul
         Precision::Int8 => Some(quantize(&g, options.calibration.as_deref())?),
         _ => None,
     };
-    let fusion = fuse::fuse(&g, options.fusion, choices, &again);
-    let exactness = Exactness { precision: options.precision, matrix_unit: options.matrix_unit };
-    let mut l = Lowering::new(&g, &fusion.in_place, exactness, quantized.as_ref(), choices);
+    let layouts = layouts(&g, options);
+    let fusion = fuse::fuse(&g, &layouts, options.fusion, choices, &again);
+    let exactness = exactness(options);
+    let in_place = &fusion.in_place;
+    let mut l = Lowering::new(&g, &layouts, in_place, exactness, quantized.as_ref(), choices);
     for c in &fusion.clusters {
         l.cluster(c)?;
     }
@@ -185,7 +203,8 @@ pub(crate) fn lower(mut g: Graph, options: &Options, choices: &Choices) -> Resul
                 true => format!("computed again for the backward pass; {reason}"),
                 false => reason.clone(),
             };
-            if let Some(note) = notes.get(&n) {
+            let layout = layouts.reason(n);
+            for note in notes.get(&n).map(|n| n.to_string()).into_iter().chain(layout) {
                 reason += &format!("; {note}");
             }
             if let Some(why) = quantized.as_ref().and_then(|q| q.reasons.get(&n)) {

@@ -1,11 +1,12 @@
 //! Weights as the library kernels want them.
 
+use super::channels::Image;
 use crate::pipeline::Precision;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::recurrent::Cell;
 use sinter_kernels::{gemm, recurrent};
+use sinter_runtime::Array;
 use sinter_runtime::program::Packing;
-use sinter_runtime::{Array, Dim, Op};
 
 /// A weight and how a kernel wants it. It is packed where it will lie: a large one
 /// costs as much to copy as to pack.
@@ -77,36 +78,43 @@ impl Exactness {
         }
     }
 
-    /// For a convolution of inputs of `[C, H, W]`, and why so, unless a kernel was chosen.
+    /// For a convolution, whose result has its channels side by side or not, and why so,
+    /// unless a kernel was chosen.
     pub(super) fn filter(
         self,
-        w: &Array,
-        input: [usize; 3],
-        op: &Op<Dim>,
+        conv: &Image,
+        last: bool,
         chosen: Option<ConvKernel>,
     ) -> (How, &'static str) {
-        let &Op::Conv { stride, padding, dilation, groups, .. } = op else {
-            unreachable!("only convolutions have filters")
-        };
-        let params = ConvParams { stride, padding, dilation, groups };
-        if let Some(kernel) = chosen {
-            return (How::Filter(kernel, params), "by the kernel that was fastest");
+        // What was chosen for an image in planes says nothing of the other layout.
+        if let Some(kernel) = chosen.filter(|k| k.channels_last() == last) {
+            return (How::Filter(kernel, conv.params), "by the kernel that was fastest");
         }
-        let shape = filter_shape(w);
-        let in_f32 = ConvKernel::choose(input, shape, params);
-        let (kernel, why) = match self.precision {
+        let (kernel, why) = self.convolution(conv, last);
+        (How::Filter(kernel, conv.params), why)
+    }
+
+    /// A convolution's kernel, and why so.
+    pub(super) fn convolution(self, conv: &Image, last: bool) -> (ConvKernel, &'static str) {
+        let &Image { input, weight, params } = conv;
+        let last = last.then(|| ConvKernel::choose_last(weight, params)).flatten();
+        let in_f32 = last.unwrap_or_else(|| ConvKernel::choose(input, weight, params));
+        match self.precision {
             Precision::Highest | Precision::Int8 => (in_f32, ""),
             Precision::High if !self.matrix_unit => (in_f32, NO_UNIT),
             Precision::High => (in_f32, "in f32: convolutions have no kernel in bf16×3"),
-            Precision::Medium => match ConvKernel::choose_bf16(input, shape, params) {
-                ConvKernel::Pairs => (ConvKernel::Pairs, "in bf16"),
-                ConvKernel::Winograd => {
-                    (ConvKernel::Winograd, "in f32: minimal filtering is faster, and needs it")
-                }
-                kernel => (kernel, "in f32: channels by themselves have nothing to pair"),
+            Precision::Medium => match last {
+                Some(ConvKernel::PixelRows) => (ConvKernel::PixelRowPairs, "in bf16"),
+                Some(kernel) => (kernel, ALONE),
+                None => match ConvKernel::choose_bf16(input, weight, params) {
+                    ConvKernel::Pairs => (ConvKernel::Pairs, "in bf16"),
+                    ConvKernel::Winograd => {
+                        (ConvKernel::Winograd, "in f32: minimal filtering is faster, and needs it")
+                    }
+                    kernel => (kernel, ALONE),
+                },
             },
-        };
-        (How::Filter(kernel, params), why)
+        }
     }
 
     /// Why a product of two operands that vary is in f32, if more was asked for.
@@ -118,6 +126,8 @@ impl Exactness {
     }
 }
 
+/// Why depthwise convolutions are computed as they are.
+const ALONE: &str = "in f32: channels by themselves have nothing to pair";
 /// Why `high` is not used.
 const NO_UNIT: &str =
     "in f32, which is more exact than asked: bf16×3 pays on processors with AMX only";

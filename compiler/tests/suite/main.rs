@@ -6,6 +6,7 @@ mod common;
 #[cfg(feature = "mlir")]
 mod cuda;
 mod every_op;
+mod images;
 mod int8;
 mod random_graphs;
 mod snapshots;

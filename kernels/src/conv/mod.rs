@@ -11,13 +11,19 @@
 //! whatever the strides, number of threads or instruction set; except that 3 x 3
 //! kernels with enough channels go through the minimal filtering algorithm, which
 //! has an order of its own.
+//!
+//! Images may also lie with their channels side by side ("channels last", NHWC): two
+//! more kernels read and write them so, [`ConvKernel::PixelRows`] and
+//! [`ConvKernel::DepthwiseLanes`]. The compiler chooses between the layouts.
 
 mod depthwise;
 mod direct;
 mod exact;
 mod grad;
+mod lanes;
 mod patches;
 mod quads;
+mod rows;
 mod stage;
 mod transform;
 mod weight;
@@ -28,9 +34,9 @@ pub use grad::{conv2d_input_grad_f32, conv2d_weight_grad_f32};
 pub use quads::{conv2d_packed_int8, pack_filters_int8, packed_filters_len_int8};
 
 use crate::copy::copy;
-use crate::gemm::Epilogue;
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
 use crate::gemm::kernel::{Kernel, Scales};
+use crate::gemm::{self, Epilogue};
 use crate::scratch::{Dense, Scratch};
 use crate::view::{Dst, Src, is_contiguous};
 use depthwise::Depthwise;
@@ -84,9 +90,19 @@ pub enum ConvKernel {
     Winograd = 2,
     /// Each channel by itself: groups of one channel of the input.
     Depthwise = 3,
+    /// Channels last: a matrix product with a row for each pixel.
+    PixelRows = 4,
+    /// Channels last: each channel by itself, sixteen at a time.
+    DepthwiseLanes = 5,
+    /// [`ConvKernel::PixelRows`], both factors rounded to bf16.
+    PixelRowPairs = 7,
     /// [`ConvKernel::Direct`] over pairs of channels, both factors rounded to bf16.
     Pairs = 6,
 }
+
+/// The axes of images from the outermost in memory to the innermost where channels lie
+/// side by side.
+pub const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
 
 impl ConvKernel {
     /// Chooses for images of shape `[c, h, w]` and kernels of `[o, c / groups, kh, kw]`.
@@ -100,6 +116,28 @@ impl ConvKernel {
                 ConvKernel::Winograd
             }
             _ => ConvKernel::Direct,
+        }
+    }
+
+    /// Chooses for images whose channels lie side by side; `None` where there is no
+    /// kernel for them.
+    pub fn choose_last(w: [usize; 4], p: ConvParams) -> Option<ConvKernel> {
+        use ConvKernel::*;
+        [DepthwiseLanes, PixelRows].into_iter().find(|k| k.fits(w, p))
+    }
+
+    /// Whether input and output have their channels side by side.
+    pub fn channels_last(self) -> bool {
+        use ConvKernel::*;
+        matches!(self, PixelRows | PixelRowPairs | DepthwiseLanes)
+    }
+
+    /// Whether the input may have any layout, for kernels of that shape, and still
+    /// cost no copy.
+    pub fn any_input(self, w: [usize; 4]) -> bool {
+        match self {
+            ConvKernel::PixelRows | ConvKernel::PixelRowPairs => rows::takes_planes(w[1]),
+            _ => !self.channels_last(),
         }
     }
 
@@ -131,6 +169,9 @@ impl ConvKernel {
             ConvKernel::Direct | ConvKernel::Pairs => true,
             ConvKernel::Winograd => unit && [w[2], w[3]] == [3; 2],
             ConvKernel::Depthwise => w[1] == 1 && p.stride[1] <= depthwise::STRIDE,
+            ConvKernel::PixelRows | ConvKernel::PixelRowPairs => p.groups == 1,
+            // One channel that is its own group is an ordinary image.
+            ConvKernel::DepthwiseLanes => w[1] == 1 && p.groups == w[0] && w[0] > 1,
         }
     }
 
@@ -142,7 +183,9 @@ impl ConvKernel {
     /// The kernel of that number.
     pub fn from_number(number: u32) -> Option<ConvKernel> {
         use ConvKernel::*;
-        [Pointwise, Direct, Winograd, Depthwise, Pairs].into_iter().find(|k| k.number() == number)
+        [Pointwise, Direct, Winograd, Depthwise, PixelRows, DepthwiseLanes, Pairs, PixelRowPairs]
+            .into_iter()
+            .find(|k| k.number() == number)
     }
 
     /// Number of floats of packed kernels of shape `[o, c / groups, kh, kw]`.
@@ -152,6 +195,9 @@ impl ConvKernel {
                 w.iter().product()
             }
             ConvKernel::Winograd => winograd::kernels_len(w[0], w[1]),
+            ConvKernel::PixelRows => rows::packed_len(w),
+            ConvKernel::DepthwiseLanes => lanes::packed_len(w),
+            ConvKernel::PixelRowPairs => rows::packed_len_bf16(w),
             ConvKernel::Pairs => w[0] * w[1].div_ceil(2) * w[2] * w[3],
         }
     }
@@ -170,6 +216,12 @@ impl ConvKernel {
         assert!(p.groups > 0 && o.is_multiple_of(p.groups), "groups divide the output channels");
         if out.is_empty() {
             return;
+        }
+        match self {
+            ConvKernel::PixelRows => return rows::pack(w, out, gemm::pack_b),
+            ConvKernel::PixelRowPairs => return rows::pack(w, out, gemm::pack_b_bf16),
+            ConvKernel::DepthwiseLanes => return lanes::pack(w, out),
+            _ => {}
         }
         let plain = Dense::copy_of(w);
         let plain = plain.as_ref().map_or(w, Dense::src);
@@ -198,17 +250,19 @@ impl ConvKernel {
                     let strides = std::array::from_fn(|d| w.strides[d]);
                     winograd::pack(Kernels { ptr: w.ptr(), strides }, o, inner, out.as_mut_ptr());
                 }
+                _ => unreachable!("packed above"),
             }
         }
     }
 
     /// `y = act(conv(x, w) + bias)` with kernels of shape `w_shape` packed for this
     /// `ConvKernel`. Seen by the epilogue, an image of `y` is a matrix of channels by
-    /// pixels: a bias per channel is `bias_row`.
+    /// pixels: a bias per channel is `bias_row`. With channels last, a hook sees the
+    /// whole of `y` as one matrix of pixels by channels.
     ///
     /// # Panics
     /// If shapes do not fit, if there is a column bias, or if there is a hook and
-    /// images of `y` are not dense.
+    /// images of `y` (with channels last, `y` as a whole) are not dense.
     pub fn run_packed(
         self,
         x: Src<f32>,
@@ -224,6 +278,9 @@ impl ConvKernel {
         assert!(self.fits(w_shape, p), "{self:?} does not compute {p:?}");
         assert!(ep.bias_col.is_none(), "a convolution has no bias per pixel");
         ep.check(s.o, s.out[0] * s.out[1]);
+        if self.channels_last() {
+            return self.run_last(&s, x, packed, y, ep);
+        }
         assert!(ep.hook.is_none() || dense_images(y.shape, y.strides), "a hook needs dense images");
         // A product takes pixels that are equally far apart.
         let flat = x.strides[2] == s.size[1] as isize * x.strides[3] || s.size[0] == 1;
@@ -235,6 +292,51 @@ impl ConvKernel {
             // length of the packed kernels just now.
             unsafe { self.run(&s, x.ptr(), strides, packed.as_ptr(), y, batch, ep) }
         });
+    }
+
+    /// [`ConvKernel::run_packed`] for images whose channels lie side by side.
+    fn run_last(self, s: &Shape, x: Src<f32>, packed: &[f32], y: Dst<f32>, ep: &Epilogue) {
+        let [yn, yo, yh, yw] = [0, 1, 2, 3].map(|d| y.shape[d]);
+        let (shape, strides) = ([yn, yh, yw, yo], CHANNELS_LAST.map(|d| y.strides[d]));
+        let dense = is_contiguous(&shape, &strides);
+        assert!(ep.hook.is_none() || dense, "a hook needs a dense output");
+        let room = (!dense).then(|| Dense::new::<f32>(&shape));
+        let to = room.as_ref().map_or(y.ptr(), |d| d.dst::<f32>().ptr());
+        let side_by_side = x.strides[1] == 1 || s.c == 1;
+        let x_shape = [s.n, s.size[0], s.size[1], s.c];
+        let turned = (!side_by_side && !self.any_input([s.o, s.inner, s.kernel[0], s.kernel[1]]))
+            .then(|| {
+                let turned = Dense::new::<f32>(&x_shape);
+                let from = CHANNELS_LAST.map(|d| x.strides[d]);
+                copy(x.seen(&x_shape, &from), turned.dst());
+                turned
+            });
+        let (x_ptr, x_strides) = match &turned {
+            Some(t) => {
+                let [n, h, w, c] = [0, 1, 2, 3].map(|d| t.src::<f32>().strides[d]);
+                (t.src::<f32>().ptr(), [n, c, h, w])
+            }
+            None => (x.ptr(), std::array::from_fn(|d| x.strides[d])),
+        };
+        let y_ptr = to;
+        // SAFETY: the views were checked at construction, their shapes and the length of
+        // the packed kernels by the caller.
+        unsafe {
+            match self {
+                ConvKernel::PixelRows | ConvKernel::PixelRowPairs => {
+                    let pairs = self == ConvKernel::PixelRowPairs;
+                    rows::Conv { s, x: x_ptr, x_strides, packed, pairs, y: y_ptr, ep }.run()
+                }
+                _ => {
+                    let [n, _, h, w] = x_strides;
+                    let packed = packed.as_ptr();
+                    lanes::Conv { s, x: x_ptr, x_strides: [n, h, w], packed, y: y_ptr, ep }.run()
+                }
+            }
+        }
+        if let Some(room) = &room {
+            copy(room.src::<f32>(), y.seen(&shape, &strides));
+        }
     }
 
     /// # Safety
@@ -325,6 +427,7 @@ impl ConvKernel {
                 // SAFETY: the caller's contract.
                 unsafe { conv.run() }
             }
+            _ => unreachable!("channels last run elsewhere"),
         }
     }
 }

@@ -5,6 +5,8 @@ use crate::gemm::kernel::LANES;
 use crate::gemm::pack::transpose;
 use crate::gemm::simd::{Simd, levels};
 use crate::isa;
+use crate::simd::row::{for_vectors, read, write};
+use crate::simd::{RealTask, RealVector, run_real};
 use std::ops::Range;
 
 /// One image (or some of its channels): base and strides of channels, rows and
@@ -64,6 +66,10 @@ pub(super) unsafe fn plane(x: Image, rows: Steps, cols: Steps, out: *mut f32) {
                 let widths = [inside.start, inside.len(), cols.count - inside.end];
                 ROWS[isa::active() as usize](from, sh, valid.len(), widths, to);
             }
+            2 => {
+                let widths = [inside.start, inside.len(), cols.count - inside.end];
+                run_real(EveryOther { from, ld: sh, count: valid.len(), widths, to });
+            }
             step => {
                 for i in 0..valid.len() {
                     let from = from.offset(i as isize * sh);
@@ -75,6 +81,60 @@ pub(super) unsafe fn plane(x: Image, rows: Steps, cols: Steps, out: *mut f32) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Copies every other element of `count` rows, `ld` apart, to rows that follow each
+/// other: as many zeros, elements and zeros as the widths say.
+struct EveryOther {
+    from: *const f32,
+    ld: isize,
+    count: usize,
+    widths: [usize; 3],
+    to: *mut f32,
+}
+
+impl RealTask<f32> for EveryOther {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<V: RealVector<Elem = f32>>(self) {
+        let [before, len, after] = self.widths;
+        let blank = |to: *mut f32, n: usize| {
+            for_vectors(n, |i, k| {
+                // SAFETY: the maker has room for the rows.
+                unsafe { write(V::splat(0.0), to, i, k) }
+            });
+        };
+        for i in 0..self.count {
+            let from = self.from.wrapping_offset(i as isize * self.ld);
+            let to = self.to.wrapping_add(i * (before + len + after));
+            blank(to, before);
+            for_vectors(
+                len,
+                #[inline(always)]
+                |i, k| {
+                    // What is read ends with the last element that is copied.
+                    let there = 2 * k - 1;
+                    // SAFETY: the maker has these elements to read, and room for the rows.
+                    unsafe {
+                        let at = from.add(2 * i);
+                        let v = match there > LANES {
+                            true => {
+                                let rest = read::<V>(at, LANES, there - LANES, 0.0);
+                                V::load(at).even(rest)
+                            }
+                            false => {
+                                let v = read::<V>(at, 0, there, 0.0);
+                                v.even(v)
+                            }
+                        };
+                        write(v, to.wrapping_add(before), i, k);
+                    }
+                },
+            );
+            blank(to.wrapping_add(before + len), after);
         }
     }
 }
@@ -121,6 +181,15 @@ type Fun = unsafe fn(*const f32, isize, usize, [usize; 3], *mut f32);
 static ROWS: [Fun; 3] = levels!(
     fn(from: *const f32, ld: isize, count: usize, widths: [usize; 3], to: *mut f32) rows_body
 );
+
+/// Copies `count` rows of `len` floats, `ld` apart, to rows that follow each other.
+///
+/// # Safety
+/// The rows are readable, `to` writable for all of them.
+pub(super) unsafe fn lines(from: *const f32, ld: isize, count: usize, len: usize, to: *mut f32) {
+    // SAFETY: the caller's contract; the level was found on this machine.
+    unsafe { ROWS[isa::active() as usize](from, ld, count, [0, len, 0], to) }
+}
 
 /// Copies the pixels at `rows` x `cols` of `channels` channels to `out` with the
 /// channels side by side: pixel after pixel, `pitch` floats apart, zeros between the

@@ -106,6 +106,22 @@ fn check(c: &Case, style: u64) {
         out.values()
     });
     assert_near(&got, &y, 4e-6, "output");
+    let last = |shape: [usize; 4]| match style {
+        0 => Operand::ordered(&shape, &CHANNELS_LAST),
+        _ => Operand::zeros(&shape, style),
+    };
+    if let Some(kernel) = ConvKernel::choose_last(w_shape, p) {
+        let ox = last(x_shape);
+        ox.set(&x);
+        let got = same_everywhere(|| {
+            let mut packed = vec![0.0; kernel.packed_len(w_shape)];
+            kernel.pack_weights(ow.src(), p, &mut packed);
+            let out = last(y_shape);
+            kernel.run_packed(ox.src(), &packed, &w_shape, out.dst(), p, &ep);
+            out.values()
+        });
+        assert_near(&got, &y, 4e-6, "output, channels last");
+    }
     let got = same_everywhere(|| {
         let out = Operand::zeros(&x_shape, style);
         conv2d_input_grad_f32(ogy.src(), ow.src(), out.dst(), p);
@@ -272,14 +288,52 @@ fn hooks_see_each_finished_output_once() {
 }
 
 #[test]
-fn packed_kernels_give_the_same_numbers() {
-    for kernel in [
-        ConvKernel::Pointwise,
-        ConvKernel::Direct,
-        ConvKernel::Winograd,
-        ConvKernel::Depthwise,
-        ConvKernel::Pairs,
+fn hooks_see_pixels_by_channels() {
+    let pointwise = [[1; 2], [0; 2], [1; 2]];
+    for c in [
+        case([3, 1, 32, 17], [30, 29], [3; 2], [[2; 2], [1; 2], [1; 2]]),
+        case([2, 1, 3, 40], [31, 33], [3; 2], UNIT),
+        case([2, 1, 19, 50], [9, 11], [1; 2], pointwise),
+        case([2, 70, 1, 1], [14; 2], [3; 2], [[1; 2], [1; 2], [1; 2]]),
     ] {
+        let (x_shape, w_shape, y_shape) = (c.x(), c.w(), c.y().unwrap());
+        let x = Operand::ordered(&x_shape, &CHANNELS_LAST);
+        x.set(&noise32(numel(&x_shape), 1));
+        let w = Operand::new(&w_shape, 0, &noise32(numel(&w_shape), 2));
+        let kernel = ConvKernel::choose_last(w_shape, c.params).unwrap();
+        let mut packed = vec![0.0; kernel.packed_len(w_shape)];
+        kernel.pack_weights(w.src(), c.params, &mut packed);
+        let [plain, hooked] = [(), ()].map(|_| Operand::ordered(&y_shape, &CHANNELS_LAST));
+        kernel.run_packed(x.src(), &packed, &w_shape, plain.dst(), c.params, &Epilogue::NONE);
+        let start = hooked.dst().ptr() as usize;
+        let channels = y_shape[1];
+        let seen = Mutex::new(vec![0; numel(&y_shape)]);
+        let hook = |t: Tile| {
+            let mut seen = seen.lock().unwrap();
+            assert_eq!((t.batch, t.ld), (0, channels as isize));
+            for (r, j) in (0..t.rows).flat_map(|r| (0..t.cols).map(move |j| (r, j))) {
+                let at = (t.row + r) * channels + t.col + j;
+                let p = t.ptr.wrapping_add(r * channels + j);
+                assert_eq!(p as usize, start + at * size_of::<f32>());
+                seen[at] += 1;
+                // SAFETY: an element of the tile.
+                unsafe { *p += 1.0 };
+            }
+        };
+        let ep = Epilogue { hook: Some(&hook), ..Epilogue::NONE };
+        kernel.run_packed(x.src(), &packed, &w_shape, hooked.dst(), c.params, &ep);
+        assert!(seen.into_inner().unwrap().iter().all(|&n| n == 1));
+        let want: Vec<f32> = plain.values().iter().map(|v| v + 1.0).collect();
+        assert_eq!(hooked.values(), want);
+    }
+}
+
+#[test]
+fn packed_kernels_give_the_same_numbers() {
+    use ConvKernel::*;
+    for kernel in
+        [Pointwise, Direct, Winograd, Depthwise, PixelRows, DepthwiseLanes, Pairs, PixelRowPairs]
+    {
         assert_eq!(ConvKernel::from_number(kernel.number()), Some(kernel));
     }
     assert_eq!(ConvKernel::from_number(u32::MAX), None);

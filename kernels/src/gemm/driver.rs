@@ -96,11 +96,8 @@ impl Product<'_> {
         let pieces =
             (work.saturating_mul(self.k.max(8)) / self.ep.cut.job.max(1)).clamp(1, 8 * threads);
         if threads == 1 || pieces == 1 {
-            for item in 0..self.batch {
-                // SAFETY: the caller's contract.
-                unsafe { self.part(item, 0..self.m, 0..self.n) };
-            }
-            return;
+            // SAFETY: the caller's contract.
+            return unsafe { self.run_here() };
         }
         // With a row or two, panels are read at the pace of memory, and few of them
         // would be shared unevenly: they are cut, too, but no finer than need be.
@@ -124,6 +121,20 @@ impl Product<'_> {
             // SAFETY: the caller's contract; parts are disjoint in C.
             unsafe { self.part(item, r, c) };
         });
+    }
+
+    /// Computes the product on this thread.
+    ///
+    /// # Safety
+    /// As for [`Product::run`].
+    pub(crate) unsafe fn run_here(&self) {
+        if self.m == 0 || self.n == 0 {
+            return;
+        }
+        for item in 0..self.batch {
+            // SAFETY: the caller's contract.
+            unsafe { self.part(item, 0..self.m, 0..self.n) };
+        }
     }
 
     /// How a part of so many rows reads B.

@@ -4,10 +4,13 @@
 //! time, and then along its rows. An element gathers its gradient from the windows
 //! that meet it.
 
+mod lanes;
+
 use crate::par;
 use crate::scratch::Scratch;
 use crate::simd::{LANES, Number, Real, RealTask, RealVector, Vector, run_single};
 use crate::view::{Dst, Src};
+use lanes::Lanes;
 use std::ops::Range;
 
 /// Windows that slide over images, by rows and columns.
@@ -193,6 +196,14 @@ impl<T: Real> Pool<T> {
     fn forward<const MAX: bool>(&self, y: *mut T, counts: &[T]) {
         let y = Out(y);
         let y = &y;
+        if self.channels > 1 && [self.x_strides, self.y_strides].iter().all(|s| s[1] == 1) {
+            let lines = self.planes / self.channels * self.rows.output;
+            let grain = self.grain().div_ceil(self.channels) * self.rows.output;
+            par::for_range(lines, grain, |lines| {
+                run_single(Lanes::<T, MAX> { pool: self, y: y.0, counts, lines });
+            });
+            return;
+        }
         par::for_range(self.planes, self.grain(), |planes| {
             run_single(Forward::<T, MAX> { pool: self, y: y.0, counts, planes });
         });
@@ -343,6 +354,12 @@ impl<T: Real, const MAX: bool> RealTask<T> for Forward<'_, T, MAX> {
 fn count<V: Vector>(counts: &[V::Elem], rows: usize, i: usize, j: usize) -> V {
     // SAFETY: counts of columns come in whole vectors.
     unsafe { V::splat(counts[i]).mul(V::load(counts[rows + j..][..LANES].as_ptr())) }
+}
+
+/// What the mean of window `(i, j)` divides by.
+#[inline(always)]
+fn count_of<T: Real>(counts: &[T], rows: usize, i: usize, j: usize) -> T {
+    counts[i].times(counts[rows + j])
 }
 
 /// For each element along an axis of the image, by its phase in the stride, the

@@ -91,6 +91,18 @@ fn check<T: Real>(
     for (got, want) in got.iter().zip(&want) {
         assert_close(got, want, tolerance);
     }
+    let ordered = |shape: &[usize]| Operand::<T>::ordered(shape, &[0, 2, 3, 1]);
+    let last = ordered(&shape);
+    last.set(&x);
+    let run = |f: &dyn Fn(Dst<T>)| {
+        same_everywhere(|| {
+            let result = ordered(&y_shape);
+            f(result.dst());
+            result.values()
+        })
+    };
+    assert_close(&run(&|y| max_pool2d(last.src(), y, w)), &want[0], tolerance);
+    assert_close(&run(&|y| avg_pool2d(last.src(), y, w, whole)), &want[2], tolerance);
 }
 
 fn window(

@@ -1,0 +1,165 @@
+//! Which images have their channels side by side.
+//!
+//! Convolutions have kernels for both layouts, and which is faster depends on sizes:
+//! vectors of pixels or vectors of channels are full. What is element-wise does not care,
+//! as long as its operands agree. Turning an image from one layout into the other costs a
+//! pass over memory. The cheapest choice for a whole graph is a minimum cut: the values
+//! are nodes, the source stands for planes (NCHW), the sink for channels last (NHWC); a
+//! value on the wrong side pays what its op takes longer, values on different sides pay
+//! for turning.
+
+use super::pack::Exactness;
+use crate::cost;
+use crate::graph::{Graph, Kind, NodeId, Value};
+use petgraph::algo::dinics;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+use rustc_hash::{FxHashMap, FxHashSet};
+use sinter_kernels::conv::{CHANNELS_LAST, ConvKernel, ConvParams};
+use sinter_runtime::{DType, Dim, Extent, Op};
+
+/// The values whose channels lie side by side, and what that saves.
+#[derive(Default)]
+pub(super) struct Layouts {
+    last: FxHashSet<Value>,
+    saved: FxHashMap<NodeId, u64>,
+}
+
+impl Layouts {
+    /// Whether the value is an image whose channels lie side by side.
+    pub(super) fn is_last(&self, v: Value) -> bool {
+        self.last.contains(&v)
+    }
+
+    /// For people: why a convolution computes in that layout.
+    pub(super) fn reason(&self, n: NodeId) -> Option<String> {
+        let ns = self.saved.get(&n)?;
+        Some(format!("channels last, estimated to save {:.1} µs", *ns as f64 / 1000.0))
+    }
+}
+
+/// What a convolution by a constant weight needs to know to choose its kernel.
+pub(super) struct Image {
+    pub(super) input: [usize; 3],
+    pub(super) weight: [usize; 4],
+    pub(super) params: ConvParams,
+}
+
+/// The convolution's sizes, if its weight and the size of its images are known.
+pub(super) fn image(g: &Graph, n: NodeId) -> Option<Image> {
+    let &Op::Conv { stride, padding, dilation, groups, .. } = g.op(n)? else { return None };
+    let operands = g.operands(n);
+    let Kind::Constant(_) = g.node(operands[1].node).kind else { return None };
+    let known = |shape: &[Dim]| shape.iter().map(Extent::known).collect::<Option<Vec<usize>>>();
+    let input = known(&g.type_of(operands[0]).shape[1..])?.try_into().ok()?;
+    let weight = known(&g.type_of(operands[1]).shape)?.try_into().ok()?;
+    Some(Image { input, weight, params: ConvParams { stride, padding, dilation, groups } })
+}
+
+/// More than any program takes.
+const NEVER: u64 = 1 << 50;
+
+/// Chooses.
+pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
+    let hints = g.hints();
+    let is_image = |v: Value| {
+        let ty = g.type_of(v);
+        ty.shape.len() == 4 && ty.dtype == DType::F32
+    };
+    let mut net: DiGraph<(), u64> = DiGraph::new();
+    let (planes, last) = (net.add_node(()), net.add_node(()));
+    let mut of: FxHashMap<Value, NodeIndex> = FxHashMap::default();
+    let mut saves: FxHashMap<NodeId, u64> = FxHashMap::default();
+    for n in g.topological() {
+        let v = Value { node: n, output: 0 };
+        let Some(op) = g.op(n) else { continue };
+        let conv = image(g, n);
+        let follows = op.is_pointwise() || matches!(op, Op::Pool { .. });
+        if !is_image(v) || g.is_output(v) || !(conv.is_some() || follows) {
+            continue;
+        }
+        let node = net.add_node(());
+        of.insert(v, node);
+        let Some(conv) = conv else { continue };
+        let batch = g.type_of(v).shape[0].eval(&hints).unwrap_or(1);
+        let [first, other] = [false, true].map(|last| conv_ns(&conv, exactness, batch, last));
+        if other < first {
+            saves.insert(n, first - other);
+        }
+        // Whatever lies with the source pays what its op takes in planes, and the other
+        // way round.
+        net.add_edge(node, last, first);
+        net.add_edge(planes, node, other);
+    }
+    if saves.is_empty() {
+        return Layouts::default();
+    }
+    // Where a value is read in the other layout, it is turned.
+    for n in g.topological() {
+        let v = Value { node: n, output: 0 };
+        let Some(op) = g.op(n) else { continue };
+        for x in g.operands(n) {
+            if !is_image(x) || same_either_way(&g.type_of(x).shape) {
+                continue;
+            }
+            let turning = cost::turning_ns(g.type_of(x), &hints) as u64;
+            let (from, to) = (of.get(&x).copied(), of.get(&v).copied());
+            // Reduced over its pixels, an image may lie as it likes.
+            if matches!(op, Op::Reduce { axes, .. } if axes.as_slice() == [2, 3]) {
+                continue;
+            }
+            let free = image(g, n).is_some_and(|i| {
+                ConvKernel::choose_last(i.weight, i.params).is_some_and(|k| k.any_input(i.weight))
+            });
+            let (from, to) = (from.unwrap_or(planes), to.unwrap_or(planes));
+            if from == to || g.operands(n).get(1) == Some(&x) && image(g, n).is_some() {
+                continue;
+            }
+            // Cut when `from` is in planes and `to` is not; and when it is the other way.
+            if !free {
+                net.add_edge(from, to, turning);
+            }
+            net.add_edge(to, from, turning);
+        }
+    }
+    let (_, flow) = dinics(&net, planes, last);
+    // What the source still reaches lies in planes.
+    let mut reached: FxHashSet<NodeIndex> = FxHashSet::default();
+    let mut todo = vec![planes];
+    while let Some(at) = todo.pop() {
+        if !reached.insert(at) {
+            continue;
+        }
+        for e in net.edges_directed(at, petgraph::Outgoing) {
+            if flow[e.id().index()] < *e.weight() {
+                todo.push(e.target());
+            }
+        }
+        for e in net.edges_directed(at, petgraph::Incoming) {
+            if flow[e.id().index()] > 0 {
+                todo.push(e.source());
+            }
+        }
+    }
+    let last: FxHashSet<Value> =
+        of.into_iter().filter(|(_, node)| !reached.contains(node)).map(|(v, _)| v).collect();
+    saves.retain(|&n, _| last.contains(&Value { node: n, output: 0 }));
+    Layouts { last, saved: saves }
+}
+
+/// Whether there is one pixel, or one channel: both layouts are the same.
+fn same_either_way(shape: &[Dim]) -> bool {
+    shape[1].is(1) || (shape[2].is(1) && shape[3].is(1))
+}
+
+/// Estimated time in one of the layouts.
+fn conv_ns(conv: &Image, exactness: Exactness, batch: usize, last: bool) -> u64 {
+    let (kernel, _) = exactness.convolution(conv, last);
+    match kernel.channels_last() == last {
+        true => cost::conv_ns(kernel, batch, conv.input, conv.weight, conv.params) as u64,
+        false => NEVER,
+    }
+}
+
+/// An image's axes in the order in which they lie.
+pub(super) const LAST: [usize; 4] = CHANNELS_LAST;
