@@ -30,6 +30,9 @@ pub fn interpret(g: &Graph, inputs: &[Array]) -> Result<Vec<Array>, InterpretErr
     interpret_with(g, inputs, &mut |_, op, args| eager::run(op, args))
 }
 
+/// The results of an op.
+pub(crate) type Results = SmallVec<[Array; 1]>;
+
 /// [`interpret`] with `run` in the place of the eager runtime.
 ///
 /// # Errors
@@ -37,7 +40,7 @@ pub fn interpret(g: &Graph, inputs: &[Array]) -> Result<Vec<Array>, InterpretErr
 pub(crate) fn interpret_with(
     g: &Graph,
     inputs: &[Array],
-    run: &mut dyn FnMut(NodeId, &Op, &[&Array]) -> Result<SmallVec<[Array; 1]>, OpError>,
+    run: &mut dyn FnMut(NodeId, &Op, &[&Array]) -> Result<Results, OpError>,
 ) -> Result<Vec<Array>, InterpretError> {
     let given: Vec<_> = inputs.iter().map(|a| (a.dtype(), a.shape())).collect();
     let sizes = bind_sizes(&g.input_ports(), &g.symbols, &given)?;
