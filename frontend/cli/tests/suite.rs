@@ -7,8 +7,10 @@ use sinter::{Tensor, full, manual_seed, no_grad, randint, randn};
 use sinter_models::{Method, Net, Task, Training};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn describe(names: &[&str], tensors: &[Tensor]) -> Value {
     let one = |(name, t): (&&str, &Tensor)| {
@@ -181,4 +183,80 @@ fn what_is_wrong_is_said() {
     fs::create_dir(&other).unwrap();
     fs::write(other.join("meta.json"), "{}").unwrap();
     refused(&bench(dir, &["--case", "gpt9"]), &["`gpt9` is a case of no model", "mnist_cnn"]);
+}
+
+#[test]
+fn a_case_is_measured_whenever_a_line_asks_for_it() {
+    let suite = tempfile::tempdir().unwrap();
+    write_case(suite.path(), "mlp_b1", &[randn([1, 784])]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sinter"))
+        .args(["bench", "--case", "mlp_b1", "--threads", "1", "--serve", "--suite"])
+        .arg(suite.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut orders = child.stdin.take().unwrap();
+    orders.write_all(b"measure 0.01\nmeasure 0\nrest\n").unwrap();
+    drop(orders);
+    let out = child.wait_with_output().unwrap();
+    let said: Vec<Value> = String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let [ready, first, second] = &said[..] else { panic!("{said:?}") };
+    assert!(ready["compile_ms"].as_f64().unwrap() > 0.0);
+    assert!(ready["max_error"].as_f64().unwrap() < 1e-5);
+    for turn in [first, second] {
+        let ms = |name: &str| turn[name].as_f64().unwrap();
+        assert!(0.0 < ms("min") && ms("min") <= ms("median") && ms("cpu") > 0.0);
+    }
+    refused(&out, &["`rest` is no order"]);
+}
+
+/// A program that answers as a Python with one engine would, which takes a second a call.
+fn python(dir: &Path) -> std::path::PathBuf {
+    let path = dir.join("python");
+    let script = r#"#!/bin/sh
+# Before these are -B, -c and the script.
+case "$4 $5" in
+    --probe*) echo '{"python": "3.0", "engines": {"onnxruntime": "1.0", "torch": "2.0"}}' ;;
+    "--engine torch") echo '{"unfit": "the suite has no models_torch.py"}' ;;
+    *)
+        echo '{"compile_ms": 7, "max_error": 0}'
+        while read -r order; do echo '{"min": 1000, "median": 1000, "cpu": 1000}'; done
+        ;;
+esac
+"#;
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn peers_are_compared_case_by_case() {
+    let suite = tempfile::tempdir().unwrap();
+    write_case(suite.path(), "mlp_b1", &[randn([1, 784])]);
+    let (python, page) = (python(suite.path()), suite.path().join("peers.html"));
+    let [python, html] = [&python, &page].map(|p| p.to_str().unwrap());
+    let compare = ["--peers", "--python", python, "--rounds", "5"];
+    let out = bench(suite.path(), &[&compare[..], &["--html", html]].concat());
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    for part in ["onnxruntime", "1000.0000", "the suite has no models_torch.py", "1 won, 0 lost"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("<h2>mlp_b1</h2>") && page.contains("class=\"behind\""), "{page}");
+    let out = bench(suite.path(), &[&compare[..], &["--json"]].concat());
+    let all: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let runs = all["cases"][0]["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    assert!(runs[1]["ratio"]["low"].as_f64().unwrap() > 1.0);
+
+    let out = bench(suite.path(), &[&compare[..], &["--engines", "tvm"]].concat());
+    refused(&out, &["`tvm` is none of onnxruntime, torch"]);
+    refused(&bench(suite.path(), &["--peers", "--python", "/no/python"]), &["/no/python"]);
+    refused(&bench(suite.path(), &["--peers", "--rounds", "2"]), &["--rounds", "5"]);
 }

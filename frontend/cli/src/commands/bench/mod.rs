@@ -2,6 +2,7 @@
 //! by step. Measuring the cases of a suite.
 
 mod machine;
+mod peers;
 mod show;
 mod stats;
 mod suite;

@@ -5,7 +5,7 @@ mod files;
 mod measure;
 
 use super::machine::Machine;
-use super::{StepResult, show, write_json};
+use super::{StepResult, peers, show, write_json};
 use crate::commands::{align, precision, table, tune};
 use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table};
@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use sinter_compiler::Precision;
 use sinter_kernels::par;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -52,9 +53,15 @@ pub struct Args {
     /// Measure the passes of the compiler and the steps of compiled cases, too.
     #[arg(long, requires = "suite", conflicts_with = "eager")]
     steps: bool,
+    #[command(flatten)]
+    peers: peers::Choice,
     /// The machine's limits, where they have been measured.
     #[arg(long, hide = true, requires = "suite")]
     machine: Option<String>,
+    /// Prepare a case, say so, and measure it whenever a line asks for it: what a
+    /// comparison starts.
+    #[arg(long, hide = true, requires = "suite")]
+    serve: bool,
 }
 
 /// How a model runs.
@@ -131,13 +138,24 @@ pub fn run(args: &Args, json: Option<Option<&Path>>) -> anyhow::Result<()> {
         Some(text) => serde_json::from_str(text).context("--machine is malformed")?,
         None => Machine::measure(),
     };
+    if args.peers.peers {
+        let text = serde_json::to_string(&machine)?;
+        let cases: Vec<Case> = entries.iter().map(|e| Case::new(e, args, &text)).collect();
+        let how = (args.precision.name(), args.budget);
+        return peers::run(&args.peers, &cases, machine, how, json);
+    }
+    if args.serve {
+        let [entry] = &entries[..] else { bail!("one case at a time is served") };
+        measure::case(entry, args, &machine)?;
+        return Ok(());
+    }
     let printed = matches!(json, Some(None));
     if !printed {
         show::machine(&machine);
     }
     let records = match &entries[..] {
         [entry] => {
-            let record = measure::case(entry, args, &machine)?;
+            let record = measure::case(entry, args, &machine)?.context("it was not measured")?;
             if printed {
                 println!("{}", serde_json::to_string(&record)?);
             }
@@ -200,17 +218,48 @@ fn each(
     Ok(records)
 }
 
+/// A case, and how this program measures it in a process of its own.
+pub struct Case {
+    pub name: String,
+    pub dir: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Case {
+    fn new(entry: &Entry, args: &Args, machine: &str) -> Case {
+        let suite = args.suite.as_deref().unwrap_or(Path::new(""));
+        let budget = args.budget.to_string();
+        let mut all: Vec<OsString> =
+            vec!["bench".into(), "--suite".into(), suite.into(), "--case".into()];
+        let given = [&entry.name, "--machine", machine, "--budget", &budget];
+        all.extend(given.map(OsString::from));
+        all.extend(["--precision", args.precision.name()].map(OsString::from));
+        all.extend(args.mode().map(|m| format!("--{}", m.name()).into()));
+        all.extend(args.tune.arguments().into_iter().map(OsString::from));
+        Case { name: entry.name.clone(), dir: entry.dir.clone(), arguments: all }
+    }
+
+    /// This program, for this case alone.
+    fn own(&self) -> anyhow::Result<Command> {
+        let own = std::env::current_exe().context("finding this program's own file")?;
+        let mut c = Command::new(own);
+        c.args(&self.arguments);
+        Ok(c)
+    }
+
+    /// This program, measuring the case when it is told to.
+    pub fn serving(&self) -> anyhow::Result<Command> {
+        let mut c = self.own()?;
+        c.arg("--serve");
+        Ok(c)
+    }
+}
+
 /// This program again, for one case.
 fn alone(entry: &Entry, args: &Args, machine: &str) -> anyhow::Result<Record> {
-    let own = std::env::current_exe().context("finding this program's own file")?;
-    let mut c = Command::new(own);
-    c.arg("bench").arg("--suite").arg(args.suite.as_deref().unwrap_or(Path::new("")));
-    c.args(["--case", &entry.name, "--json", "--machine", machine]);
-    c.args(["--precision", args.precision.name(), "--budget", &args.budget.to_string()]);
-    c.args(["--threads", &par::threads().to_string()]);
-    c.args(args.mode().map(|m| format!("--{}", m.name())));
+    let mut c = Case::new(entry, args, machine).own()?;
+    c.args(["--json", "--threads", &par::threads().to_string()]);
     c.args(args.steps.then_some("--steps"));
-    c.args(args.tune.arguments());
     let out = c.output().context("starting this program again")?;
     let said = String::from_utf8_lossy(&out.stderr);
     if !out.status.success() {

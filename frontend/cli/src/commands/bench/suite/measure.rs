@@ -5,6 +5,7 @@ use super::{Args, Mode, Record};
 use crate::commands::bench::machine::Machine;
 use crate::commands::bench::{StepResult, step_results, work};
 use crate::commands::tune;
+use anyhow::Context;
 use sinter::io::{npy, safetensors};
 use sinter::nn::StateDict;
 use sinter::{Calibration, Compiler, RunError, Tensor, manual_seed, no_grad, randn};
@@ -24,12 +25,12 @@ const PROFILES: usize = 25;
 /// How far losses may be from those expected, of a loss, or absolutely below 1.
 const LOSS: f64 = 1e-3;
 
-/// Measures a case.
+/// Measures a case, or serves it and gives nothing.
 ///
 /// # Errors
 /// When its files are not what they should be, it cannot be compiled, or gives
 /// something else than it is to give.
-pub fn case(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Record> {
+pub fn case(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Option<Record>> {
     if entry.training { training(entry, args, machine) } else { inference(entry, args, machine) }
 }
 
@@ -42,7 +43,7 @@ fn wrong_weights(entry: &Entry) -> impl Fn(sinter::nn::StateError) -> SuiteError
     move |source| SuiteError::Weights { path: path.clone(), source }
 }
 
-fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Record> {
+fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Option<Record>> {
     let case = sinter_models::case(&entry.name).ok_or_else(|| entry.no_model())?;
     let meta: Meta = entry.meta()?;
     let before = Watch::start()?.read()?.before;
@@ -71,8 +72,13 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
         let graph = compiler.trace(|x| model.run(x), &refs)?;
         let limit = least_time(machine, &meta, work::graph(&graph));
         drop((graph, expected));
-        let stats = timed.sample(|| drop(run()))?;
-        return Ok(timed.record(stats, limit, None, None, Some(max_error), Detail::default()));
+        return timed.measure(
+            limit,
+            Found { max_error: Some(max_error), ..Found::default() },
+            || {
+                drop(run());
+            },
+        );
     }
     let start = Instant::now();
     let compiled = compiler.fusion(mode == Mode::Fused).compile_fn(|x| model.run(x), &refs)?;
@@ -94,10 +100,11 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Re
     let planned = program.model().constants().len() + program.model().arena_bytes(&[])?;
     let planned = planned as u64 + inputs.iter().chain(&outputs).map(bytes).sum::<u64>();
     let outs: Vec<&Tensor> = outputs.iter().collect();
-    let stats = timed.sample(|| {
+    let (compile, planned) = (Some(compile), Some(planned));
+    let found = Found { compile, planned, max_error: Some(max_error), detail };
+    timed.measure(limit, found, || {
         program.run_into(&refs, &outs).expect("the same inputs and outputs as before");
-    })?;
-    Ok(timed.record(stats, limit, Some(compile), Some(planned), Some(max_error), detail))
+    })
 }
 
 /// The case's own inputs, and others like them.
@@ -111,7 +118,7 @@ fn calibration(inputs: &[&Tensor]) -> Calibration {
     Calibration::with([inputs.to_vec(), others.iter().collect()])
 }
 
-fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Record> {
+fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Option<Record>> {
     if args.precision != Precision::Highest {
         return Err(SuiteError::Precision { name: args.precision.name() }.into());
     }
@@ -125,8 +132,8 @@ fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Rec
     let limit = meta.gflop_step.unwrap_or(0.0) * 1e9 / machine.flops;
     if mode == Mode::Eager {
         let max_error = losses(&meta, args.precision, || Ok(training.step()))?;
-        let stats = timed.sample(|| drop(training.step()))?;
-        return Ok(timed.record(stats, limit, None, None, max_error, Detail::default()));
+        return timed
+            .measure(limit, Found { max_error, ..Found::default() }, || drop(training.step()));
     }
     training.compiled(mode == Mode::Fused, |step| {
         // The first step compiles.
@@ -159,10 +166,10 @@ fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Rec
             detail.steps = profile(&compiled.plan, model, machine, &inputs, &outputs)?;
         }
         drop(inputs);
-        let stats = timed.sample(|| {
+        let (compile, planned) = (Some(compile), Some(planned));
+        timed.measure(limit, Found { compile, planned, max_error, detail }, || {
             step.step().expect("the same step as before");
-        })?;
-        Ok(timed.record(stats, limit, Some(compile), Some(planned), max_error, detail))
+        })
     })
 }
 
@@ -262,29 +269,35 @@ struct Timed<'a> {
     before: u64,
 }
 
+/// What is known of a case before it is measured.
+#[derive(Default)]
+struct Found {
+    compile: Option<Duration>,
+    planned: Option<u64>,
+    max_error: Option<f64>,
+    detail: Detail,
+}
+
 impl Timed<'_> {
-    /// Times of a run, and the most that was resident meanwhile.
-    fn sample(&self, run: impl FnMut()) -> anyhow::Result<(Stats, u64)> {
+    /// Times a run, and watches the most that is resident meanwhile.
+    fn measure(
+        &self,
+        limit: f64,
+        found: Found,
+        mut run: impl FnMut(),
+    ) -> anyhow::Result<Option<Record>> {
+        if self.args.serve {
+            self.serve(&found, run)?;
+            return Ok(None);
+        }
         // What was needed to come here does not count.
         mem::empty_cache();
         let watch = Watch::start()?;
-        let budget = Duration::from_secs_f64(self.args.budget);
-        let mut stats = interleaved(budget, vec![Candidate::new(&self.entry.name, run)]);
-        Ok((stats.remove(0), watch.read()?.peak))
-    }
-
-    fn record(
-        &self,
-        (stats, peak): (Stats, u64),
-        limit: f64,
-        compile: Option<Duration>,
-        planned_bytes: Option<u64>,
-        max_error: Option<f64>,
-        detail: Detail,
-    ) -> Record {
+        let stats = self.stats(self.args.budget, &mut run);
+        let peak = watch.read()?.peak;
         // The time of one thread does not count what somebody else did on the core.
         let least = if par::threads() == 1 { stats.cpu_min.min(stats.min) } else { stats.min };
-        Record {
+        Ok(Some(Record {
             case: self.entry.name.clone(),
             threads: par::threads(),
             precision: self.args.precision,
@@ -292,13 +305,40 @@ impl Timed<'_> {
             min_ms: stats.min / 1e6,
             median_ms: stats.median / 1e6,
             cpu_min_ms: stats.cpu_min / 1e6,
-            compile_ms: compile.map(|t| t.as_secs_f64() * 1e3),
+            compile_ms: found.compile.map(|t| t.as_secs_f64() * 1e3),
             peak_bytes: peak.saturating_sub(self.before),
-            planned_bytes,
-            max_error,
+            planned_bytes: found.planned,
+            max_error: found.max_error,
             of_limit: limit * 1e9 / least,
-            passes: detail.passes,
-            steps: detail.steps,
+            passes: found.detail.passes,
+            steps: found.detail.steps,
+        }))
+    }
+
+    fn stats(&self, seconds: f64, run: &mut impl FnMut()) -> Stats {
+        let budget = Duration::from_secs_f64(seconds);
+        interleaved(budget, vec![Candidate::new(&self.entry.name, run)]).remove(0)
+    }
+
+    /// Measures whenever a line of the input asks for it: `measure SECONDS`.
+    fn serve(&self, found: &Found, mut run: impl FnMut()) -> anyhow::Result<()> {
+        let ready = serde_json::json!({
+            "compile_ms": found.compile.map(|t| t.as_secs_f64() * 1e3),
+            "max_error": found.max_error,
+        });
+        println!("{ready}");
+        for line in std::io::stdin().lines() {
+            let line = line?;
+            let seconds = line.strip_prefix("measure ").and_then(|s| s.parse::<f64>().ok());
+            let seconds = seconds.filter(|s| (0.0..1e5).contains(s));
+            let seconds = seconds.with_context(|| format!("`{line}` is no order"))?;
+            let s = self.stats(seconds, &mut run);
+            let ms = |ns: f64| ns / 1e6;
+            let answer = serde_json::json!({
+                "min": ms(s.min), "median": ms(s.median), "cpu": ms(s.cpu),
+            });
+            println!("{answer}");
         }
+        Ok(())
     }
 }
