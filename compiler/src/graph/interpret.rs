@@ -30,8 +30,9 @@ pub fn interpret(g: &Graph, inputs: &[Array]) -> Result<Vec<Array>, InterpretErr
     interpret_with(g, inputs, &mut |_, op, args| eager::run(op, args))
 }
 
-/// What computes an op's results from its operands.
-type Run<'a> = dyn FnMut(NodeId, &Op, &[&Array]) -> Result<SmallVec<[Array; 1]>, OpError> + 'a;
+/// What runs an op of a graph.
+pub(crate) type RunOp<'a> =
+    dyn FnMut(NodeId, &Op, &[&Array]) -> Result<SmallVec<[Array; 1]>, OpError> + 'a;
 
 /// [`interpret`] with `run` in the place of the eager runtime.
 ///
@@ -40,7 +41,7 @@ type Run<'a> = dyn FnMut(NodeId, &Op, &[&Array]) -> Result<SmallVec<[Array; 1]>,
 pub(crate) fn interpret_with(
     g: &Graph,
     inputs: &[Array],
-    run: &mut Run,
+    run: &mut RunOp,
 ) -> Result<Vec<Array>, InterpretError> {
     let given: Vec<_> = inputs.iter().map(|a| (a.dtype(), a.shape())).collect();
     let sizes = bind_sizes(&g.input_ports(), &g.symbols, &given)?;

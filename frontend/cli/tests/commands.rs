@@ -74,7 +74,7 @@ fn integers_take_examples_and_say_what_they_change() {
         "held-out inputs",
     ]);
     place.sinter("inspect int8.sinter --decisions").succeeds().says(&["int8: its input is"]);
-    place.sinter("run int8.sinter other.npy").succeeds();
+    place.sinter("run int8.sinter other.npy -b 3").succeeds();
 
     place.sinter(int8).fails(&["int8 needs calibration"]);
     let given = "compile tiny.sinter -o out --calibrate x.npy";

@@ -12,7 +12,7 @@ const ROWS: usize = 32;
 
 /// Where ranges come from.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Examples {
     /// Examples of the program's inputs, from which the ranges are taken that integers
     /// stand for (--precision int8): files as `sinter run` takes them, for a program with
     /// one input any number of them. More rows than the program takes make several runs.
@@ -47,7 +47,7 @@ fn method(name: &str) -> Result<CalibrationMethod, String> {
     }
 }
 
-impl Args {
+impl Examples {
     /// The examples, where there are any.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "PRECISION", default_value = "highest", value_parser = precision)]
     precision: Precision,
     #[command(flatten)]
-    calibration: super::calibrate::Args,
+    calibration: super::calibrate::Examples,
     #[command(flatten)]
     tune: tune::Choice,
     /// Values of the graph's constants, by name.
