@@ -95,6 +95,16 @@ pub fn binary_ns(op: BinaryOp) -> f64 {
     }
 }
 
+/// Nanoseconds per element of an op that goes element by element, or draws.
+pub fn element_wise_ns(op: &Op<Dim>) -> f64 {
+    match op {
+        Op::Unary(u) => unary_ns(*u),
+        Op::Binary(b) => binary_ns(*b),
+        Op::Random { .. } | Op::Dropout { .. } => 1.0,
+        _ => 0.03,
+    }
+}
+
 /// The estimate.
 pub fn estimate(
     op: &Op<Dim>,
@@ -111,9 +121,9 @@ pub fn estimate(
     let moved: f64 = operands.iter().copied().chain(results).map(|t| bytes(t, hints)).sum();
     let work = match op {
         Op::Full { .. } if results[0].shape.is_empty() => return 0.0,
-        Op::Unary(u) => n * unary_ns(*u),
-        Op::Binary(b) => n * binary_ns(*b),
-        Op::Compare(_) | Op::Select {} | Op::Cast { .. } => n * 0.03,
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select {} | Op::Cast { .. } => {
+            n * element_wise_ns(op)
+        }
         Op::Softmax { .. } | Op::SoftmaxGrad { .. } => n * FUNCTION,
         Op::LayerNorm { .. } | Op::LayerNormGrad { .. } => n * 0.2,
         // A function for each gate, and one of the cells.
@@ -121,7 +131,7 @@ pub fn estimate(
             flops(op, operands, &results[0], hints) * FLOP
                 + elements(operands[0], hints) * FUNCTION * 1.25
         }
-        Op::Random { .. } | Op::Dropout { .. } => n,
+        Op::Random { .. } | Op::Dropout { .. } => n * element_wise_ns(op),
         Op::Sort { .. } | Op::TopK { .. } | Op::SearchSorted { .. } => n * 30.0,
         Op::MatMul { act } | Op::Conv { act, .. } => {
             let epilogue = act.unary().map_or(0.0, |u| n * unary_ns(u) * 0.9);

@@ -17,6 +17,7 @@
 //! together, so that the derivative by a weight follows that by the values beside it; and
 //! what is cheap comes just before its first use.
 
+use crate::cost;
 use crate::graph::{Graph, Kind, NodeId, Value};
 use petgraph::algo::dinics;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -28,6 +29,8 @@ use smallvec::SmallVec;
 
 /// More than anything weighs.
 const NEVER: u64 = 1 << 50;
+/// Nanoseconds of writing or reading a byte; having it in memory is worth as much.
+const BYTE: f64 = 0.02;
 
 /// In which order ops are looked at, and what is computed again.
 pub(super) struct Again {
@@ -156,6 +159,11 @@ fn cheap(op: &Op<Dim>) -> bool {
     op.is_pointwise() || op.is_view() || draws || matches!(op, Op::Full { .. })
 }
 
+/// Nanoseconds as a weight, in picoseconds.
+fn weight(ns: f64) -> u64 {
+    (ns * 1e3).min(NEVER as f64 / 2.0) as u64
+}
+
 /// Nodes of the forward pass whose values the backward pass computes again.
 fn lost(g: &Graph, order: &[NodeId], forward: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
     let hints = g.hints();
@@ -172,19 +180,35 @@ fn lost(g: &Graph, order: &[NodeId], forward: &FxHashSet<NodeId>) -> FxHashSet<N
             Kind::Op(op) => (matches!(op, Op::Full { .. }), cheap(op)),
             _ => (true, false),
         };
+        let bytes = |t: &TensorType<Dim>| cost::elements(t, &hints) * t.dtype.size() as f64;
+        let bytes: f64 = g.node(n).types.iter().map(bytes).sum();
+        // Whether a kernel on either side reads it from memory.
+        let whole = |inside: bool| {
+            let mut users = g.users(n).into_iter();
+            users.any(|u| ends.contains_key(&u) == inside && !g.op(u).is_some_and(cheap))
+        };
+        let passes = if whole(true) { 2.0 } else { 3.0 };
         let kept = match g.op(n) {
             _ if free => 0,
             // What it is a view of is kept in its place.
             Some(op) if op.is_view() => NEVER,
-            _ => {
-                let bytes =
-                    |t: &TensorType<Dim>| crate::cost::elements(t, &hints) * t.dtype.size() as f64;
-                g.node(n).types.iter().map(bytes).sum::<f64>().min(NEVER as f64 / 2.0) as u64
-            }
+            _ => weight(bytes * BYTE * passes),
         };
         net.add_edge(from, to, kept);
-        if !twice {
-            net.add_edge(source, from, NEVER);
+        let again = match g.op(n) {
+            _ if !twice => NEVER,
+            Some(op) if op.is_view() || free => 0,
+            Some(op) => {
+                let written = if whole(false) { bytes * BYTE } else { 0.0 };
+                weight(
+                    cost::element_wise_ns(op) * cost::elements(&g.node(n).types[0], &hints)
+                        + written,
+                )
+            }
+            None => 0,
+        };
+        if again > 0 {
+            net.add_edge(source, from, again);
         }
         let mut behind = false;
         for u in g.users(n) {
