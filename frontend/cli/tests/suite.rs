@@ -241,7 +241,9 @@ fn peers_are_compared_case_by_case() {
     let (python, page) = (python(suite.path()), suite.path().join("peers.html"));
     let [python, html] = [&python, &page].map(|p| p.to_str().unwrap());
     let compare = ["--peers", "--python", python, "--rounds", "5"];
-    let out = bench(suite.path(), &[&compare[..], &["--html", html]].concat());
+    let table = suite.path().join("peers.md");
+    let files = ["--html", html, "--markdown", table.to_str().unwrap()];
+    let out = bench(suite.path(), &[&compare[..], &files].concat());
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     for part in ["onnxruntime", "1000.0000", "the suite has no models_torch.py", "1 won, 0 lost"] {
@@ -249,6 +251,8 @@ fn peers_are_compared_case_by_case() {
     }
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.contains("<h2>mlp_b1</h2>") && page.contains("class=\"behind\""), "{page}");
+    let table = fs::read_to_string(&table).unwrap();
+    assert!(table.contains("| mlp_b1 | onnxruntime | 1.00 s |"), "{table}");
     let out = bench(suite.path(), &[&compare[..], &["--json"]].concat());
     let all: Value = serde_json::from_slice(&out.stdout).unwrap();
     let runs = all["cases"][0]["runs"].as_array().unwrap();

@@ -6,6 +6,7 @@
 //! are stopped, so that no thread of theirs spins. A ratio is the median over rounds, with
 //! the interval that noise leaves.
 
+mod markdown;
 mod page;
 mod process;
 
@@ -46,6 +47,9 @@ pub struct Choice {
     /// Write the comparison as a page with bars to this file.
     #[arg(long, value_name = "FILE", requires = "peers")]
     html: Option<PathBuf>,
+    /// Write the comparison as a table in Markdown to this file.
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    markdown: Option<PathBuf>,
 }
 
 /// Everything measured.
@@ -131,9 +135,12 @@ pub fn run(
     }
     if let Some(file) = &choice.html {
         page::write(&all, file)?;
-        if !printed {
-            println!("\nwritten: {}", file.display());
-        }
+    }
+    if let Some(file) = &choice.markdown {
+        markdown::write(&all, file)?;
+    }
+    for file in choice.html.iter().chain(&choice.markdown).filter(|_| !printed) {
+        println!("written: {}", file.display());
     }
     if let Some(file) = json {
         super::write_json(file, &(serde_json::to_string_pretty(&all)? + "\n"))?;
@@ -248,6 +255,40 @@ impl Comparison {
             ratios.len() - won - lost,
             mean.exp(),
         )
+    }
+}
+
+impl Comparison {
+    /// How it was measured.
+    fn conditions(&self) -> String {
+        let engines: Vec<String> = self.engines.iter().map(|(e, v)| format!("{e} {v}")).collect();
+        let threads = match self.machine.threads {
+            1 => "One thread".to_string(),
+            n => format!("{n} threads"),
+        };
+        let times = match self.machine.threads {
+            1 => "times are CPU time",
+            _ => "times are by the clock",
+        };
+        format!(
+            "{threads}, {}, {:.0} GFLOP/s; precision {}; {}; Python {}. {} rounds, in each of \
+             which every engine has its turn; {times}.",
+            self.machine.isa,
+            self.machine.flops / 1e9,
+            self.precision,
+            engines.join(", "),
+            self.python,
+            self.rounds,
+        )
+    }
+}
+
+/// Milliseconds, for people.
+fn time(ms: f64) -> String {
+    match ms {
+        t if t >= 1000.0 => format!("{:.2} s", t / 1000.0),
+        t if t >= 1.0 => format!("{t:.2} ms"),
+        t => format!("{:.1} µs", t * 1000.0),
     }
 }
 

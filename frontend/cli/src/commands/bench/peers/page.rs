@@ -1,7 +1,7 @@
 //! The comparison as a page: for each case, how many times Sinter's time each engine
 //! takes, with the interval that noise leaves.
 
-use super::{Compared, Comparison, Run, verdict};
+use super::{Compared, Comparison, Run, time, verdict};
 use anyhow::Context;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -23,32 +23,17 @@ fn page(all: &Comparison) -> Result<String, std::fmt::Error> {
         include_str!("page.css"),
         escape(&all.overall()),
     );
-    let engines: Vec<String> = all.engines.iter().map(|(e, v)| format!("{e} {v}")).collect();
     write!(
         out,
-        "<p class=\"soft\">{}, {:.0} GFLOP/s; precision {}; {}; Python {}. {} rounds, in each of \
-         which every engine has its turn; {}. Bars are medians over rounds, lines the interval of \
-         95 %. The mark at 1 is Sinter.</p>",
-        escape(&threads(all.machine.threads)),
-        all.machine.flops / 1e9,
-        all.precision,
-        escape(&engines.join(", ")),
-        escape(&all.python),
-        all.rounds,
-        match all.machine.threads {
-            1 => "times are CPU time",
-            _ => "times are by the clock",
-        },
+        "<p class=\"soft\">{} Bars are medians over rounds, lines the interval of 95 %. The mark \
+         at 1 is Sinter.</p>",
+        escape(&all.conditions()),
     )?;
     for c in &all.cases {
         case(&mut out, c, all.precision)?;
     }
     out.push_str("</main></body></html>\n");
     Ok(out)
-}
-
-fn threads(n: usize) -> String {
-    if n == 1 { "One thread".to_string() } else { format!("{n} threads") }
 }
 
 fn case(out: &mut String, c: &Compared, precision: &str) -> std::fmt::Result {
@@ -102,15 +87,6 @@ fn case(out: &mut String, c: &Compared, precision: &str) -> std::fmt::Result {
         )?;
     }
     out.write_str("</table></section>")
-}
-
-/// Milliseconds, for people.
-fn time(ms: f64) -> String {
-    match ms {
-        t if t >= 1000.0 => format!("{:.2} s", t / 1000.0),
-        t if t >= 1.0 => format!("{t:.2} ms"),
-        t => format!("{:.1} µs", t * 1000.0),
-    }
 }
 
 fn escape(text: &str) -> String {
