@@ -6,7 +6,7 @@ use super::{arch, assemble, check, compile, launch};
 use crate::common::{compare, inputs, sample, tolerance};
 use sinter_compiler::codegen::cuda::{Arch, CudaError, Param, Team};
 use sinter_compiler::graph::{Graph, text};
-use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Stage};
+use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Manner, Stage};
 use sinter_compiler::plan::Plan;
 use sinter_compiler::{Options, compile as plan};
 use sinter_runtime::op::{BinaryOp, ReduceKind};
@@ -166,6 +166,7 @@ fn reduction(kind: ReduceKind, from: DType, to: DType, width: usize, across: boo
         args: vec![arg(0, from, x, false), arg(1, to, y, true)],
         stages: vec![element, row],
         hook: false,
+        manner: Manner::RULE,
     }
 }
 
@@ -240,6 +241,7 @@ fn through_memory(width: usize) -> Kernel {
         args: vec![arg(0, [width, 1], false), arg(1, [1, 0], true), arg(2, [width, 1], true)],
         stages: vec![sum, add, read, subtract],
         hook: false,
+        manner: Manner::RULE,
     }
 }
 

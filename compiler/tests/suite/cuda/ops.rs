@@ -4,7 +4,7 @@
 use super::machine::Memory;
 use super::{assemble, compile, launch};
 use sinter_compiler::codegen::cuda::{Arch, CudaError};
-use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Stage};
+use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Manner, Stage};
 use sinter_runtime::op::{BinaryOp, CompareOp, UnaryOp};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, eager};
 
@@ -101,6 +101,7 @@ fn kernel(name: String, inst: Inst, operands: &[DType], to: DType) -> Kernel {
         args,
         stages: vec![stage],
         hook: false,
+        manner: Manner::RULE,
     }
 }
 
