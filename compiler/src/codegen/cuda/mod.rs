@@ -230,7 +230,7 @@ impl CudaKernel {
 ///
 /// ```
 /// use sinter_compiler::codegen::cuda::{Arch, Compiler};
-/// use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Stage};
+/// use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Manner, Stage};
 /// use sinter_runtime::op::UnaryOp;
 /// use sinter_runtime::{DType, Dim, Extent};
 ///
