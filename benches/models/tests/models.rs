@@ -17,7 +17,7 @@ fn structure(text: &str) -> Vec<(String, Vec<usize>)> {
 }
 
 #[track_caller]
-fn has_structure(state: &StateDict, text: &str) {
+fn assert_structure(state: &StateDict, text: &str) {
     let own: Vec<_> = state.iter().map(|(n, t)| (n.clone(), t.shape().to_vec())).collect();
     let mut want = structure(text);
     want.sort();
@@ -35,12 +35,12 @@ fn parameters_have_pytorchs_names_and_shapes() {
         ("gpt2_decode", include_str!("structure/gpt2.txt")),
         ("lstm", include_str!("structure/lstm.txt")),
     ] {
-        has_structure(&(case(name).unwrap().build)().state_dict(), text);
+        assert_structure(&(case(name).unwrap().build)().state_dict(), text);
     }
     let encoder = Net::Encoder.build(false).state_dict();
-    has_structure(&encoder, include_str!("structure/train_encoder.txt"));
+    assert_structure(&encoder, include_str!("structure/train_encoder.txt"));
     let lstm = Net::Lstm.build(false).state_dict();
-    has_structure(&lstm, include_str!("structure/train_lstm.txt"));
+    assert_structure(&lstm, include_str!("structure/train_lstm.txt"));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn prepare(model: &dyn Model) {
 
 /// Compiled, fused and not, it gives what it gives eagerly, in these shapes.
 #[track_caller]
-fn compiles(model: &dyn Model, inputs: &[Tensor], shapes: &[&[usize]]) {
+fn assert_compiles(model: &dyn Model, inputs: &[Tensor], shapes: &[&[usize]]) {
     prepare(model);
     let want = no_grad(|| model.run(inputs));
     let got: Vec<&[usize]> = want.iter().map(|t| t.shape()).collect();
@@ -104,25 +104,25 @@ fn compiles(model: &dyn Model, inputs: &[Tensor], shapes: &[&[usize]]) {
 
 #[test]
 fn networks_for_images_compile() {
-    compiles(&Mlp::new(), &[randn([3, 784])], &[&[3, 10]]);
-    compiles(&MnistCnn::with_size([11, 13], 7, true), &[randn([2, 1, 11, 13])], &[&[2, 7]]);
+    assert_compiles(&Mlp::new(), &[randn([3, 784])], &[&[3, 10]]);
+    assert_compiles(&MnistCnn::with_size([11, 13], 7, true), &[randn([2, 1, 11, 13])], &[&[2, 7]]);
 }
 
 #[test]
 fn resnet_compiles() {
-    compiles(&ResNet18::new(5), &[randn([2, 3, 32, 40])], &[&[2, 5]]);
+    assert_compiles(&ResNet18::new(5), &[randn([2, 3, 32, 40])], &[&[2, 5]]);
 }
 
 #[test]
 fn mobilenet_compiles() {
-    compiles(&MobileNetV2::new(5), &[randn([2, 3, 32, 40])], &[&[2, 5]]);
+    assert_compiles(&MobileNetV2::new(5), &[randn([2, 3, 32, 40])], &[&[2, 5]]);
 }
 
 #[test]
 fn encoders_compile() {
     let config =
         EncoderConfig { layers: 1, size: 24, heads: 3, hidden: 40, vocabulary: 50, positions: 16 };
-    compiles(&Encoder::new(&config), &[randint(0, 50, [2, 7])], &[&[2, 7, 24]]);
+    assert_compiles(&Encoder::new(&config), &[randint(0, 50, [2, 7])], &[&[2, 7, 24]]);
 }
 
 const SMALL: Gpt2Config =
@@ -133,10 +133,10 @@ fn gpt2_compiles_with_and_without_a_cache() {
     let model = Gpt2::new(&SMALL);
     let (n, cache) = (2, |t| randn([2usize, 2, 3, t, 8]));
     let new: &[usize] = &[2, n, 3, 7, 8];
-    compiles(&model, &[randint(0, 50, [n, 7])], &[&[n, 50], new, new]);
+    assert_compiles(&model, &[randint(0, 50, [n, 7])], &[&[n, 50], new, new]);
     let one: &[usize] = &[2, n, 3, 1, 8];
     let inputs = [randint(0, 50, [n, 1]), cache(5), cache(5)];
-    compiles(&model, &inputs, &[&[n, 50], one, one]);
+    assert_compiles(&model, &inputs, &[&[n, 50], one, one]);
 }
 
 #[test]
@@ -155,16 +155,16 @@ fn a_cache_takes_the_place_of_the_tokens_before() {
 #[test]
 fn lstms_compile() {
     let shapes: [&[usize]; 3] = [&[3, 5, 9], &[2, 3, 9], &[2, 3, 9]];
-    compiles(&LstmNet::new(7, 9), &[randn([3, 5, 7])], &shapes);
+    assert_compiles(&LstmNet::new(7, 9), &[randn([3, 5, 7])], &shapes);
 }
 
 #[test]
 fn functions_compile() {
-    compiles(&Elementwise, &[randn([1009])], &[&[1009]]);
-    compiles(&Activation::Softmax(-1), &[randn([5, 33])], &[&[5, 33]]);
-    compiles(&LayerNormSoftmax::new(33, false), &[randn([5, 33])], &[&[5, 33]]);
-    compiles(&LayerNormSoftmax::new(33, true), &[randn([5, 33])], &[&[5, 33]]);
-    compiles(&MatMul, &[randn([5, 33]), randn([33, 7])], &[&[5, 7]]);
+    assert_compiles(&Elementwise, &[randn([1009])], &[&[1009]]);
+    assert_compiles(&Activation::Softmax(-1), &[randn([5, 33])], &[&[5, 33]]);
+    assert_compiles(&LayerNormSoftmax::new(33, false), &[randn([5, 33])], &[&[5, 33]]);
+    assert_compiles(&LayerNormSoftmax::new(33, true), &[randn([5, 33])], &[&[5, 33]]);
+    assert_compiles(&MatMul, &[randn([5, 33]), randn([33, 7])], &[&[5, 7]]);
 }
 
 #[test]

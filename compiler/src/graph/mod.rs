@@ -7,11 +7,13 @@
 //! makes it the oracle for everything the compiler does.
 
 mod build;
+mod cut;
 mod interpret;
 pub mod text;
 mod verify;
 
 pub use build::Builder;
+pub(crate) use cut::sink_side;
 pub(crate) use interpret::interpret_with;
 pub use interpret::{InterpretError, interpret};
 pub use sinter_runtime::program::Symbol;

@@ -10,12 +10,10 @@
 
 use super::pack::Exactness;
 use crate::cost;
-use crate::graph::{Graph, Kind, NodeId, Value};
-use petgraph::algo::dinics;
+use crate::graph::{Graph, Kind, NodeId, Value, sink_side};
 use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::EdgeRef;
 use rustc_hash::{FxHashMap, FxHashSet};
-use sinter_kernels::conv::{CHANNELS_LAST, ConvKernel, ConvParams};
+use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_runtime::{DType, Dim, Extent, Op};
 
 /// The values whose channels lie side by side, and what that saves.
@@ -61,6 +59,9 @@ const NEVER: u64 = 1 << 50;
 
 /// Chooses.
 pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
+    if !g.topological().iter().any(|&n| matches!(g.op(n), Some(Op::Conv { .. }))) {
+        return Layouts::default();
+    }
     let hints = g.hints();
     let is_image = |v: Value| {
         let ty = g.type_of(v);
@@ -122,27 +123,10 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
             net.add_edge(to, from, turning);
         }
     }
-    let (_, flow) = dinics(&net, planes, last);
-    // What the source still reaches lies in planes.
-    let mut reached: FxHashSet<NodeIndex> = FxHashSet::default();
-    let mut todo = vec![planes];
-    while let Some(at) = todo.pop() {
-        if !reached.insert(at) {
-            continue;
-        }
-        for e in net.edges_directed(at, petgraph::Outgoing) {
-            if flow[e.id().index()] < *e.weight() {
-                todo.push(e.target());
-            }
-        }
-        for e in net.edges_directed(at, petgraph::Incoming) {
-            if flow[e.id().index()] > 0 {
-                todo.push(e.source());
-            }
-        }
-    }
+    // Of equal choices the one with the fewest values in an unusual layout.
+    let turned = sink_side(&net, planes, last);
     let last: FxHashSet<Value> =
-        of.into_iter().filter(|(_, node)| !reached.contains(node)).map(|(v, _)| v).collect();
+        of.into_iter().filter(|(_, node)| turned.contains(node)).map(|(v, _)| v).collect();
     saves.retain(|&n, _| last.contains(&Value { node: n, output: 0 }));
     Layouts { last, saved: saves }
 }
@@ -160,6 +144,3 @@ fn conv_ns(conv: &Image, exactness: Exactness, batch: usize, last: bool) -> u64 
         false => NEVER,
     }
 }
-
-/// An image's axes in the order in which they lie.
-pub(super) const LAST: [usize; 4] = CHANNELS_LAST;

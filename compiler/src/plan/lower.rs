@@ -11,6 +11,7 @@ use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Kernel;
 use crate::quantize::Quantized;
 use rustc_hash::{FxHashMap, FxHashSet};
+use sinter_kernels::conv::CHANNELS_LAST;
 use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, Scalar, eager};
@@ -116,7 +117,7 @@ impl<'a> Lowering<'a> {
         };
         let mut at = self.buffer(v, place);
         if self.layouts.is_last(v) {
-            at = at.lying(&channels::LAST);
+            at = at.lying(&CHANNELS_LAST);
         }
         self.located.insert(v, at.clone());
         at
@@ -313,7 +314,7 @@ impl<'a> Lowering<'a> {
         let turned = axes.is_empty() && !counts && escaping.iter().all(last);
         let walked = |at: Located| {
             let at = at.broadcast(shape);
-            if turned { at.permute(&channels::LAST) } else { at }
+            if turned { at.permute(&CHANNELS_LAST) } else { at }
         };
         let write: Vec<(NodeId, Located)> = escaping
             .into_iter()
@@ -534,7 +535,7 @@ impl<'a> Lowering<'a> {
             self.note(anchor, why);
             let x = match how {
                 How::Filter(kernel, _) if kernel.any_input(conv.weight) && last => x,
-                _ if last => self.lying(x, &channels::LAST),
+                _ if last => self.lying(x, &CHANNELS_LAST),
                 _ => self.densely(x),
             };
             return Ok(([x.view(), self.packed(w, a, how)], how.packing()));

@@ -19,7 +19,7 @@ pub use fuse::Decision;
 pub(crate) use fuse::{Cluster, Sort};
 
 use crate::graph::text::number;
-use crate::graph::{Graph, VerifyError, verify};
+use crate::graph::{Graph, Value, VerifyError, verify};
 use crate::kernel::Kernel;
 use crate::pipeline::{Options, Precision};
 use crate::quantize::{CalibrationError, Quantized, quantize};
@@ -150,9 +150,26 @@ fn layouts(g: &Graph, options: &Options) -> Layouts {
     }
 }
 
-/// Which ops of a prepared graph share a kernel.
-pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<Cluster> {
-    fuse::fuse(g, &layouts(g, options), options.fusion, choices, &Again::nothing(g)).clusters
+/// Which ops of a prepared graph share a kernel, and whether one reads or writes images
+/// with channels last.
+pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<(Cluster, bool)> {
+    let layouts = layouts(g, options);
+    let fusion = fuse::fuse(g, &layouts, options.fusion, choices, &Again::nothing(g));
+    let last = |c: &Cluster| {
+        let mut values = c.nodes.iter().flat_map(|&n| {
+            let result = Value { node: n, output: 0 };
+            g.operands(n).into_iter().chain([result])
+        });
+        values.any(|v| layouts.is_last(v))
+    };
+    fusion
+        .clusters
+        .into_iter()
+        .map(|c| {
+            let last = last(&c);
+            (c, last)
+        })
+        .collect()
 }
 
 /// The plan of a prepared graph.

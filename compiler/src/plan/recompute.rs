@@ -18,10 +18,8 @@
 //! what is cheap comes just before its first use.
 
 use crate::cost;
-use crate::graph::{Graph, Kind, NodeId, Value};
-use petgraph::algo::dinics;
+use crate::graph::{Graph, Kind, NodeId, Value, sink_side};
 use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::EdgeRef;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_runtime::op::TensorType;
 use sinter_runtime::{Dim, Op, OpError};
@@ -228,27 +226,7 @@ fn lost(g: &Graph, order: &[NodeId], forward: &FxHashSet<NodeId>) -> FxHashSet<N
     if !read {
         return FxHashSet::default();
     }
-    let (_, flow) = dinics(&net, source, sink);
-    // Of all minimum cuts the one that computes the least again: what can still be reached
-    // from the sink.
-    let mut behind: FxHashSet<NodeIndex> = [sink].into_iter().collect();
-    let mut todo = vec![sink];
-    while let Some(n) = todo.pop() {
-        let mut reach = |m: NodeIndex| {
-            if behind.insert(m) {
-                todo.push(m);
-            }
-        };
-        for e in net.edges_directed(n, petgraph::Incoming) {
-            if flow[e.id().index()] < *e.weight() {
-                reach(e.source());
-            }
-        }
-        for e in net.edges_directed(n, petgraph::Outgoing) {
-            if flow[e.id().index()] > 0 {
-                reach(e.target());
-            }
-        }
-    }
+    // Of all minimum cuts the one that computes the least again.
+    let behind = sink_side(&net, source, sink);
     nodes.into_iter().filter(|n| behind.contains(&ends[n][0])).collect()
 }

@@ -1,8 +1,9 @@
 //! What the tiles of a contraction see of other values, and what views make of layouts.
 
-use super::channels::{self, Layouts};
+use super::channels::Layouts;
 use super::layout::Located;
 use crate::graph::{Graph, NodeId, Value};
+use sinter_kernels::conv::CHANNELS_LAST;
 use sinter_runtime::{Dim, Op};
 
 /// The three indices of a tile: where a contraction's result keeps them.
@@ -29,7 +30,7 @@ pub(super) fn as_tile(
     let wide = at.broadcast(shape);
     if layouts.is_last(Value { node: anchor, output: 0 }) {
         // One matrix of all pixels by channels.
-        return Some(wide.permute(&channels::LAST).merge(0, 3)?.outer());
+        return Some(wide.permute(&CHANNELS_LAST).merge(0, 3)?.outer());
     }
     let (rows, cols) = tile_axes(g, anchor);
     let rank = shape.len();
@@ -42,7 +43,7 @@ fn nominal(g: &Graph, layouts: &Layouts, v: Value) -> Located {
     let ty = g.type_of(v);
     let plain = || Located::new(0, ty.dtype, &ty.shape);
     match g.op(v.node) {
-        _ if layouts.is_last(v) => plain().lying(&channels::LAST),
+        _ if layouts.is_last(v) => plain().lying(&CHANNELS_LAST),
         Some(Op::Attention { .. } | Op::AttentionGrad { .. }) if !g.is_output(v) => {
             let q = nominal(g, layouts, g.operands(v.node)[v.output as usize]);
             plain().lying(&q.order(&g.hints()))

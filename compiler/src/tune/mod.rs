@@ -9,6 +9,9 @@
 //! measured beside the program by rule, which stays if it is not slower. So a tuned program
 //! is never slower than an untuned one, as far as can be measured.
 //!
+//! Kernels that read or write images with channels last are left to rules: how images lie
+//! is decided for a whole graph, and a part of it would be planned in planes.
+//!
 //! Every form gives the same bits, as is checked on one set of numbers before it is
 //! measured. Forms that add in another order (minimal filtering, attention as products)
 //! are considered where [`Tuning::any_order`] says so.
@@ -190,8 +193,9 @@ impl Tuner<'_> {
     /// The kernels of a prepared graph.
     fn clusters(&mut self, g: &Graph, choices: &mut Choices) -> Result<(), CompileError> {
         let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
-        for c in plan::clusters(g, self.options, choices) {
-            if c.sort == Sort::Library {
+        for (c, channels_last) in plan::clusters(g, self.options, choices) {
+            // Alone, a convolution would not find its images with channels last.
+            if c.sort == Sort::Library || channels_last {
                 continue;
             }
             let Some(region) = Region::new(g, &c.nodes) else { continue };

@@ -5,7 +5,8 @@ use crate::common::{inputs, normal};
 use sinter_compiler::graph::{Graph, text::parse};
 use sinter_compiler::tune::{Form, Measure, Problem, Tuned};
 use sinter_compiler::{Compiled, Options, Tuning, compile, compile_measured};
-use sinter_runtime::program::{RunError, Step};
+use sinter_kernels::conv::ConvKernel;
+use sinter_runtime::program::{Packing, RunError, Step};
 use sinter_runtime::{Array, artifact};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -232,6 +233,41 @@ fn forms_that_add_in_another_order_have_to_be_asked_for() {
     let got = c.load().unwrap().run(&refs).unwrap();
     let want = sinter_compiler::graph::interpret(&g, &xs).unwrap();
     crate::common::compare(&got[0], &want[0], 1e-5).unwrap();
+}
+
+/// A part of a graph, measured alone, would have its images in planes.
+#[test]
+fn kernels_of_images_with_channels_last_are_left_to_rules() {
+    let text = r#"graph "c" {
+  %0 = input "x": f32[1, 64, 28, 28]
+  %1 = constant "w": f32[384, 64, 1, 1]
+  %2 = conv2d[stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, act=none](%0, %1): f32[1, 384, 28, 28]
+  %3 = constant "d": f32[384, 1, 3, 3]
+  %4 = conv2d[stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=384, act=none](%2, %3): f32[1, 384, 28, 28]
+  %5 = constant "v": f32[64, 384, 1, 1]
+  %6 = conv2d[stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, act=none](%4, %5): f32[1, 64, 28, 28]
+  %7 = reduce[kind=sum, axes=(2, 3), keep=false](%6): f32[1, 64]
+  %8 = constant "f": f32[64, 600]
+  %9 = matmul[act=none](%7, %8): f32[1, 600]
+  return %9
+}"#;
+    let g = graph(text);
+    let rule = compile(&g, &Options::default()).unwrap();
+    let last = |s: &&Step| match s {
+        Step::Contract { packing: Packing::Conv(kernel), .. } => {
+            ConvKernel::from_number(*kernel).unwrap().channels_last()
+        }
+        _ => false,
+    };
+    assert_eq!(rule.plan.program.steps.iter().filter(last).count(), 3);
+    let mut clock = Pretend::new(|_: &str, f: &str| if f.is_empty() { 1.0 } else { 0.5 });
+    let c = compile_measured(&g, &options(None), &mut clock).unwrap();
+    assert!(!clock.asked.is_empty() && clock.asked.iter().all(|(what, _)| !what.contains("conv")));
+    let convolutions = |c: &Compiled| -> Vec<Step> {
+        let of = |s: &&Step| matches!(s, Step::Contract { packing: Packing::Conv(_), .. });
+        c.plan.program.steps.iter().filter(of).cloned().collect()
+    };
+    assert_eq!(convolutions(&c), convolutions(&rule));
 }
 
 /// Where nothing is tuned, and where the same is known, programs are the same each time;

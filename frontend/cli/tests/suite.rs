@@ -259,6 +259,13 @@ fn peers_are_compared_case_by_case() {
     assert_eq!(runs.len(), 2);
     assert!(runs[1]["ratio"]["low"].as_f64().unwrap() > 1.0);
 
+    // An own failure is one, and the page says why.
+    fs::remove_file(suite.path().join("mlp_b1/weights.safetensors")).unwrap();
+    let out = bench(suite.path(), &[&compare[..], &files].concat());
+    refused(&out, &["weights.safetensors: No such file", "1 of 1 cases could not be measured"]);
+    let page = fs::read_to_string(html).unwrap();
+    assert!(page.contains("weights.safetensors: No such file"), "{page}");
+
     let out = bench(suite.path(), &[&compare[..], &["--engines", "tvm"]].concat());
     refused(&out, &["`tvm` is none of onnxruntime, torch"]);
     refused(&bench(suite.path(), &["--peers", "--python", "/no/python"]), &["/no/python"]);

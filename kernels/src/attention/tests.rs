@@ -114,13 +114,15 @@ pub(super) fn case(lead: &[usize], [t, s, e, f]: [usize; 4], causal: bool) -> Ca
     Case { lead: lead.to_vec(), t, s, e, f, causal, mask: None }
 }
 
-#[test]
-fn typical_attention() {
-    for c in [
+/// Sizes that kernels meet, each with and without masks, and how its operands lie.
+pub(super) fn typical() -> impl Iterator<Item = (Case, u64)> {
+    let cases = [
         // An encoder, a decoder's first pass and its next token, several blocks of keys.
         case(&[1, 3], [128, 128, 32, 32], false),
         case(&[2], [128, 128, 64, 64], true),
         case(&[3], [1, 129, 64, 64], false),
+        case(&[2], [200, 150, 64, 64], true),
+        case(&[1], [150, 200, 24, 40], true),
         case(&[2], [5, 1300, 24, 40], false),
         case(&[1], [700, 700, 16, 80], true),
         case(&[1], [150, 1100, 4, 3], false),
@@ -131,25 +133,32 @@ fn typical_attention() {
         case(&[], [3, 4, 0, 5], false),
         case(&[], [3, 4, 5, 0], false),
         case(&[], [1, 1, 1, 1], true),
-    ] {
-        for (style, mask) in
-            [(0, None), (5, Some([false, true, true])), (6, Some([true, false, true]))]
-        {
-            check(&Case { mask, ..c.clone() }, style);
-        }
-    }
+    ];
+    let masks = [(0, None), (5, Some([false, true, true])), (6, Some([true, false, true]))];
+    let with = move |c: Case| masks.map(|(style, mask)| (Case { mask, ..c.clone() }, style));
+    cases.into_iter().flat_map(with)
+}
+
+/// Any sizes that are not empty.
+pub(super) fn any_case() -> impl Strategy<Value = (Case, u64)> {
+    let lead = proptest::collection::vec(1usize..4, 0..3);
+    let sizes = [1usize..40, 1usize..120, 1usize..70, 1usize..70];
+    let mask = (any::<bool>(), any::<[bool; 3]>()).prop_map(|(has, keep)| has.then_some(keep));
+    (lead, sizes, any::<bool>(), mask, 0u64..8).prop_map(|(lead, sizes, causal, mask, style)| {
+        (Case { mask, ..case(&lead, sizes, causal) }, style)
+    })
+}
+
+#[test]
+fn typical_attention() {
+    typical().for_each(|(c, style)| check(&c, style));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn any_attention(
-        lead in proptest::collection::vec(1usize..4, 0..3),
-        sizes in [1usize..40, 1usize..120, 1usize..70, 1usize..70],
-        causal in any::<bool>(), masked in any::<bool>(), keep in any::<[bool; 3]>(),
-        style in 0u64..8,
-    ) {
-        check(&Case { mask: masked.then_some(keep), ..case(&lead, sizes, causal) }, style);
+    fn any_attention((c, style) in any_case()) {
+        check(&c, style);
     }
 }
 

@@ -14,7 +14,8 @@
 //!
 //! Images may also lie with their channels side by side ("channels last", NHWC): two
 //! more kernels read and write them so, [`ConvKernel::PixelRows`] and
-//! [`ConvKernel::DepthwiseLanes`]. The compiler chooses between the layouts.
+//! [`ConvKernel::DepthwiseLanes`], whose chains go over (kernel row, kernel column,
+//! channel). The compiler chooses between the layouts.
 
 mod depthwise;
 mod direct;

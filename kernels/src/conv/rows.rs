@@ -11,6 +11,7 @@
 
 use super::Shape;
 use super::patches::Patches;
+use super::stage::{self, strips};
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
 use crate::gemm::kernel::{Kernel, MR, Scales};
 use crate::gemm::{self, Epilogue, JOB, Tile};
@@ -199,18 +200,18 @@ impl Conv<'_> {
                 let staged = gathered.ptr().add(k * pitch);
                 let table = staged.add(most).cast::<u32>();
                 let mut at = gathered.ptr();
-                for (image, part) in strips(lines, s.out[0]) {
-                    spread(&patches, image, &part, staged, table, at, pitch);
-                    at = at.add(part.len() * s.out[1]);
+                for part in strips(lines, s.out[0]) {
+                    spread(&patches, part.image, &part.rows, staged, table, at, pitch);
+                    at = at.add(part.rows.len() * s.out[1]);
                 }
                 let a = Lhs { ptr: gathered.ptr(), strides: [0, 1, pitch as isize] };
                 return self.product(a, 1, rows, false);
             }
             let gathered = Scratch::new(k * rows.len());
             let mut to = gathered.ptr();
-            for (image, part) in strips(lines, s.out[0]) {
-                for i in part {
-                    self.line(image, i, to);
+            for part in strips(lines, s.out[0]) {
+                for i in part.rows {
+                    self.line(part.image, i, to);
                     to = to.add(k * s.out[1]);
                 }
             }
@@ -259,17 +260,6 @@ impl Conv<'_> {
     }
 }
 
-/// Cuts rows of outputs, `each` of them to an image, where images end.
-fn strips(rows: Range<usize>, each: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
-    let mut next = rows.start;
-    std::iter::from_fn(move || {
-        let (image, row) = (next / each, next % each);
-        let count = (each - row).min(rows.end - next);
-        next += count;
-        (count > 0).then_some((image, row..row + count))
-    })
-}
-
 /// What some rows of an image's outputs read, a row for each step of the sums.
 ///
 /// # Safety
@@ -292,7 +282,7 @@ unsafe fn spread(
         for step in 0..patches.len() {
             let from = staged.add(*table.add(step) as usize);
             let to = to.add(step * pitch);
-            super::stage::lines(from, line as isize, rows.len(), cols, to);
+            stage::lines(from, line as isize, rows.len(), cols, to);
         }
     }
 }

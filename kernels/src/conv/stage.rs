@@ -41,6 +41,23 @@ impl Steps {
     }
 }
 
+/// Some rows of one image of a batch.
+pub(super) struct Strip {
+    pub(super) image: usize,
+    pub(super) rows: Range<usize>,
+}
+
+/// Cuts rows numbered through a batch, `each` of them to an image, where images end.
+pub(super) fn strips(rows: Range<usize>, each: usize) -> impl Iterator<Item = Strip> {
+    let mut next = rows.start;
+    std::iter::from_fn(move || {
+        let (image, row) = (next / each, next % each);
+        let count = (each - row).min(rows.end - next);
+        next += count;
+        (count > 0).then_some(Strip { image, rows: row..row + count })
+    })
+}
+
 /// Copies the pixels at `rows` x `cols` of one channel to `out`, densely.
 ///
 /// # Safety

@@ -81,6 +81,21 @@ fn assert_near(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
     }
 }
 
+/// A kernel's weights as it wants them.
+fn packed(kernel: ConvKernel, c: &Case, w: &Operand<f32>) -> Vec<f32> {
+    let mut packed = vec![0.0; kernel.packed_len(c.w())];
+    kernel.pack_weights(w.src(), c.params, &mut packed);
+    packed
+}
+
+/// Sums with what an epilogue does: a bias for each channel, nothing below zero, and nothing
+/// above `most`.
+fn finished(sums: &[f64], y_shape: [usize; 4], bias: &[f32], most: f64) -> Vec<f64> {
+    let pixels = y_shape[2] * y_shape[3];
+    let of = |i: usize| f64::from(bias[i / pixels % y_shape[1]]);
+    sums.iter().enumerate().map(|(i, v)| (v + of(i)).clamp(0.0, most)).collect()
+}
+
 /// All passes in both precisions against the plain sums, with layouts of this style.
 fn check(c: &Case, style: u64) {
     let Some(y_shape) = c.y() else { return };
@@ -90,13 +105,9 @@ fn check(c: &Case, style: u64) {
     let [y, gx, gw] = plain(c, &wide(&x), &wide(&w), &wide(&gy));
 
     let bias = noise32(w_shape[0], 4);
-    let pixels = y_shape[2] * y_shape[3];
     // Some results are larger, but errors still small beside the largest.
     let most = 0.8 * y.iter().fold(1.0f64, |m, v| m.max(*v)) as f32;
-    let act = |(i, v): (usize, &f64)| {
-        (v + f64::from(bias[i / pixels % y_shape[1]])).max(0.0).min(most.into())
-    };
-    let y: Vec<f64> = y.iter().enumerate().map(act).collect();
+    let y = finished(&y, y_shape, &bias, most.into());
     let ep = Epilogue { bias_row: Some(&bias), act: Act::Relu, most: Some(most), ..Epilogue::NONE };
     let [ox, ow, ogy] = [(&x, x_shape), (&w, w_shape), (&gy, y_shape)]
         .map(|(v, shape)| Operand::new(&shape, style, v));
@@ -114,8 +125,7 @@ fn check(c: &Case, style: u64) {
         let ox = last(x_shape);
         ox.set(&x);
         let got = same_everywhere(|| {
-            let mut packed = vec![0.0; kernel.packed_len(w_shape)];
-            kernel.pack_weights(ow.src(), p, &mut packed);
+            let packed = packed(kernel, c, &ow);
             let out = last(y_shape);
             kernel.run_packed(ox.src(), &packed, &w_shape, out.dst(), p, &ep);
             out.values()
@@ -251,6 +261,34 @@ fn minimal_filtering_is_accurate() {
     assert_near(&out.values(), &want, 3e-6, "output");
 }
 
+/// Runs a convolution without a hook and with one that adds one, and says where tiles lie:
+/// of an output with rows `ld` apart, `at` says at which element a tile's begin.
+fn check_hooks(
+    [plain, hooked]: [Operand<f32>; 2],
+    ld: usize,
+    at: impl Fn(&Tile) -> usize + Sync,
+    run: impl Fn(Dst<f32>, &Epilogue),
+) {
+    run(plain.dst(), &Epilogue::NONE);
+    let start = hooked.dst().ptr() as usize;
+    let seen = Mutex::new(vec![0; plain.values().len()]);
+    let hook = |t: Tile| {
+        let mut seen = seen.lock().unwrap();
+        assert_eq!(t.ld, ld as isize);
+        for (r, j) in (0..t.rows).flat_map(|r| (0..t.cols).map(move |j| (r, j))) {
+            let (i, p) = (at(&t) + r * ld + j, t.ptr.wrapping_add(r * ld + j));
+            assert_eq!(p as usize, start + i * size_of::<f32>());
+            seen[i] += 1;
+            // SAFETY: an element of the tile.
+            unsafe { *p += 1.0 };
+        }
+    };
+    run(hooked.dst(), &Epilogue { hook: Some(&hook), ..Epilogue::NONE });
+    assert!(seen.into_inner().unwrap().iter().all(|&n| n == 1));
+    let want: Vec<f32> = plain.values().iter().map(|v| v + 1.0).collect();
+    assert_eq!(hooked.values(), want);
+}
+
 #[test]
 fn hooks_see_each_finished_output_once() {
     for c in [
@@ -262,38 +300,20 @@ fn hooks_see_each_finished_output_once() {
         let (x_shape, w_shape, y_shape) = (c.x(), c.w(), c.y().unwrap());
         let x = Operand::new(&x_shape, 0, &noise32(numel(&x_shape), 1));
         let w = Operand::new(&w_shape, 0, &noise32(numel(&w_shape), 2));
-        let (plain, hooked) = (Operand::zeros(&y_shape, 0), Operand::zeros(&y_shape, 0));
-        conv2d_f32(x.src(), w.src(), plain.dst(), c.params, &Epilogue::NONE);
-        let (channels, pixels) = (y_shape[1], y_shape[2] * y_shape[3]);
-        let seen = Mutex::new(vec![0; numel(&y_shape)]);
-        let start = hooked.dst().ptr() as usize;
-        let hook = |t: Tile| {
-            let mut seen = seen.lock().unwrap();
-            assert_eq!(t.ld, pixels as isize);
-            for (r, j) in (0..t.rows).flat_map(|r| (0..t.cols).map(move |j| (r, j))) {
-                let at = (t.batch * channels + t.row + r) * pixels + t.col + j;
-                let p = t.ptr.wrapping_add(r * pixels + j);
-                assert_eq!(p as usize, start + at * size_of::<f32>());
-                seen[at] += 1;
-                // SAFETY: an element of the tile.
-                unsafe { *p += 1.0 };
-            }
-        };
-        let ep = Epilogue { hook: Some(&hook), ..Epilogue::NONE };
-        conv2d_f32(x.src(), w.src(), hooked.dst(), c.params, &ep);
-        assert!(seen.into_inner().unwrap().iter().all(|&n| n == 1));
-        let want: Vec<f32> = plain.values().iter().map(|v| v + 1.0).collect();
-        assert_eq!(hooked.values(), want);
+        let pixels = y_shape[2] * y_shape[3];
+        let at = |t: &Tile| (t.batch * y_shape[1] + t.row) * pixels + t.col;
+        check_hooks([(), ()].map(|_| Operand::zeros(&y_shape, 0)), pixels, at, |y, ep| {
+            conv2d_f32(x.src(), w.src(), y, c.params, ep)
+        });
     }
 }
 
 #[test]
 fn hooks_see_pixels_by_channels() {
-    let pointwise = [[1; 2], [0; 2], [1; 2]];
     for c in [
         case([3, 1, 32, 17], [30, 29], [3; 2], [[2; 2], [1; 2], [1; 2]]),
         case([2, 1, 3, 40], [31, 33], [3; 2], UNIT),
-        case([2, 1, 19, 50], [9, 11], [1; 2], pointwise),
+        case([2, 1, 19, 50], [9, 11], [1; 2], UNIT),
         case([2, 70, 1, 1], [14; 2], [3; 2], [[1; 2], [1; 2], [1; 2]]),
     ] {
         let (x_shape, w_shape, y_shape) = (c.x(), c.w(), c.y().unwrap());
@@ -301,30 +321,16 @@ fn hooks_see_pixels_by_channels() {
         x.set(&noise32(numel(&x_shape), 1));
         let w = Operand::new(&w_shape, 0, &noise32(numel(&w_shape), 2));
         let kernel = ConvKernel::choose_last(w_shape, c.params).unwrap();
-        let mut packed = vec![0.0; kernel.packed_len(w_shape)];
-        kernel.pack_weights(w.src(), c.params, &mut packed);
-        let [plain, hooked] = [(), ()].map(|_| Operand::ordered(&y_shape, &CHANNELS_LAST));
-        kernel.run_packed(x.src(), &packed, &w_shape, plain.dst(), c.params, &Epilogue::NONE);
-        let start = hooked.dst().ptr() as usize;
+        let packed = packed(kernel, &c, &w);
         let channels = y_shape[1];
-        let seen = Mutex::new(vec![0; numel(&y_shape)]);
-        let hook = |t: Tile| {
-            let mut seen = seen.lock().unwrap();
-            assert_eq!((t.batch, t.ld), (0, channels as isize));
-            for (r, j) in (0..t.rows).flat_map(|r| (0..t.cols).map(move |j| (r, j))) {
-                let at = (t.row + r) * channels + t.col + j;
-                let p = t.ptr.wrapping_add(r * channels + j);
-                assert_eq!(p as usize, start + at * size_of::<f32>());
-                seen[at] += 1;
-                // SAFETY: an element of the tile.
-                unsafe { *p += 1.0 };
-            }
+        let at = |t: &Tile| {
+            assert_eq!(t.batch, 0);
+            t.row * channels + t.col
         };
-        let ep = Epilogue { hook: Some(&hook), ..Epilogue::NONE };
-        kernel.run_packed(x.src(), &packed, &w_shape, hooked.dst(), c.params, &ep);
-        assert!(seen.into_inner().unwrap().iter().all(|&n| n == 1));
-        let want: Vec<f32> = plain.values().iter().map(|v| v + 1.0).collect();
-        assert_eq!(hooked.values(), want);
+        let outputs = [(), ()].map(|_| Operand::ordered(&y_shape, &CHANNELS_LAST));
+        check_hooks(outputs, channels, at, |y, ep| {
+            kernel.run_packed(x.src(), &packed, &w_shape, y, c.params, ep)
+        });
     }
 }
 
@@ -349,8 +355,7 @@ fn packed_kernels_give_the_same_numbers() {
         conv2d_f32(x.src(), w.src(), want.dst(), c.params, &Epilogue::NONE);
         let kernel = ConvKernel::choose([x_shape[1], x_shape[2], x_shape[3]], w_shape, c.params);
         let got = same_everywhere(|| {
-            let mut packed = vec![0.0; kernel.packed_len(w_shape)];
-            kernel.pack_weights(w.src(), c.params, &mut packed);
+            let packed = packed(kernel, &c, &w);
             let y = Operand::zeros(&y_shape, 0);
             kernel.run_packed(x.src(), &packed, &w_shape, y.dst(), c.params, &Epilogue::NONE);
             y.values()

@@ -12,7 +12,7 @@
 //! 36 matrices of tiles by channels, and between the transforms are 36 matrix
 //! products.
 
-use super::stage::{Image, Steps, pixels};
+use super::stage::{Image, Steps, Strip, pixels, strips};
 use super::transform::{
     Finish, IN, Kernels, OUT, POINTS, Pixels, SPAN, fold, kernels, land, lift, part, spread_tiles,
 };
@@ -80,24 +80,6 @@ pub(super) struct Conv<'a> {
 // SAFETY: jobs write disjoint parts of the output and only read what the maker of
 // the convolution vouches for.
 unsafe impl Sync for Conv<'_> {}
-
-/// Rows of tiles of one image.
-struct Strip {
-    image: usize,
-    rows: Range<usize>,
-}
-
-/// Cuts rows of tiles, numbered through a batch with `each` of them to an image,
-/// where images end.
-fn strips(rows: Range<usize>, each: usize) -> impl Iterator<Item = Strip> {
-    let mut next = rows.start;
-    std::iter::from_fn(move || {
-        let (image, row) = (next / each, next % each);
-        let count = (each - row).min(rows.end - next);
-        next += count;
-        (count > 0).then_some(Strip { image, rows: row..row + count })
-    })
-}
 
 /// Images that are cut into tiles.
 #[derive(Clone, Copy)]

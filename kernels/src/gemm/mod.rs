@@ -13,6 +13,7 @@ mod cut;
 pub(crate) mod driver;
 mod exact;
 pub(crate) mod kernel;
+mod of;
 pub(crate) mod pack;
 pub(crate) mod pairs;
 pub(crate) mod quads;

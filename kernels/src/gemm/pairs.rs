@@ -10,6 +10,7 @@
 
 use super::driver::{Lhs, Out, Product, Rhs};
 use super::kernel::{Fun, Kernel, Micro, Rows, SLOTS, Scales, asked, kernel, slot};
+use super::of::{Lanes, Of};
 use super::simd::{Quad, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Ymm, Zmm};
@@ -20,135 +21,44 @@ use crate::scratch::{At, Scratch, block};
 use crate::simd::vectorize;
 use crate::view::{Dst, Src};
 
-/// Vectors whose lanes may hold pairs.
-///
-/// # Safety
-/// As for [`Simd`].
-trait Dot: Simd {
-    /// `a + self₁ m₁ + self₀ m₀` of the pairs of `self` and `m`.
-    unsafe fn dot(self, m: Self, a: Self) -> Self;
-}
+/// Lanes of two bf16 numbers: `a + x₁ m₁ + x₀ m₀`.
+struct Pairs;
 
 #[cfg(target_arch = "x86_64")]
-impl Dot for Zmm {
+impl Lanes<Zmm> for Pairs {
     #[inline(always)]
-    unsafe fn dot(self, m: Self, a: Self) -> Self {
+    unsafe fn dot(x: Zmm, m: Zmm, a: Zmm) -> Zmm {
         // SAFETY: the caller has AVX-512 with bf16.
-        unsafe { self.dot_pairs(m, a) }
+        unsafe { x.dot_pairs(m, a) }
     }
 }
 
 // By unpacking: the halves of a pair are the upper halves of two f32 numbers.
 #[cfg(target_arch = "x86_64")]
-impl Dot for Ymm {
+impl Lanes<Ymm> for Pairs {
     #[inline(always)]
-    unsafe fn dot(self, m: Self, a: Self) -> Self {
+    unsafe fn dot(x: Ymm, m: Ymm, a: Ymm) -> Ymm {
         // SAFETY: the caller has AVX2 and FMA.
-        unsafe { self.lower().fma(m.lower(), self.upper().fma(m.upper(), a)) }
+        unsafe { x.lower().fma(m.lower(), x.upper().fma(m.upper(), a)) }
     }
 }
 
-impl Dot for Quad {
+impl Lanes<Quad> for Pairs {
     #[inline(always)]
-    unsafe fn dot(self, m: Self, a: Self) -> Self {
+    unsafe fn dot(x: Quad, m: Quad, a: Quad) -> Quad {
         // SAFETY: lanes are plain numbers.
-        unsafe { self.lower().fma(m.lower(), self.upper().fma(m.upper(), a)) }
-    }
-}
-
-/// Lanes of pairs: [`Simd::fma`] multiplies pairs and adds to numbers.
-#[derive(Clone, Copy)]
-struct Pairs<S>(S);
-
-impl<S: Dot> Simd for Pairs<S> {
-    const LANES: usize = S::LANES;
-    type Mask = S::Mask;
-
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        // SAFETY: here and below, the caller's contract.
-        Pairs(unsafe { S::zero() })
-    }
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { S::splat(x) })
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { S::load(p) })
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32) {
-        // SAFETY: as above.
-        unsafe { self.0.store(p) }
-    }
-    #[inline(always)]
-    unsafe fn mask(n: usize) -> S::Mask {
-        // SAFETY: as above.
-        unsafe { S::mask(n) }
-    }
-    #[inline(always)]
-    unsafe fn load_mask(p: *const f32, m: S::Mask) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { S::load_mask(p, m) })
-    }
-    #[inline(always)]
-    unsafe fn store_mask(self, p: *mut f32, m: S::Mask) {
-        // SAFETY: as above.
-        unsafe { self.0.store_mask(p, m) }
-    }
-    #[inline(always)]
-    unsafe fn add(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { self.0.add(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn sub(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { self.0.sub(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn mul(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { self.0.mul(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn fma(self, m: Self, a: Self) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { self.0.dot(m.0, a.0) })
-    }
-    #[inline(always)]
-    unsafe fn relu(self) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { self.0.relu() })
-    }
-    #[inline(always)]
-    unsafe fn at_most(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Pairs(unsafe { self.0.at_most(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        // SAFETY: as above.
-        unsafe { S::prefetch(p) }
-    }
-    #[inline(always)]
-    unsafe fn columns(p: *const f32, ld: isize, top: usize) -> [Self; 8] {
-        // SAFETY: as above.
-        unsafe { S::columns(p, ld, top).map(Pairs) }
+        unsafe { x.lower().fma(m.lower(), x.upper().fma(m.upper(), a)) }
     }
 }
 
 // Only packed operands; where there is no instruction for pairs, what serves with the
 // least code.
-kernel!(baseline, Pairs<Quad>, rows 1, vectors 1, kinds Panels Table);
+kernel!(baseline, Of<Quad, Pairs>, rows 1, vectors 1, kinds Panels Table);
 #[cfg(target_arch = "x86_64")]
-kernel!(v3, Pairs<Ymm>, rows 4, vectors 3, kinds Panels Table, "avx2,fma,bmi2,f16c");
+kernel!(v3, Of<Ymm, Pairs>, rows 4, vectors 3, kinds Panels Table, "avx2,fma,bmi2,f16c");
 #[cfg(target_arch = "x86_64")]
 kernel!(
-    v4, Pairs<Zmm>, rows 8, vectors 12, kinds Panels Table,
+    v4, Of<Zmm, Pairs>, rows 8, vectors 12, kinds Panels Table,
     "avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c"
 );
 

@@ -15,6 +15,7 @@
 
 use super::driver::{Lhs, Out, Product, Rhs};
 use super::kernel::{Fun, Kernel, Micro, NR, Rows, SLOTS, Scales, asked, kernel, slot};
+use super::of::{Lanes, Of};
 use super::pack::panel_width;
 use super::simd::{Quad, Simd, levels};
 #[cfg(target_arch = "x86_64")]
@@ -92,177 +93,93 @@ impl Rounding {
     }
 }
 
-/// Vectors whose lanes may hold quads.
-///
-/// # Safety
-/// As for [`Simd`].
-trait Dot: Simd {
-    /// `a` and the products of the quads of `u`, unsigned, and `s`, signed. `FAST` says
-    /// that the instruction set has an instruction for it.
-    unsafe fn dot<const FAST: bool>(u: Self, s: Self, a: Self) -> Self;
-    /// The sum of integers as a number.
-    unsafe fn whole(self, o: Self) -> Self;
+/// Lanes of four integers of eight bits, multiplied and added to integers. `LEFT` says
+/// that the left factor is the unsigned one, `FAST` that the instruction set has an
+/// instruction for it.
+struct Quads<const LEFT: bool, const FAST: bool>;
+
+/// The unsigned factor, then the signed one.
+#[inline(always)]
+fn unsigned_first<S, const LEFT: bool>(x: S, m: S) -> (S, S) {
+    if LEFT { (x, m) } else { (m, x) }
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Dot for Zmm {
+impl<const LEFT: bool> Lanes<Zmm> for Quads<LEFT, true> {
+    const INTEGERS: bool = true;
+
     #[inline(always)]
-    unsafe fn dot<const FAST: bool>(u: Self, s: Self, a: Self) -> Self {
+    unsafe fn dot(x: Zmm, m: Zmm, a: Zmm) -> Zmm {
+        let (u, s) = unsigned_first::<_, LEFT>(x, m);
         // SAFETY: the caller has AVX-512 with VNNI.
         unsafe { Zmm::dot_quads(u, s, a) }
     }
     #[inline(always)]
-    unsafe fn whole(self, o: Self) -> Self {
+    unsafe fn scaled(x: Zmm, offset: Zmm, scale: Zmm) -> Zmm {
         // SAFETY: the caller has AVX-512.
-        unsafe { self.add_whole(o) }
+        unsafe { x.add_whole(offset).mul(scale) }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Dot for Ymm {
+impl<const LEFT: bool, const FAST: bool> Lanes<Ymm> for Quads<LEFT, FAST> {
+    const INTEGERS: bool = true;
+
     #[inline(always)]
-    unsafe fn dot<const FAST: bool>(u: Self, s: Self, a: Self) -> Self {
+    unsafe fn dot(x: Ymm, m: Ymm, a: Ymm) -> Ymm {
+        let (u, s) = unsigned_first::<_, LEFT>(x, m);
         // SAFETY: the caller has AVX2, and AVX-VNNI where that is said.
         unsafe { if FAST { Ymm::dot_quads(u, s, a) } else { Ymm::dot_halves(u, s, a) } }
     }
     #[inline(always)]
-    unsafe fn whole(self, o: Self) -> Self {
+    unsafe fn scaled(x: Ymm, offset: Ymm, scale: Ymm) -> Ymm {
         // SAFETY: the caller has AVX2.
-        unsafe { self.add_whole(o) }
+        unsafe { x.add_whole(offset).mul(scale) }
     }
 }
 
-impl Dot for Quad {
+impl<const LEFT: bool> Lanes<Quad> for Quads<LEFT, false> {
+    const INTEGERS: bool = true;
+
     #[inline(always)]
-    unsafe fn dot<const FAST: bool>(u: Self, s: Self, a: Self) -> Self {
+    unsafe fn dot(x: Quad, m: Quad, a: Quad) -> Quad {
+        let (u, s) = unsigned_first::<_, LEFT>(x, m);
         Quad::dot_quads(u, s, a)
     }
     #[inline(always)]
-    unsafe fn whole(self, o: Self) -> Self {
-        self.add_whole(o)
-    }
-}
-
-/// Lanes of quads: [`Simd::fma`] multiplies them and adds to integers. `LEFT` says that
-/// the left factor is the unsigned one.
-#[derive(Clone, Copy)]
-struct Quads<S, const LEFT: bool, const FAST: bool>(S);
-
-impl<S: Dot, const LEFT: bool, const FAST: bool> Simd for Quads<S, LEFT, FAST> {
-    const LANES: usize = S::LANES;
-    const INTEGERS: bool = true;
-    type Mask = S::Mask;
-
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        // SAFETY: here and below, the caller's contract.
-        Quads(unsafe { S::zero() })
-    }
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { S::splat(x) })
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { S::load(p) })
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32) {
-        // SAFETY: as above.
-        unsafe { self.0.store(p) }
-    }
-    #[inline(always)]
-    unsafe fn mask(n: usize) -> S::Mask {
-        // SAFETY: as above.
-        unsafe { S::mask(n) }
-    }
-    #[inline(always)]
-    unsafe fn load_mask(p: *const f32, m: S::Mask) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { S::load_mask(p, m) })
-    }
-    #[inline(always)]
-    unsafe fn store_mask(self, p: *mut f32, m: S::Mask) {
-        // SAFETY: as above.
-        unsafe { self.0.store_mask(p, m) }
-    }
-    #[inline(always)]
-    unsafe fn add(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { self.0.add(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn sub(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { self.0.sub(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn mul(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { self.0.mul(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn fma(self, m: Self, a: Self) -> Self {
-        let (u, s) = if LEFT { (self.0, m.0) } else { (m.0, self.0) };
-        // SAFETY: as above.
-        Quads(unsafe { S::dot::<FAST>(u, s, a.0) })
-    }
-    #[inline(always)]
-    unsafe fn relu(self) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { self.0.relu() })
-    }
-    #[inline(always)]
-    unsafe fn at_most(self, o: Self) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { self.0.at_most(o.0) })
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        // SAFETY: as above.
-        unsafe { S::prefetch(p) }
-    }
-    #[inline(always)]
-    unsafe fn columns(p: *const f32, ld: isize, top: usize) -> [Self; 8] {
-        // SAFETY: as above.
-        unsafe { S::columns(p, ld, top).map(Quads) }
-    }
-    #[inline(always)]
-    unsafe fn scaled(self, offset: Self, scale: Self) -> Self {
-        // SAFETY: as above.
-        Quads(unsafe { self.0.whole(offset.0).mul(scale.0) })
+    unsafe fn scaled(x: Quad, offset: Quad, scale: Quad) -> Quad {
+        // SAFETY: lanes are plain numbers.
+        unsafe { x.add_whole(offset).mul(scale) }
     }
 }
 
 // Products read weights in panels and have the numbers on the left; convolutions read
 // numbers by table and have weights on the left. Where there is no instruction for
 // quads, what serves with the least code.
-kernel!(baseline, Quads<Quad, true, false>, rows 1, vectors 1, kinds Panels);
-kernel!(filters, Quads<Quad, false, false>, rows 1, vectors 1, kinds Table);
+kernel!(baseline, Of<Quad, Quads<true, false>>, rows 1, vectors 1, kinds Panels);
+kernel!(filters, Of<Quad, Quads<false, false>>, rows 1, vectors 1, kinds Table);
 #[cfg(target_arch = "x86_64")]
-kernel!(v3, Quads<Ymm, true, false>, rows 4, vectors 3, kinds Panels, "avx2,fma,bmi2,f16c");
+kernel!(v3, Of<Ymm, Quads<true, false>>, rows 4, vectors 3, kinds Panels, "avx2,fma,bmi2,f16c");
 #[cfg(target_arch = "x86_64")]
-kernel!(filters_v3, Quads<Ymm, false, false>, rows 4, vectors 3, kinds Table, "avx2,fma,bmi2,f16c");
+kernel!(filters_v3, Of<Ymm, Quads<false, false>>, rows 4, vectors 3, kinds Table, "avx2,fma,bmi2,f16c");
 #[cfg(target_arch = "x86_64")]
 kernel!(
-    v3_vnni, Quads<Ymm, true, true>, rows 4, vectors 3, kinds Panels,
+    v3_vnni, Of<Ymm, Quads<true, true>>, rows 4, vectors 3, kinds Panels,
     "avxvnni,avx2,fma,bmi2,f16c"
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
-    filters_v3_vnni, Quads<Ymm, false, true>, rows 4, vectors 3, kinds Table,
+    filters_v3_vnni, Of<Ymm, Quads<false, true>>, rows 4, vectors 3, kinds Table,
     "avxvnni,avx2,fma,bmi2,f16c"
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
-    v4, Quads<Zmm, true, true>, rows 8, vectors 12, kinds Panels,
+    v4, Of<Zmm, Quads<true, true>>, rows 8, vectors 12, kinds Panels,
     "avx512vnni,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c"
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
-    filters_v4, Quads<Zmm, false, true>, rows 8, vectors 12, kinds Table,
+    filters_v4, Of<Zmm, Quads<false, true>>, rows 8, vectors 12, kinds Table,
     "avx512vnni,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c"
 );
 

@@ -1,4 +1,4 @@
-use super::super::tests::{Case, case, masked};
+use super::super::tests::{Case, any_case, masked, typical};
 use super::*;
 use crate::testing::{Operand, noise32, same_everywhere};
 use proptest::prelude::*;
@@ -71,37 +71,14 @@ fn check(c: &Case, style: u64) {
 
 #[test]
 fn typical_derivatives() {
-    for c in [
-        case(&[1, 3], [128, 128, 32, 32], false),
-        case(&[2], [200, 150, 64, 64], true),
-        case(&[1], [150, 200, 24, 40], true),
-        case(&[3], [1, 129, 64, 64], false),
-        case(&[1], [70, 1300, 4, 3], false),
-        case(&[2], [3, 0, 4, 5], false),
-        case(&[2], [0, 3, 4, 5], true),
-        case(&[0], [3, 3, 4, 5], false),
-        case(&[], [3, 4, 0, 5], false),
-        case(&[], [3, 4, 5, 0], false),
-        case(&[], [1, 1, 1, 1], true),
-    ] {
-        for (style, mask) in
-            [(0, None), (5, Some([false, true, true])), (6, Some([true, false, true]))]
-        {
-            check(&Case { mask, ..c.clone() }, style);
-        }
-    }
+    typical().for_each(|(c, style)| check(&c, style));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn any_derivative(
-        lead in proptest::collection::vec(1usize..4, 0..3),
-        sizes in [1usize..40, 1usize..120, 1usize..70, 1usize..70],
-        causal in any::<bool>(), hides in any::<bool>(), keep in any::<[bool; 3]>(),
-        style in 0u64..8,
-    ) {
-        check(&Case { mask: hides.then_some(keep), ..case(&lead, sizes, causal) }, style);
+    fn any_derivative((c, style) in any_case()) {
+        check(&c, style);
     }
 }
 

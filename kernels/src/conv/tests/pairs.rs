@@ -9,17 +9,14 @@ fn check_pairs(c: &Case, style: u64) {
     let (rx, rw): (Vec<f64>, Vec<f64>) = (rounded(&x), rounded(&w));
     let [want, ..] = plain(c, &rx, &rw, &vec![0.0; numel(&y_shape)]);
     let bias = noise32(w_shape[0], 4);
-    let pixels = y_shape[2] * y_shape[3];
-    let act = |(i, v): (usize, &f64)| (v + f64::from(bias[i / pixels % y_shape[1]])).max(0.0);
-    let want: Vec<f64> = want.iter().enumerate().map(act).collect();
+    let want = finished(&want, y_shape, &bias, f64::INFINITY);
     let ep = Epilogue { bias_row: Some(&bias), act: Act::Relu, ..Epilogue::NONE };
     let (ox, ow) = (Operand::new(&x_shape, style, &x), Operand::new(&w_shape, style, &w));
     for kernel in [ConvKernel::Pairs, ConvKernel::PixelRowPairs] {
         if !kernel.fits(w_shape, p) {
             continue;
         }
-        let mut packed = vec![0.0; kernel.packed_len(w_shape)];
-        kernel.pack_weights(ow.src(), p, &mut packed);
+        let packed = packed(kernel, c, &ow);
         let got = same_everywhere(|| {
             let out = Operand::zeros(&y_shape, style);
             kernel.run_packed(ox.src(), &packed, &w_shape, out.dst(), p, &ep);
