@@ -160,10 +160,14 @@ fn tile_cycles(columns: usize) -> f64 {
     (columns / 48) as f64 * 12.0 + rest
 }
 
+/// How many times as fast as a register tile the processor's matrix unit multiplies.
+const MATRIX_UNIT: f64 = 6.0;
+
 /// A convolution of `batch` images of `[c, h, w]` by a kernel for `[o, c / groups, kh, kw]`,
-/// in the way `kernel` computes it.
+/// in the way `kernel` computes it, on a processor with a matrix unit or without.
 pub fn conv_ns(
     kernel: ConvKernel,
+    matrix_unit: bool,
     batch: usize,
     input: [usize; 3],
     [o, inner, kh, kw]: [usize; 4],
@@ -174,12 +178,16 @@ pub fn conv_ns(
     let (taps, n) = ((kh * kw) as f64, batch as f64);
     let (pixels, k) = (oh * ow, inner as f64 * taps);
     let eights = |rows: usize| rows as f64 / 8.0;
-    // Pairs take the place of one number.
-    let pairs = matches!(kernel, ConvKernel::Pairs | ConvKernel::PixelRowPairs);
-    let part = if pairs { 0.5 } else { 1.0 };
+    // Pairs and quads take the place of one number; of split ones there are three products.
+    let part = match kernel {
+        ConvKernel::Pairs | ConvKernel::PixelRowPairs => 0.5,
+        ConvKernel::Quads | ConvKernel::PixelRowQuads => 0.25,
+        ConvKernel::PixelRowSplits => 1.5,
+        _ => 1.0,
+    };
     let cycles = match kernel {
         ConvKernel::Pointwise => n * eights(o) * tile_cycles(pixels) * k,
-        ConvKernel::Direct | ConvKernel::Pairs => {
+        ConvKernel::Direct | ConvKernel::Pairs | ConvKernel::Quads => {
             let reach = (kw - 1) * p.dilation[1] / p.stride[1];
             let by_row = oh as f64 * tile_cycles(ow);
             let across = tile_cycles(oh * (ow + reach));
@@ -197,10 +205,17 @@ pub fn conv_ns(
             let vectors = (oh * ow.div_ceil(16)) as f64;
             n * o as f64 * (vectors * taps * 1.5 + (h * w.div_ceil(16)) as f64 * 3.0 + 200.0)
         }
-        ConvKernel::PixelRows | ConvKernel::PixelRowPairs => {
+        ConvKernel::PixelRows => {
             let gathered = if taps > 1.0 || p.stride != [1; 2] { 0.15 } else { 0.0 };
-            let moved = gathered + if part < 1.0 { 0.1 } else { 0.0 };
-            eights(batch * pixels) * (tile_cycles(o) * k * part + 8.0 * k * moved)
+            eights(batch * pixels) * (tile_cycles(o) * k + 8.0 * k * gathered)
+        }
+        // Every number is converted once; then runs of them are gathered.
+        ConvKernel::PixelRowPairs | ConvKernel::PixelRowSplits | ConvKernel::PixelRowQuads => {
+            let of_tiles = if matrix_unit { MATRIX_UNIT } else { 1.0 };
+            let gathered = if taps > 1.0 { k * part * 0.15 + (kh * 4) as f64 } else { 0.0 };
+            let converted = n * (c * pixels.min(h * w)) as f64 * 0.25;
+            let rows = batch * pixels;
+            eights(rows) * tile_cycles(o) * k * part / of_tiles + rows as f64 * gathered + converted
         }
         ConvKernel::DepthwiseLanes => {
             n * o.div_ceil(16) as f64 * (pixels as f64 * taps * 0.7 + (h * w) as f64 * 1.5)

@@ -22,8 +22,8 @@ pub enum Precision {
     /// In f32.
     #[default]
     Highest,
-    /// Products of matrices as three products of bf16, where that is faster: on processors
-    /// with AMX, and with many rows. Operands keep 16 bits, weights take as much memory as
+    /// Products of matrices, and convolutions of images with channels last, as three
+    /// products of bf16, where that is faster: on processors with AMX, and with many rows. Operands keep 16 bits, weights take as much memory as
     /// before. Elsewhere, and for all else, as [`Precision::Highest`]; the decisions say
     /// so.
     High,

@@ -306,18 +306,6 @@ impl<'a, T: Element> Src<'a, T> {
         self.ptr
     }
 
-    /// A view of what is at an address.
-    ///
-    /// # Safety
-    /// It is readable, and nobody writes it while the view lives, at this layout.
-    pub(crate) unsafe fn from_ptr(
-        ptr: *const T,
-        shape: &'a [usize],
-        strides: &'a [isize],
-    ) -> Src<'a, T> {
-        Src { ptr, shape, strides, life: PhantomData }
-    }
-
     /// The same elements in another order of axes.
     pub(crate) fn seen<'b>(&self, shape: &'b [usize], strides: &'b [isize]) -> Src<'b, T>
     where

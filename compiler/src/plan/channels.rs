@@ -11,6 +11,7 @@
 use super::pack::Exactness;
 use crate::cost;
 use crate::graph::{Graph, Kind, NodeId, Value, sink_side};
+use crate::quantize::Quantized;
 use petgraph::graph::{DiGraph, NodeIndex};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinter_kernels::conv::{ConvKernel, ConvParams};
@@ -54,15 +55,20 @@ pub(super) fn image(g: &Graph, n: NodeId) -> Option<Image> {
     Some(Image { input, weight, params: ConvParams { stride, padding, dilation, groups } })
 }
 
+/// How many times as long as a copy a loop takes to turn an image.
+const LOOP: u64 = 6;
+
 /// More than any program takes.
 const NEVER: u64 = 1 << 50;
 
-/// Chooses.
-pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
+/// Chooses, for a graph of which some layers may be computed with integers.
+pub(super) fn choose(g: &Graph, exactness: Exactness, quantized: Option<&Quantized>) -> Layouts {
     if !g.topological().iter().any(|&n| matches!(g.op(n), Some(Op::Conv { .. }))) {
         return Layouts::default();
     }
     let hints = g.hints();
+    let exactness =
+        |n: NodeId| exactness.of_layer(quantized.is_some_and(|q| q.layers.contains_key(&n)));
     let is_image = |v: Value| {
         let ty = g.type_of(v);
         ty.shape.len() == 4 && ty.dtype == DType::F32
@@ -83,7 +89,7 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
         of.insert(v, node);
         let Some(conv) = conv else { continue };
         let batch = g.type_of(v).shape[0].eval(&hints).unwrap_or(1);
-        let [first, other] = [false, true].map(|last| conv_ns(&conv, exactness, batch, last));
+        let [first, other] = [false, true].map(|last| conv_ns(&conv, exactness(n), batch, last));
         if other < first {
             saves.insert(n, first - other);
         }
@@ -109,18 +115,29 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
             if matches!(op, Op::Reduce { axes, .. } if axes.as_slice() == [2, 3]) {
                 continue;
             }
-            let free = image(g, n).is_some_and(|i| {
-                ConvKernel::choose_last(i.weight, i.params).is_some_and(|k| k.any_input(i.weight))
-            });
+            let conv = image(g, n);
             let (from, to) = (from.unwrap_or(planes), to.unwrap_or(planes));
-            if from == to || g.operands(n).get(1) == Some(&x) && image(g, n).is_some() {
+            if from == to || g.operands(n).get(1) == Some(&x) && conv.is_some() {
                 continue;
             }
             // Cut when `from` is in planes and `to` is not; and when it is the other way.
-            if !free {
-                net.add_edge(from, to, turning);
-            }
-            net.add_edge(to, from, turning);
+            let (to_last, to_planes) = match conv {
+                Some(conv) => {
+                    let (kernel, _) = exactness(n).convolution(&conv, true);
+                    let turned = match kernel {
+                        _ if !kernel.any_input(conv.weight) => turning,
+                        ConvKernel::PixelRows => 0,
+                        // While its numbers are converted.
+                        _ => turning / 2,
+                    };
+                    (turned, turning)
+                }
+                // A loop reads the one or the other across memory, and finishes no tiles.
+                None if op.is_pointwise() => (LOOP * turning, LOOP * turning),
+                None => (turning, turning),
+            };
+            net.add_edge(from, to, to_last);
+            net.add_edge(to, from, to_planes);
         }
     }
     // Of equal choices the one with the fewest values in an unusual layout.
@@ -140,7 +157,10 @@ fn same_either_way(shape: &[Dim]) -> bool {
 fn conv_ns(conv: &Image, exactness: Exactness, batch: usize, last: bool) -> u64 {
     let (kernel, _) = exactness.convolution(conv, last);
     match kernel.channels_last() == last {
-        true => cost::conv_ns(kernel, batch, conv.input, conv.weight, conv.params) as u64,
+        true => {
+            let unit = exactness.matrix_unit;
+            cost::conv_ns(kernel, unit, batch, conv.input, conv.weight, conv.params) as u64
+        }
         false => NEVER,
     }
 }

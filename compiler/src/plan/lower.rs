@@ -9,9 +9,9 @@ use super::tiles::{as_tile, viewed};
 use super::{Choices, Generated, PlanError};
 use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::kernel::Kernel;
-use crate::quantize::Quantized;
+use crate::quantize::{Quantized, params};
 use rustc_hash::{FxHashMap, FxHashSet};
-use sinter_kernels::conv::CHANNELS_LAST;
+use sinter_kernels::conv::{CHANNELS_LAST, ConvKernel, ConvParams};
 use sinter_runtime::op::{Act, BinaryOp};
 use sinter_runtime::program::{Buffer, Packing, Place, Step, View};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, Scalar, eager};
@@ -493,10 +493,10 @@ impl<'a> Lowering<'a> {
                 Some(m) => m,
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
-            if let Some(w) = self.integers(anchor, w) {
-                return Ok(Some(([x.view(), w], Packing::Int8)));
-            }
             if let Some(a) = self.constant(w) {
+                if let Some(w) = self.integers(anchor, w, &a, None) {
+                    return Ok(Some(([x.view(), w], Packing::Int8)));
+                }
                 let (how, why) = self.exactness.matrix(x.shape[0].known());
                 self.note(anchor, why);
                 return Ok(Some(([x.view(), self.packed(w, a, how)], how.packing())));
@@ -524,23 +524,32 @@ impl<'a> Lowering<'a> {
         x: Located,
         w: Value,
     ) -> Result<([View; 2], Packing), PlanError> {
-        if let Some(w) = self.integers(anchor, w) {
-            let x = self.densely(x);
-            return Ok(([x.view(), w], Packing::Int8));
-        }
         if let (Some(a), Some(conv)) = (self.constant(w), channels::image(self.g, anchor)) {
             let last = self.layouts.is_last(Value { node: anchor, output: 0 });
             let chosen = self.choices.of(anchor).and_then(|c| c.filter);
-            let (how, why) = self.exactness.filter(&conv, last, chosen);
+            let layer = self.quantized.is_some_and(|q| q.layers.contains_key(&anchor));
+            let (kernel, why) = self.exactness.of_layer(layer).filter(&conv, last, chosen);
             self.note(anchor, why);
-            let x = match how {
-                How::Filter(kernel, _) if kernel.any_input(conv.weight) && last => x,
-                _ if last => self.lying(x, &CHANNELS_LAST),
-                _ => self.densely(x),
+            let x = match last {
+                true if kernel.any_input(conv.weight) => x,
+                true => self.lying(x, &CHANNELS_LAST),
+                false => self.densely(x),
             };
-            return Ok(([x.view(), self.packed(w, a, how)], how.packing()));
+            let how = How::Filter(kernel, conv.params);
+            let w = match self.integers(anchor, w, &a, Some((kernel, conv.params))) {
+                Some(w) => w,
+                None => self.packed(w, a, how),
+            };
+            return Ok(([x.view(), w], how.packing()));
         }
         let x = self.densely(x);
+        // Images of open sizes lie in planes.
+        let filter = self.g.op(anchor).and_then(params).map(|p| (ConvKernel::Quads, p));
+        if let Some(a) = self.constant(w)
+            && let Some(w) = self.integers(anchor, w, &a, filter)
+        {
+            return Ok(([x.view(), w], Packing::Conv(ConvKernel::Quads.number())));
+        }
         let w = self.locate(w)?;
         let w = self.densely(w);
         Ok(([x.view(), w.view()], Packing::None))
@@ -561,9 +570,15 @@ impl<'a> Lowering<'a> {
         View { buffer, offset: Dim::of(0), strides: dense(&shape), shape }
     }
 
-    /// The weight `v` of a contraction that is computed with integers.
-    fn integers(&mut self, anchor: NodeId, v: Value) -> Option<View> {
-        let packed = self.quantized?.layers.get(&anchor)?.packed.clone();
+    /// The weight `v`, whose values are `a`, of a contraction that is computed with integers.
+    fn integers(
+        &mut self,
+        anchor: NodeId,
+        v: Value,
+        a: &Array,
+        filter: Option<(ConvKernel, ConvParams)>,
+    ) -> Option<View> {
+        let packed = self.quantized?.layers.get(&anchor)?.packed(a, filter);
         let shape = self.g.type_of(v).shape.to_vec();
         let buffer = self.store(Stored::Ready(packed)).buffer;
         Some(View { buffer, offset: Dim::of(0), strides: dense(&shape), shape })

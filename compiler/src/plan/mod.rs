@@ -141,11 +141,10 @@ fn exactness(options: &Options) -> Exactness {
     Exactness { precision: options.precision, matrix_unit: options.matrix_unit }
 }
 
-/// How images lie. Unfused, every op stands for itself; convolutions of integers read
-/// planes.
-fn layouts(g: &Graph, options: &Options) -> Layouts {
-    match options.fusion && options.precision != Precision::Int8 {
-        true => channels::choose(g, exactness(options)),
+/// How images lie. Unfused, every op stands for itself.
+fn layouts(g: &Graph, options: &Options, quantized: Option<&Quantized>) -> Layouts {
+    match options.fusion {
+        true => channels::choose(g, exactness(options), quantized),
         false => Layouts::default(),
     }
 }
@@ -153,7 +152,7 @@ fn layouts(g: &Graph, options: &Options) -> Layouts {
 /// Which ops of a prepared graph share a kernel, and whether one reads or writes images
 /// with channels last.
 pub(crate) fn clusters(g: &Graph, options: &Options, choices: &Choices) -> Vec<(Cluster, bool)> {
-    let layouts = layouts(g, options);
+    let layouts = layouts(g, options, None);
     let fusion = fuse::fuse(g, &layouts, options.fusion, choices, &Again::nothing(g));
     let last = |c: &Cluster| {
         let mut values = c.nodes.iter().flat_map(|&n| {
@@ -188,7 +187,7 @@ pub(crate) fn lower(mut g: Graph, options: &Options, choices: &Choices) -> Resul
         Precision::Int8 => Some(quantize(&g, options.calibration.as_deref())?),
         _ => None,
     };
-    let layouts = layouts(&g, options);
+    let layouts = layouts(&g, options, quantized.as_ref());
     let fusion = fuse::fuse(&g, &layouts, options.fusion, choices, &again);
     let exactness = exactness(options);
     let in_place = &fusion.in_place;

@@ -49,6 +49,14 @@ const ROWS: usize = 32;
 const FEW_ROWS: usize = 4;
 
 impl Exactness {
+    /// For a layer that is computed with integers, or that is not where others are.
+    pub(super) fn of_layer(self, integers: bool) -> Exactness {
+        match self.precision {
+            Precision::Int8 if !integers => Exactness { precision: Precision::Highest, ..self },
+            _ => self,
+        }
+    }
+
     /// For products of so many rows, if that is known, and why so.
     pub(super) fn matrix(self, rows: Option<usize>) -> (How, &'static str) {
         match self.precision {
@@ -85,13 +93,12 @@ impl Exactness {
         conv: &Image,
         last: bool,
         chosen: Option<ConvKernel>,
-    ) -> (How, &'static str) {
+    ) -> (ConvKernel, &'static str) {
         // What was chosen for an image in planes says nothing of the other layout.
-        if let Some(kernel) = chosen.filter(|k| k.channels_last() == last) {
-            return (How::Filter(kernel, conv.params), "by the kernel that was fastest");
+        match chosen.filter(|k| k.channels_last() == last) {
+            Some(kernel) => (kernel, "by the kernel that was fastest"),
+            None => self.convolution(conv, last),
         }
-        let (kernel, why) = self.convolution(conv, last);
-        (How::Filter(kernel, conv.params), why)
     }
 
     /// A convolution's kernel, and why so.
@@ -100,9 +107,24 @@ impl Exactness {
         let last = last.then(|| ConvKernel::choose_last(weight, params)).flatten();
         let in_f32 = last.unwrap_or_else(|| ConvKernel::choose(input, weight, params));
         match self.precision {
-            Precision::Highest | Precision::Int8 => (in_f32, ""),
+            Precision::Highest => (in_f32, ""),
+            Precision::Int8 => match last {
+                Some(ConvKernel::PixelRows) => (ConvKernel::PixelRowQuads, ""),
+                Some(kernel) => (kernel, ALONE),
+                None => (ConvKernel::Quads, ""),
+            },
             Precision::High if !self.matrix_unit => (in_f32, NO_UNIT),
-            Precision::High => (in_f32, "in f32: convolutions have no kernel in bf16×3"),
+            Precision::High => match last {
+                Some(ConvKernel::PixelRows) if pixels(conv) < ROWS => (
+                    ConvKernel::PixelRows,
+                    "in f32: with few pixels, reading the weights takes the time",
+                ),
+                Some(ConvKernel::PixelRows) => {
+                    (ConvKernel::PixelRowSplits, "in three products of bf16")
+                }
+                Some(kernel) => (kernel, ALONE),
+                None => (in_f32, "in f32: images in planes have no kernel in bf16×3"),
+            },
             Precision::Medium => match last {
                 Some(ConvKernel::PixelRows) => (ConvKernel::PixelRowPairs, "in bf16"),
                 Some(kernel) => (kernel, ALONE),
@@ -124,6 +146,13 @@ impl Exactness {
             _ => "in f32: no operand is constant",
         }
     }
+}
+
+/// Pixels of the result.
+fn pixels(conv: &Image) -> usize {
+    let [_, h, w] = conv.input;
+    let [.., kh, kw] = conv.weight;
+    conv.params.output_size([h, w], [kh, kw]).map_or(0, |[h, w]| h * w)
 }
 
 /// Why depthwise convolutions are computed as they are.

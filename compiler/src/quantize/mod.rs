@@ -20,7 +20,7 @@ pub use range::CalibrationMethod;
 use crate::graph::{Graph, InterpretError, Kind, NodeId, Value, interpret, interpret_with};
 use range::Observer;
 use rustc_hash::FxHashMap;
-use sinter_kernels::conv::{self, ConvParams};
+use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::gemm::{self, Affine, Epilogue};
 use sinter_runtime::op::Act;
 use sinter_runtime::{Array, DType, Op, OpError, eager};
@@ -93,8 +93,33 @@ pub enum CalibrationError {
 /// A layer that is computed with integers.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    /// Its weight as the kernels want it, which holds what its input's integers stand for.
-    pub(crate) packed: Arc<[f32]>,
+    /// What the integers of its input stand for.
+    input: Affine,
+    /// A convolution's kernel, by which its accuracy is measured: all give the same.
+    kernel: Option<ConvKernel>,
+    /// Its weight as that wants it, which holds what its input's integers stand for.
+    packed: Arc<[f32]>,
+}
+
+impl Layer {
+    fn new(w: &Array, params: Option<ConvParams>, input: Affine) -> Layer {
+        let filter = |p: ConvParams| {
+            let shape = w.shape().try_into().expect("a convolution's weight");
+            let last = ConvKernel::PixelRowQuads;
+            if last.fits(shape, p) { last } else { ConvKernel::Quads }
+        };
+        let kernel = params.map(filter);
+        let packed = pack(w, kernel.zip(params), input).into();
+        Layer { input, kernel, packed }
+    }
+
+    /// Its weight as a kernel wants it.
+    pub(crate) fn packed(&self, w: &Array, filter: Option<(ConvKernel, ConvParams)>) -> Arc<[f32]> {
+        match filter.map(|f| f.0) == self.kernel {
+            true => self.packed.clone(),
+            false => pack(w, filter, self.input).into(),
+        }
+    }
 }
 
 /// What was decided for the products and convolutions of a graph.
@@ -107,7 +132,7 @@ pub(crate) struct Quantized {
 }
 
 /// The parameters of a convolution.
-fn params<D: sinter_runtime::Extent>(op: &Op<D>) -> Option<ConvParams> {
+pub(crate) fn params<D: sinter_runtime::Extent>(op: &Op<D>) -> Option<ConvParams> {
     let &Op::Conv { stride, padding, dilation, groups, .. } = op else { return None };
     Some(ConvParams { stride, padding, dilation, groups })
 }
@@ -230,8 +255,8 @@ pub(crate) fn quantize(g: &Graph, c: Option<&Calibration>) -> Result<Quantized, 
         match o.range(c.method) {
             Ok((low, high)) => {
                 let input = Affine::covering(low, high);
-                let packed = pack(&weights[n], params(g.op(*n).expect("a layer")), input);
-                out.layers.insert(*n, Layer { packed: packed.into() });
+                let params = params(g.op(*n).expect("a layer"));
+                out.layers.insert(*n, Layer::new(&weights[n], params, input));
                 let why = format!("int8: its input is {low:.4} to {high:.4}");
                 out.reasons.insert(*n, why);
             }
@@ -251,11 +276,11 @@ pub(crate) fn quantize(g: &Graph, c: Option<&Calibration>) -> Result<Quantized, 
 }
 
 /// A weight as the kernels want it.
-fn pack(w: &Array, params: Option<ConvParams>, input: Affine) -> Vec<f32> {
-    match (params, w.shape()) {
-        (Some(p), &[o, c, kh, kw]) => {
-            let mut out = vec![0.0; conv::packed_filters_len_int8([o, c, kh, kw])];
-            conv::pack_filters_int8(w.src(), input, p, &mut out);
+fn pack(w: &Array, filter: Option<(ConvKernel, ConvParams)>, input: Affine) -> Vec<f32> {
+    match (filter, w.shape()) {
+        (Some((kernel, p)), &[o, c, kh, kw]) => {
+            let mut out = vec![0.0; kernel.packed_len([o, c, kh, kw])];
+            kernel.pack_integers(w.src(), input, p, &mut out);
             out
         }
         (_, &[k, n]) => {
@@ -276,11 +301,11 @@ fn run_layer(layer: &Layer, op: &Op, args: &[&Array], shape: &[usize]) -> Result
         _ => gemm::Act::None,
     };
     let out = Array::empty(shape, DType::F32)?;
-    match params(op) {
-        Some(p) => {
+    match layer.kernel.zip(params(op)) {
+        Some((kernel, p)) => {
             let ep = Epilogue { bias_row: bias.as_deref(), act, ..Epilogue::NONE };
             let w = args[1].shape();
-            conv::conv2d_packed_int8(x.src(), &layer.packed, w, out.dst(), p, &ep);
+            kernel.run_packed(x.src(), &layer.packed, w, out.dst(), p, &ep);
         }
         None => {
             let ep = Epilogue { bias_col: bias.as_deref(), act, ..Epilogue::NONE };

@@ -9,6 +9,7 @@ use sinter_compiler::quantize::{CalibrationError, Difference};
 use sinter_compiler::{
     Calibration, CalibrationMethod, CompileError, Options, Precision, Tuning, compile,
 };
+use sinter_kernels::conv::ConvKernel;
 use sinter_kernels::isa::Isa;
 use sinter_runtime::Array;
 use sinter_runtime::artifact::{Artifact, relative_error};
@@ -77,8 +78,16 @@ fn with(c: &Calibration, o: &Options) -> Options {
     Options { calibration: Some(Arc::new(c.clone())), ..o.clone() }
 }
 
+fn integers(packing: &Packing) -> bool {
+    match packing {
+        Packing::Int8 => true,
+        Packing::Conv(n) => ConvKernel::from_number(*n).is_some_and(ConvKernel::integers),
+        _ => false,
+    }
+}
+
 fn int8_steps(m: &Model) -> usize {
-    let int8 = |s: &&Step| matches!(s, Step::Contract { packing: Packing::Int8, .. });
+    let int8 = |s: &&Step| matches!(s, Step::Contract { packing, .. } if integers(packing));
     m.program().steps.iter().filter(int8).count()
 }
 
@@ -203,7 +212,7 @@ fn artifacts_hold_integers() {
     // A weight that is shorter than its shape says is no weight.
     let mut program = loaded.program().clone();
     let weight = program.steps.iter().find_map(|s| match s {
-        Step::Contract { operands, packing: Packing::Int8, .. } => Some(operands[1].buffer),
+        Step::Contract { operands, packing, .. } if integers(packing) => Some(operands[1].buffer),
         _ => None,
     });
     let b = &mut program.buffers[weight.unwrap() as usize];
@@ -212,7 +221,7 @@ fn artifacts_hold_integers() {
     b.len = sinter_runtime::Dim::constant(len as i64);
     compiled.plan.program = program;
     let damaged = compiled.load().unwrap().run(&[&c.held_out[0][0]]).unwrap_err().to_string();
-    assert!(damaged.contains("not packed as Int8 is"), "{damaged}");
+    assert!(damaged.contains("not packed as Conv("), "{damaged}");
 }
 
 #[test]

@@ -12,10 +12,10 @@
 //! kernels with enough channels go through the minimal filtering algorithm, which
 //! has an order of its own.
 //!
-//! Images may also lie with their channels side by side ("channels last", NHWC): two
-//! more kernels read and write them so, [`ConvKernel::PixelRows`] and
-//! [`ConvKernel::DepthwiseLanes`], whose chains go over (kernel row, kernel column,
-//! channel). The compiler chooses between the layouts.
+//! Images may also lie with their channels side by side ("channels last", NHWC): more
+//! kernels read and write them so, [`ConvKernel::PixelRows`] with its forms of less exact
+//! numbers and [`ConvKernel::DepthwiseLanes`], whose chains go over (kernel row, kernel
+//! column, channel). The compiler chooses between the layouts.
 
 mod depthwise;
 mod direct;
@@ -27,17 +27,19 @@ mod quads;
 mod rows;
 mod stage;
 mod transform;
+mod units;
 mod weight;
 mod winograd;
 
 pub use exact::{conv2d_f64, conv2d_input_grad_f64, conv2d_weight_grad_f64};
 pub use grad::{conv2d_input_grad_f32, conv2d_weight_grad_f32};
-pub use quads::{conv2d_packed_int8, pack_filters_int8, packed_filters_len_int8};
 
 use crate::copy::copy;
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
 use crate::gemm::kernel::{Kernel, Scales};
-use crate::gemm::{self, Epilogue};
+use crate::gemm::quads::{Tail, Tiles};
+use crate::gemm::units::Units;
+use crate::gemm::{self, Affine, Epilogue, LONGEST_INT8};
 use crate::scratch::{Dense, Scratch};
 use crate::view::{Dst, Src, is_contiguous};
 use depthwise::Depthwise;
@@ -95,11 +97,35 @@ pub enum ConvKernel {
     PixelRows = 4,
     /// Channels last: each channel by itself, sixteen at a time.
     DepthwiseLanes = 5,
-    /// [`ConvKernel::PixelRows`], both factors rounded to bf16.
-    PixelRowPairs = 7,
     /// [`ConvKernel::Direct`] over pairs of channels, both factors rounded to bf16.
     Pairs = 6,
+    /// [`ConvKernel::PixelRows`], both factors rounded to bf16.
+    PixelRowPairs = 7,
+    /// [`ConvKernel::PixelRows`], both factors split in two of bf16.
+    PixelRowSplits = 8,
+    /// [`ConvKernel::Direct`] over quads of channels, both factors integers of eight bits.
+    Quads = 9,
+    /// [`ConvKernel::PixelRows`], both factors integers of eight bits.
+    PixelRowQuads = 10,
 }
+
+/// All of them, by their numbers.
+const KERNELS: [ConvKernel; 11] = {
+    use ConvKernel::*;
+    [
+        Pointwise,
+        Direct,
+        Winograd,
+        Depthwise,
+        PixelRows,
+        DepthwiseLanes,
+        Pairs,
+        PixelRowPairs,
+        PixelRowSplits,
+        Quads,
+        PixelRowQuads,
+    ]
+};
 
 /// The axes of images from the outermost in memory to the innermost where channels lie
 /// side by side.
@@ -130,15 +156,22 @@ impl ConvKernel {
     /// Whether input and output have their channels side by side.
     pub fn channels_last(self) -> bool {
         use ConvKernel::*;
-        matches!(self, PixelRows | PixelRowPairs | DepthwiseLanes)
+        matches!(self, PixelRows | PixelRowPairs | PixelRowSplits | PixelRowQuads | DepthwiseLanes)
+    }
+
+    /// Whether it computes with integers of eight bits: its kernels are packed by
+    /// [`ConvKernel::pack_integers`].
+    pub fn integers(self) -> bool {
+        matches!(self, ConvKernel::Quads | ConvKernel::PixelRowQuads)
     }
 
     /// Whether the input may have any layout, for kernels of that shape, and still
     /// cost no copy.
     pub fn any_input(self, w: [usize; 4]) -> bool {
         match self {
-            ConvKernel::PixelRows | ConvKernel::PixelRowPairs => rows::takes_planes(w[1]),
-            _ => !self.channels_last(),
+            ConvKernel::PixelRows => rows::takes_planes(w[1]),
+            // What is converted is turned on the way.
+            _ => self != ConvKernel::DepthwiseLanes,
         }
     }
 
@@ -170,7 +203,15 @@ impl ConvKernel {
             ConvKernel::Direct | ConvKernel::Pairs => true,
             ConvKernel::Winograd => unit && [w[2], w[3]] == [3; 2],
             ConvKernel::Depthwise => w[1] == 1 && p.stride[1] <= depthwise::STRIDE,
-            ConvKernel::PixelRows | ConvKernel::PixelRowPairs => p.groups == 1,
+            ConvKernel::PixelRows | ConvKernel::PixelRowPairs | ConvKernel::PixelRowSplits => {
+                p.groups == 1
+            }
+            ConvKernel::Quads | ConvKernel::PixelRowQuads => {
+                // Sums of more may leave 32 bits.
+                let fits = w[1..].iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+                (self == ConvKernel::Quads || p.groups == 1)
+                    && fits.is_some_and(|n| n <= LONGEST_INT8)
+            }
             // One channel that is its own group is an ordinary image.
             ConvKernel::DepthwiseLanes => w[1] == 1 && p.groups == w[0] && w[0] > 1,
         }
@@ -183,10 +224,7 @@ impl ConvKernel {
 
     /// The kernel of that number.
     pub fn from_number(number: u32) -> Option<ConvKernel> {
-        use ConvKernel::*;
-        [Pointwise, Direct, Winograd, Depthwise, PixelRows, DepthwiseLanes, Pairs, PixelRowPairs]
-            .into_iter()
-            .find(|k| k.number() == number)
+        KERNELS.into_iter().find(|k| k.number() == number)
     }
 
     /// Number of floats of packed kernels of shape `[o, c / groups, kh, kw]`.
@@ -198,7 +236,10 @@ impl ConvKernel {
             ConvKernel::Winograd => winograd::kernels_len(w[0], w[1]),
             ConvKernel::PixelRows => rows::packed_len(w),
             ConvKernel::DepthwiseLanes => lanes::packed_len(w),
-            ConvKernel::PixelRowPairs => rows::packed_len_bf16(w),
+            ConvKernel::PixelRowPairs => units::packed_len_pairs(w),
+            ConvKernel::PixelRowSplits => units::packed_len_split(w),
+            ConvKernel::PixelRowQuads => units::packed_len_quads(w),
+            ConvKernel::Quads => quads::packed_len(w),
             ConvKernel::Pairs => w[0] * w[1].div_ceil(2) * w[2] * w[3],
         }
     }
@@ -207,20 +248,21 @@ impl ConvKernel {
     /// instruction set.
     ///
     /// # Panics
-    /// If `out` does not hold [`ConvKernel::packed_len`] floats or the kernels do not
-    /// fit the parameters.
+    /// If `out` does not hold [`ConvKernel::packed_len`] floats, the kernels do not fit the
+    /// parameters, or they are to be [`integers`](ConvKernel::integers).
     pub fn pack_weights(self, w: Src<f32>, p: ConvParams, out: &mut [f32]) {
-        let shape = kernel_shape(w.shape);
+        assert!(!self.integers(), "integers are packed with what they stand for");
+        let shape = self.check_packed(w.shape, p, out.len());
         let [o, inner, kh, kw] = shape;
-        assert_eq!(out.len(), self.packed_len(shape), "packed kernels have a size");
-        assert!(self.fits(shape, p), "{self:?} does not compute {p:?}");
-        assert!(p.groups > 0 && o.is_multiple_of(p.groups), "groups divide the output channels");
         if out.is_empty() {
             return;
         }
         match self {
-            ConvKernel::PixelRows => return rows::pack(w, out, gemm::pack_b),
-            ConvKernel::PixelRowPairs => return rows::pack(w, out, gemm::pack_b_bf16),
+            ConvKernel::PixelRows => {
+                return rows::pack(w, rows::takes_planes(inner), out, gemm::pack_b);
+            }
+            ConvKernel::PixelRowPairs => return units::pack(w, out, gemm::pack_b_bf16),
+            ConvKernel::PixelRowSplits => return units::pack(w, out, gemm::pack_b_bf16x3),
             ConvKernel::DepthwiseLanes => return lanes::pack(w, out),
             _ => {}
         }
@@ -256,8 +298,33 @@ impl ConvKernel {
         }
     }
 
+    /// [`ConvKernel::pack_weights`] for [integers](ConvKernel::integers), of images whose
+    /// numbers `x` covers. Each output channel has a scale of its own: see
+    /// [`gemm_packed_int8`](crate::gemm::gemm_packed_int8).
+    ///
+    /// # Panics
+    /// As there, or if it computes with other numbers.
+    pub fn pack_integers(self, w: Src<f32>, x: Affine, p: ConvParams, out: &mut [f32]) {
+        self.check_packed(w.shape, p, out.len());
+        match self {
+            ConvKernel::Quads => quads::pack(w, x, p, out),
+            ConvKernel::PixelRowQuads => units::pack_quads(w, x, out),
+            _ => panic!("{self:?} does not compute with integers"),
+        }
+    }
+
+    /// The shape of kernels that are packed to so many floats.
+    fn check_packed(self, w: &[usize], p: ConvParams, len: usize) -> [usize; 4] {
+        let shape = kernel_shape(w);
+        assert_eq!(len, self.packed_len(shape), "packed kernels have a size");
+        assert!(self.fits(shape, p), "{self:?} does not compute {p:?}");
+        let groups = p.groups > 0 && shape[0].is_multiple_of(p.groups);
+        assert!(groups, "groups divide the output channels");
+        shape
+    }
+
     /// `y = act(conv(x, w) + bias)` with kernels of shape `w_shape` packed for this
-    /// `ConvKernel`. Seen by the epilogue, an image of `y` is a matrix of channels by
+    /// `ConvKernel`. Integers are summed up exactly; biases and results are f32 always. Seen by the epilogue, an image of `y` is a matrix of channels by
     /// pixels: a bias per channel is `bias_row`. With channels last, a hook sees the
     /// whole of `y` as one matrix of pixels by channels.
     ///
@@ -280,9 +347,12 @@ impl ConvKernel {
         assert!(ep.bias_col.is_none(), "a convolution has no bias per pixel");
         ep.check(s.o, s.out[0] * s.out[1]);
         if self.channels_last() {
-            return self.run_last(&s, x, packed, y, ep);
+            return self.run_last(&s, x, packed, y, ep, None);
         }
         assert!(ep.hook.is_none() || dense_images(y.shape, y.strides), "a hook needs dense images");
+        if self == ConvKernel::Quads {
+            return quads::run(&s, x, packed, y, ep, Tiles::active());
+        }
         // A product takes pixels that are equally far apart.
         let flat = x.strides[2] == s.size[1] as isize * x.strides[3] || s.size[0] == 1;
         let dense = if self == ConvKernel::Pointwise && !flat { Dense::copy_of(x) } else { None };
@@ -295,8 +365,26 @@ impl ConvKernel {
         });
     }
 
-    /// [`ConvKernel::run_packed`] for images whose channels lie side by side.
-    fn run_last(self, s: &Shape, x: Src<f32>, packed: &[f32], y: Dst<f32>, ep: &Epilogue) {
+    /// What the best units of this machine are.
+    fn units(self, packed: &[f32], o: usize) -> Units {
+        match self {
+            ConvKernel::PixelRowPairs => Units::pairs(),
+            ConvKernel::PixelRowSplits => Units::split(),
+            _ => Units::quads(Tail::read(packed, o)),
+        }
+    }
+
+    /// [`ConvKernel::run_packed`] for images whose channels lie side by side, by the best
+    /// units, unless others are given.
+    fn run_last(
+        self,
+        s: &Shape,
+        x: Src<f32>,
+        packed: &[f32],
+        y: Dst<f32>,
+        ep: &Epilogue,
+        units: Option<Units>,
+    ) {
         let [yn, yo, yh, yw] = [0, 1, 2, 3].map(|d| y.shape[d]);
         let (shape, strides) = ([yn, yh, yw, yo], CHANNELS_LAST.map(|d| y.strides[d]));
         let dense = is_contiguous(&shape, &strides);
@@ -324,9 +412,14 @@ impl ConvKernel {
         // the packed kernels by the caller.
         unsafe {
             match self {
-                ConvKernel::PixelRows | ConvKernel::PixelRowPairs => {
-                    let pairs = self == ConvKernel::PixelRowPairs;
-                    rows::Conv { s, x: x_ptr, x_strides, packed, pairs, y: y_ptr, ep }.run()
+                ConvKernel::PixelRows => {
+                    rows::Conv { s, x: x_ptr, x_strides, packed, y: y_ptr, ep }.run()
+                }
+                ConvKernel::PixelRowPairs
+                | ConvKernel::PixelRowSplits
+                | ConvKernel::PixelRowQuads => {
+                    let units = units.unwrap_or_else(|| self.units(packed, s.o));
+                    units::Conv { s, x: x_ptr, x_strides, packed, units, y: y_ptr, ep }.run()
                 }
                 _ => {
                     let [n, _, h, w] = x_strides;

@@ -11,7 +11,7 @@ use super::{ConvParams, Shape, dense_output, kernel_shape};
 use crate::gemm::kernel::{Kernel, LANES, Scales};
 use crate::gemm::quads::{Rounding, Tail, Tiles, quantize_weights};
 use crate::gemm::simd::{Simd, levels};
-use crate::gemm::{Affine, Epilogue, LONGEST_INT8};
+use crate::gemm::{Affine, Epilogue};
 use crate::isa;
 use crate::par;
 use crate::scratch::{At, Scratch};
@@ -134,22 +134,14 @@ static PIXELS: [Pixels; 3] = levels!(
 );
 
 /// Number of floats of filters of shape `[o, c / groups, kh, kw]` packed in quads.
-pub fn packed_filters_len_int8([o, c, kh, kw]: [usize; 4]) -> usize {
+pub(super) fn packed_len([o, c, kh, kw]: [usize; 4]) -> usize {
     o * c.div_ceil(4) * kh * kw + Tail::len(o)
 }
 
-/// Packs filters for [`conv2d_packed_int8`] of images whose numbers `x` covers; the
-/// layout is the same for every instruction set.
-///
-/// # Panics
-/// If `out` does not hold [`packed_filters_len_int8`] floats, groups do not divide the
-/// filters, or one has more than [`LONGEST_INT8`] numbers.
-pub fn pack_filters_int8(w: Src<f32>, x: Affine, p: ConvParams, out: &mut [f32]) {
+/// Packs filters of images whose numbers `x` covers, `out` being as long as they take.
+pub(super) fn pack(w: Src<f32>, x: Affine, p: ConvParams, out: &mut [f32]) {
     let [o, c, kh, kw] = kernel_shape(w.shape);
-    assert_eq!(out.len(), packed_filters_len_int8([o, c, kh, kw]), "packed kernels have a size");
-    assert!(p.groups > 0 && o.is_multiple_of(p.groups), "groups divide the output channels");
     let (taps, quads) = (kh * kw, c.div_ceil(4));
-    assert!(c * taps <= LONGEST_INT8, "sums of {} products may leave 32 bits", c * taps);
     let (k, outer) = (quads * taps, o / p.groups);
     let tail = out.len() - Tail::len(o);
     Tail::begin(&mut out[tail..], x);
@@ -186,39 +178,15 @@ pub fn pack_filters_int8(w: Src<f32>, x: Affine, p: ConvParams, out: &mut [f32])
     }
 }
 
-/// `y = act(conv(x, w) + bias)` with `x` quantized as was said when the kernels, of shape
-/// `w_shape`, were packed by [`pack_filters_int8`]. Sums are exact; biases and results
-/// are f32. The epilogue is that of [`ConvKernel::run_packed`](super::ConvKernel).
-///
-/// # Panics
-/// As [`ConvKernel::run_packed`](super::ConvKernel::run_packed).
-pub fn conv2d_packed_int8(
-    x: Src<f32>,
-    packed: &[f32],
-    w_shape: &[usize],
-    y: Dst<f32>,
-    p: ConvParams,
-    ep: &Epilogue,
-) {
-    run(x, packed, w_shape, y, p, ep, Tiles::active());
-}
-
+/// The convolution, of kernels packed by [`pack`], by these tiles.
 pub(super) fn run(
+    s: &Shape,
     x: Src<f32>,
     packed: &[f32],
-    w_shape: &[usize],
     y: Dst<f32>,
-    p: ConvParams,
     ep: &Epilogue,
     tiles: Tiles,
 ) {
-    let s = Shape::new(x.shape, w_shape, y.shape, p);
-    let len = packed_filters_len_int8(kernel_shape(w_shape));
-    assert_eq!(packed.len(), len, "packed kernels have a size");
-    assert!(ep.bias_col.is_none(), "a convolution has no bias per pixel");
-    ep.check(s.o, s.out[0] * s.out[1]);
-    let dense = super::dense_images(y.shape, y.strides);
-    assert!(ep.hook.is_none() || dense, "a hook needs dense images");
     let tail = Tail::read(packed, s.o);
     let quads = Quads {
         kernel: tiles.filters,

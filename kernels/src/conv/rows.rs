@@ -17,7 +17,7 @@ use crate::gemm::kernel::{Kernel, MR, Scales};
 use crate::gemm::{self, Epilogue, JOB, Tile};
 use crate::par;
 use crate::scratch::Scratch;
-use crate::view::{Dst, Src};
+use crate::view::Src;
 use std::ops::Range;
 
 /// With fewer channels than these, neighbours in a row are gathered faster.
@@ -36,13 +36,14 @@ pub(super) fn packed_len([o, c, kh, kw]: [usize; 4]) -> usize {
     gemm::packed_len(c * kh * kw, o)
 }
 
-/// [`packed_len`] for kernels rounded to bf16.
-pub(super) fn packed_len_bf16([o, c, kh, kw]: [usize; 4]) -> usize {
-    gemm::packed_len_bf16(c * kh * kw, o)
-}
-
-/// Packs kernels of shape `[o, c, kh, kw]` as `panels` packs matrices.
-pub(super) fn pack(w: Src<f32>, out: &mut [f32], panels: fn(Src<f32>, &mut [f32])) {
+/// Packs kernels of shape `[o, c, kh, kw]` as `panels` packs matrices, of which the rows are
+/// over channels first or last.
+pub(super) fn pack(
+    w: Src<f32>,
+    channels_first: bool,
+    out: &mut [f32],
+    panels: impl Fn(Src<f32>, &mut [f32]),
+) {
     let &[o, c, kh, kw] = w.shape else { unreachable!("kernels have four dimensions") };
     let k = c * kh * kw;
     let plain = Scratch::new(o * k);
@@ -52,7 +53,7 @@ pub(super) fn pack(w: Src<f32>, out: &mut [f32], panels: fn(Src<f32>, &mut [f32]
     let matrix = unsafe {
         for i in 0..c {
             for (a, b) in (0..kh).flat_map(|a| (0..kw).map(move |b| (a, b))) {
-                let row = match takes_planes(c) {
+                let row = match channels_first {
                     true => (i * kh + a) * kw + b,
                     false => (a * kw + b) * c + i,
                 };
@@ -75,9 +76,8 @@ pub(super) struct Conv<'a> {
     /// side by side, unless [`takes_planes`].
     pub(super) x: *const f32,
     pub(super) x_strides: [isize; 4],
-    /// Kernels packed by [`pack`], and whether they are pairs of bf16.
+    /// Kernels packed by [`pack`], over channels first where the input [`takes_planes`].
     pub(super) packed: &'a [f32],
-    pub(super) pairs: bool,
     /// Dense pixels with their channels side by side.
     pub(super) y: *mut f32,
     pub(super) ep: &'a Epilogue<'a>,
@@ -150,23 +150,6 @@ impl Conv<'_> {
         };
         let (m, n, k) = (rows.len(), s.o, s.c * s.kernel[0] * s.kernel[1]);
         let c = self.y.wrapping_add(rows.start * n);
-        if self.pairs {
-            for item in 0..items {
-                let from = a.ptr.wrapping_offset(item as isize * a.strides[0]);
-                // The hook is to see the rows of all items.
-                let at = item * m;
-                let show = |t: Tile| show(Tile { row: at + t.row, ..t });
-                let ep = Epilogue { hook: ep.hook.is_some().then_some(&show), ..ep };
-                // SAFETY: the caller's contract, for an item.
-                unsafe {
-                    let (a_shape, c_shape, c_strides) = ([m, k], [m, n], [n as isize, 1]);
-                    let a = Src::from_ptr(from, &a_shape, &a.strides[1..]);
-                    let c = Dst::from_ptr(c.add(at * n), &c_shape, &c_strides);
-                    gemm::gemm_packed_bf16(a, self.packed, n, c, &ep);
-                }
-            }
-            return;
-        }
         let product = Product {
             batch: items,
             m,

@@ -20,6 +20,7 @@ pub(crate) mod quads;
 pub(crate) mod simd;
 mod split;
 mod tile;
+pub(crate) mod units;
 
 pub use cut::Cut;
 pub use exact::{Integer, gemm_batch_f64, gemm_batch_int};
@@ -312,4 +313,4 @@ pub fn gemm_packed_f32(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,16 +8,15 @@
 //! subnormal numbers for zero; without it they count.) Processors that multiply whole
 //! matrices sum up in another order: see `amx`.
 
-use super::driver::{Lhs, Out, Product, Rhs};
-use super::kernel::{Fun, Kernel, Micro, Rows, SLOTS, Scales, asked, kernel, slot};
+use super::kernel::{Fun, Kernel, Micro, Rows, SLOTS, asked, kernel, slot};
 use super::of::{Lanes, Of};
 use super::simd::{Quad, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Ymm, Zmm};
-use super::{Epilogue, any_output, pack_b, packed_len, tile};
+use super::units::{self, Units};
+use super::{Epilogue, pack_b, packed_len, tile};
 use crate::isa;
-use crate::par;
-use crate::scratch::{At, Scratch, block};
+use crate::scratch::block;
 use crate::simd::vectorize;
 use crate::view::{Dst, Src};
 
@@ -90,6 +89,26 @@ pub(super) fn residual(x: f32) -> f32 {
     if left.is_finite() { left } else { 0.0 }
 }
 
+/// Rounds `n` numbers that are `step` apart.
+///
+/// # Safety
+/// `x` is readable at `n` such places, `out` writable for `n` numbers.
+#[inline(always)]
+pub(super) unsafe fn round_numbers(x: *const f32, step: isize, n: usize, out: *mut [u8; 2]) {
+    // SAFETY: within the caller's extents.
+    unsafe {
+        if step == 1 {
+            for i in 0..n {
+                *out.add(i) = round(*x.add(i)).to_ne_bytes();
+            }
+        } else {
+            for i in 0..n {
+                *out.add(i) = round(*x.offset(i as isize * step)).to_ne_bytes();
+            }
+        }
+    }
+}
+
 /// Rounds `n` numbers that are `step` apart into pairs, of which the last may be half
 /// empty.
 ///
@@ -100,15 +119,7 @@ pub(super) fn residual(x: f32) -> f32 {
 pub(crate) unsafe fn round_row(x: *const f32, step: isize, n: usize, out: *mut u16) {
     // SAFETY: within the caller's extents.
     unsafe {
-        if step == 1 {
-            for i in 0..n {
-                *out.add(i) = round(*x.add(i));
-            }
-        } else {
-            for i in 0..n {
-                *out.add(i) = round(*x.offset(i as isize * step));
-            }
-        }
+        round_numbers(x, step, n, out.cast());
         if n % 2 == 1 {
             *out.add(n) = 0;
         }
@@ -193,47 +204,7 @@ pub fn pack_b_bf16(b: Src<f32>, out: &mut [f32]) {
 /// # Panics
 /// As [`gemm_f32`](super::gemm_f32).
 pub fn gemm_packed_bf16(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
-    let (&[m, k], &[mc, nc]) = (a.shape, c.shape) else { panic!("matrices have two dimensions") };
-    assert!((mc, nc) == (m, n), "shapes of a matrix product must fit");
+    let &[_, k] = a.shape else { panic!("matrices have two dimensions") };
     assert_eq!(packed.len(), packed_len_bf16(k, n), "the packed operand has its own size");
-    #[cfg(target_arch = "x86_64")]
-    if super::amx::available() {
-        return super::amx::product(a, packed, n, c, ep, 1);
-    }
-    by_pairs(a, packed, n, c, ep);
-}
-
-/// [`gemm_packed_bf16`] without AMX.
-pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
-    let (m, k) = (a.shape[0], a.shape[1]);
-    let pairs = k.div_ceil(2);
-    let rounded = Scratch::new(m * pairs);
-    let to = At(rounded.ptr());
-    par::for_range(m, (1 << 15) / k.max(1) + 1, |rows| {
-        vectorize(|| {
-            for r in rows {
-                // SAFETY: a row of the view and its place in the scratch.
-                unsafe {
-                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
-                    round_row(row, a.strides[1], k, to.after(r * pairs).cast());
-                }
-            }
-        });
-    });
-    let p = Product {
-        batch: 1,
-        m,
-        k: pairs,
-        n,
-        a: Lhs { ptr: rounded.ptr(), strides: [0, pairs as isize, 1] },
-        b: Rhs::Packed(packed.as_ptr(), pairs),
-        c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
-        accumulate: false,
-        ep,
-        kernel: active(),
-        scales: Scales::NONE,
-    };
-    // SAFETY: the views were checked at construction, the packed operand just now; the
-    // scratch holds the left one.
-    unsafe { any_output(p, c.strides[1]) }
+    units::product(Units::pairs(), a, packed, n, c, ep);
 }

@@ -13,17 +13,17 @@
 //! is that of quads (`vpdpbusd`), and its sums become numbers at last. No sum is
 //! saturated: all instruction sets have the same integers.
 
-use super::driver::{Lhs, Out, Product, Rhs};
 use super::kernel::{Fun, Kernel, Micro, NR, Rows, SLOTS, Scales, asked, kernel, slot};
 use super::of::{Lanes, Of};
 use super::pack::panel_width;
 use super::simd::{Quad, Simd, levels};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Ymm, Zmm};
-use super::{Epilogue, any_output, packed_len, tile};
+use super::units::{self, Units};
+use super::{Epilogue, packed_len, tile};
 use crate::isa;
 use crate::par;
-use crate::scratch::{At, Scratch};
+use crate::scratch::At;
 use crate::view::{Dst, Src};
 use std::ops::Range;
 
@@ -186,7 +186,7 @@ kernel!(
 /// Tiles of quads: of products, and of convolutions.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
-    products: &'static Kernel,
+    pub(super) products: &'static Kernel,
     pub(crate) filters: &'static Kernel,
 }
 
@@ -250,6 +250,7 @@ pub(crate) fn quantize_weights(
 
 /// What lies behind packed weights: for each column (or filter) its scale, then what is
 /// added to its sums, then how the left operand is rounded.
+#[derive(Clone, Copy)]
 pub(crate) struct Tail {
     pub(crate) scales: Scales,
     pub(crate) rounding: Rounding,
@@ -332,11 +333,11 @@ pub fn pack_b_int8(b: Src<f32>, x: Affine, out: &mut [f32]) {
     });
 }
 
-/// Quantizes `n` numbers that are `step` apart to bytes, and fills the last quad. (Left to
-/// the vectoriser: the vectors only say for which instruction set.)
+/// Quantizes `n` numbers that are `step` apart to bytes. (Left to the vectoriser: the
+/// vectors only say for which instruction set.)
 ///
 /// # Safety
-/// `x` is readable at `n` such places, `out` writable for `n` bytes, rounded up to quads.
+/// `x` is readable at `n` such places, `out` writable for `n` bytes.
 #[inline(always)]
 unsafe fn quantize_row<S: Simd>(x: *const f32, step: isize, n: usize, r: Rounding, out: *mut u8) {
     // SAFETY: within the caller's extents.
@@ -350,14 +351,11 @@ unsafe fn quantize_row<S: Simd>(x: *const f32, step: isize, n: usize, r: Roundin
                 *out.add(i) = r.bits(*x.offset(i as isize * step)) as u8;
             }
         }
-        for i in n..n.next_multiple_of(4) {
-            *out.add(i) = 0;
-        }
     }
 }
 
 type Quantize = unsafe fn(*const f32, isize, usize, Rounding, *mut u8);
-static QUANTIZE: [Quantize; 3] = levels!(
+pub(super) static QUANTIZE: [Quantize; 3] = levels!(
     fn(x: *const f32, step: isize, n: usize, r: Rounding, out: *mut u8) quantize_row
 );
 
@@ -368,48 +366,7 @@ static QUANTIZE: [Quantize; 3] = levels!(
 /// # Panics
 /// As [`gemm_f32`](super::gemm_f32).
 pub fn gemm_packed_int8(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
-    product(a, packed, n, c, ep, Tiles::active());
-}
-
-pub(super) fn product(
-    a: Src<f32>,
-    packed: &[f32],
-    n: usize,
-    c: Dst<f32>,
-    ep: &Epilogue,
-    tiles: Tiles,
-) {
-    let (&[m, k], &[mc, nc]) = (a.shape, c.shape) else { panic!("matrices have two dimensions") };
-    assert!((mc, nc) == (m, n), "shapes of a matrix product must fit");
+    let &[_, k] = a.shape else { panic!("matrices have two dimensions") };
     assert_eq!(packed.len(), packed_len_int8(k, n), "the packed operand has its own size");
-    let quads = k.div_ceil(4);
-    let tail = Tail::read(packed, n);
-    let left = Scratch::new(m * quads);
-    let to = At(left.ptr());
-    let quantize = QUANTIZE[isa::active() as usize];
-    par::for_range(m, (1 << 15) / k.max(1) + 1, |rows| {
-        for r in rows {
-            // SAFETY: a row of the view and its place in the scratch.
-            unsafe {
-                let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
-                quantize(row, a.strides[1], k, tail.rounding, to.after(r * quads).cast());
-            }
-        }
-    });
-    let p = Product {
-        batch: 1,
-        m,
-        k: quads,
-        n,
-        a: Lhs { ptr: left.ptr(), strides: [0, quads as isize, 1] },
-        b: Rhs::Packed(packed.as_ptr(), quads),
-        c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
-        accumulate: false,
-        ep,
-        kernel: tiles.products,
-        scales: tail.scales,
-    };
-    // SAFETY: the views were checked at construction, the packed operand just now; the
-    // scratch holds the left one.
-    unsafe { any_output(p, c.strides[1]) }
+    units::product(Units::quads(Tail::read(packed, n)), a, packed, n, c, ep);
 }

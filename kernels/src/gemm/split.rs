@@ -7,13 +7,10 @@
 //! nowhere else; what other processors compute are the same products by pairs, in the order
 //! of two longer chains. A number that rounds to infinity, or is, may give NaN.
 
-use super::driver::{Lhs, Out, Product, Rhs};
-use super::kernel::Scales;
-use super::pairs::{self, residual, round_row};
-use super::{Epilogue, any_output, pack_b, packed_len};
-use crate::par;
-use crate::scratch::{At, Scratch, block};
-use crate::simd::vectorize;
+use super::pairs::{residual, round_row};
+use super::units::{self, Units};
+use super::{Epilogue, pack_b, packed_len};
+use crate::scratch::{At, block};
 use crate::view::{Dst, Src};
 
 /// Number of floats of a right operand packed by [`pack_b_bf16x3`].
@@ -65,68 +62,7 @@ fn columns(b: Src<f32>, f: impl Fn(usize, &[f32]) + Sync) {
 /// # Panics
 /// As [`gemm_f32`](super::gemm_f32).
 pub fn gemm_packed_bf16x3(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
-    let (&[m, k], &[mc, nc]) = (a.shape, c.shape) else { panic!("matrices have two dimensions") };
-    assert!((mc, nc) == (m, n), "shapes of a matrix product must fit");
+    let &[_, k] = a.shape else { panic!("matrices have two dimensions") };
     assert_eq!(packed.len(), packed_len_bf16x3(k, n), "the packed operand has its own size");
-    #[cfg(target_arch = "x86_64")]
-    if super::amx::available() {
-        return super::amx::product(a, packed, n, c, ep, 2);
-    }
-    by_pairs(a, packed, n, c, ep);
-}
-
-/// [`gemm_packed_bf16x3`] without AMX.
-pub(super) fn by_pairs(a: Src<f32>, packed: &[f32], n: usize, c: Dst<f32>, ep: &Epilogue) {
-    let (m, k) = (a.shape[0], a.shape[1]);
-    let pairs = k.div_ceil(2);
-    // A row's nearest numbers twice, for both parts of B, then what is left of them.
-    let split = Scratch::new(m * 3 * pairs);
-    let to = At(split.ptr());
-    par::for_range(m, (1 << 14) / k.max(1) + 1, |rows| {
-        vectorize(|| {
-            for r in rows {
-                // SAFETY: a row of the view and its places in the scratch.
-                unsafe {
-                    let row = a.ptr().wrapping_offset(r as isize * a.strides[0]);
-                    let to = to.after(3 * r * pairs);
-                    round_row(row, a.strides[1], k, to.cast());
-                    to.add(pairs).copy_from_nonoverlapping(to, pairs);
-                    let left = to.add(2 * pairs).cast::<u16>();
-                    for i in 0..k {
-                        let x = residual(*row.offset(i as isize * a.strides[1]));
-                        *left.add(i) = pairs::round(x);
-                    }
-                    if k % 2 == 1 {
-                        *left.add(k) = 0;
-                    }
-                }
-            }
-        });
-    });
-    let left = |first: usize| Lhs {
-        ptr: split.ptr().wrapping_add(first).cast_const(),
-        strides: [0, 3 * pairs as isize, 1],
-    };
-    let rests = Product {
-        batch: 1,
-        m,
-        k: pairs,
-        n,
-        a: left(2 * pairs),
-        b: Rhs::Packed(packed.as_ptr(), 2 * pairs),
-        c: Out { ptr: c.ptr(), batch: 0, ld: c.strides[0] },
-        accumulate: false,
-        ep: &Epilogue::NONE,
-        kernel: pairs::active(),
-        scales: Scales::NONE,
-    };
-    // SAFETY: the views were checked at construction, the packed operand just now; the
-    // scratch holds the left ones.
-    unsafe {
-        any_output(rests, c.strides[1]);
-        any_output(
-            Product { k: 2 * pairs, a: left(0), accumulate: true, ep, ..rests },
-            c.strides[1],
-        );
-    }
+    units::product(Units::split(), a, packed, n, c, ep);
 }

@@ -202,7 +202,8 @@ fn run_bf16(a: &Operand, b: &Operand, bias: &[f32], relu: bool, cut: Cut) -> Vec
     let bc = crate::mem::Block::try_new(m * n * 4).unwrap();
     let act = if relu { Act::Relu } else { Act::None };
     let ep = Epilogue { bias_col: Some(bias), act, cut, ..Epilogue::NONE };
-    pairs::by_pairs(a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep);
+    let units = units::Units::pairs().by_matrix(false);
+    units::product(units, a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep);
     bc.src::<f32>(0, &[m * n], &[1]).to_vec()
 }
 
@@ -256,6 +257,17 @@ fn plain_int8(a: &Operand, b: &Operand, x: Affine, bias: &[f32], relu: bool) -> 
     out
 }
 
+/// Form `i` of those that this machine has: what a level has no more of is as good as its
+/// best. Behind the tiles, [`MATRIX`] is the matrix unit, or its model.
+pub(crate) fn integers(tail: quads::Tail, i: usize) -> units::Units {
+    let tiles = quads::Tiles::all().nth(i).unwrap_or_else(quads::Tiles::active);
+    let units = units::Units::quads(tail);
+    if i == MATRIX { units.by_matrix(true) } else { units.by_tiles(tiles) }
+}
+
+/// See [`integers`].
+pub(crate) const MATRIX: usize = 3;
+
 fn run_int8(a: &Operand, b: &Operand, x: Affine, bias: &[f32], relu: bool, i: usize) -> Vec<f32> {
     let ([_, m, k], n) = (a.shape, b.shape[2]);
     let (ba, bb) = (block(a), block(b));
@@ -267,9 +279,8 @@ fn run_int8(a: &Operand, b: &Operand, x: Affine, bias: &[f32], relu: bool, i: us
     let bc = crate::mem::Block::try_new(m * n * 4).unwrap();
     let act = if relu { Act::Relu } else { Act::None };
     let ep = Epilogue { bias_col: Some(bias), act, ..Epilogue::NONE };
-    // Forms that a level has no more of are as good as its best.
-    let tiles = quads::Tiles::all().nth(i).unwrap_or_else(quads::Tiles::active);
-    quads::product(a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep, tiles);
+    let units = integers(quads::Tail::read(&packed, n), i);
+    units::product(units, a, &packed, n, bc.dst(0, &[m, n], &[n as isize, 1]), &ep);
     bc.src::<f32>(0, &[m * n], &[1]).to_vec()
 }
 
@@ -291,6 +302,7 @@ proptest! {
             let got = same_everywhere(|| run_int8(&a, &b, x, &bias, relu, i));
             assert!(got == want, "form {i}");
         }
+        assert!(run_int8(&a, &b, x, &bias, relu, MATRIX) == want, "matrix unit");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::dim::Shape;
 use crate::eager::cell;
 use crate::op::{TypeRef, infer};
 use crate::{DType, Dim, Op};
-use sinter_kernels::conv::{self, ConvKernel, ConvParams};
+use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::gemm;
 use sinter_kernels::mem::Block;
 use sinter_kernels::recurrent;
@@ -261,10 +261,6 @@ fn packed_fits(packing: Packing, op: &Op<Dim>, shape: &[usize], len: usize) -> b
         (Packing::Bf16Panels, Op::MatMul { .. }, &[k, n]) => len == gemm::packed_len_bf16(k, n),
         (Packing::Int8, Op::MatMul { .. }, &[k, n]) => {
             k <= gemm::LONGEST_INT8 && len == gemm::packed_len_int8(k, n)
-        }
-        (Packing::Int8, Op::Conv { .. }, &[o, c, height, width]) => {
-            c * height * width <= gemm::LONGEST_INT8
-                && len == conv::packed_filters_len_int8([o, c, height, width])
         }
         (Packing::Bf16x3Panels, Op::MatMul { .. }, &[k, n]) => len == gemm::packed_len_bf16x3(k, n),
         (

@@ -95,8 +95,8 @@ pub enum Packing {
     Panels,
     /// Rounded to bf16, in the panels of pairs of [`sinter_kernels::gemm`].
     Bf16Panels,
-    /// As integers of eight bits, in panels or filters of quads, with what makes numbers
-    /// of their sums: see [`sinter_kernels::gemm::pack_b_int8`].
+    /// As integers of eight bits, in panels of quads, with what makes numbers of their sums:
+    /// see [`sinter_kernels::gemm::pack_b_int8`].
     Int8,
     /// As two numbers of bf16 each, in panels of pairs.
     Bf16x3Panels,

@@ -280,10 +280,6 @@ impl<'a> Run<'a> {
                         let packed = self.packed(&operands[1])?;
                         kernel.run_packed(x.src(), packed, &w.shape, y.dst(), params, &ep);
                     }
-                    Packing::Int8 => {
-                        let packed = self.packed(&operands[1])?;
-                        conv::conv2d_packed_int8(x.src(), packed, &w.shape, y.dst(), params, &ep);
-                    }
                     _ => conv::conv2d_f32(x.src(), w.src(), y.dst(), params, &ep),
                 }
             }

@@ -194,7 +194,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Packing::Bf16Panels),
         1 => Just(Packing::Int8),
         1 => Just(Packing::Bf16x3Panels),
-        1 => (0u32..7).prop_map(Packing::Conv)
+        1 => (0u32..12).prop_map(Packing::Conv)
     ];
     let conv =
         Op::Conv { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1, act: Act::None };

@@ -1,6 +1,7 @@
 use super::*;
 use crate::gemm::Affine;
-use crate::gemm::quads::Tiles;
+use crate::gemm::quads::{Tail, Tiles};
+use crate::gemm::tests::{MATRIX, integers};
 
 /// By integers of 64 bits, from the definition.
 fn plain(c: &Case, x: &[f32], w: &[f32], q: Affine, bias: &[f32], relu: bool) -> Vec<f32> {
@@ -33,17 +34,54 @@ fn check(c: &Case, style: u64, q: Affine) {
     let act = if style % 2 == 1 { Act::Relu } else { Act::None };
     let ep = Epilogue { bias_row: Some(&bias), act, ..Epilogue::NONE };
     let want = plain(c, &x, &w, q, &bias, act == Act::Relu);
+    let packed = |kernel: ConvKernel| {
+        let mut packed = vec![f32::NAN; kernel.packed_len(w_shape)];
+        kernel.pack_integers(ow.src(), q, c.params, &mut packed);
+        packed
+    };
+    let shape = Shape::new(&x_shape, &w_shape, &y_shape, c.params);
+    // Forms that a level has no more of are as good as its best.
     for i in 0..3 {
         let got = same_everywhere(|| {
-            let mut packed = vec![f32::NAN; packed_filters_len_int8(w_shape)];
-            pack_filters_int8(ow.src(), q, c.params, &mut packed);
             let out = Operand::zeros(&y_shape, style ^ 2);
-            // Forms that a level has no more of are as good as its best.
             let tiles = Tiles::all().nth(i).unwrap_or_else(Tiles::active);
-            super::super::quads::run(ox.src(), &packed, &w_shape, out.dst(), c.params, &ep, tiles);
+            super::super::quads::run(
+                &shape,
+                ox.src(),
+                &packed(ConvKernel::Quads),
+                out.dst(),
+                &ep,
+                tiles,
+            );
             out.values()
         });
         assert!(got == want, "{c:?}, form {i}");
+    }
+    let kernel = ConvKernel::PixelRowQuads;
+    if !kernel.fits(w_shape, c.params) {
+        return;
+    }
+    let packed = packed(kernel);
+    for (order, what) in [(true, "channels last"), (false, "any order")] {
+        let image = |shape: &[usize], values: &[f32]| {
+            let image = match order {
+                true => Operand::ordered(shape, &CHANNELS_LAST),
+                false => Operand::zeros(shape, style),
+            };
+            image.set(values);
+            image
+        };
+        let ox = image(&x_shape, &x);
+        let run = |i: usize| {
+            let out = image(&y_shape, &vec![0.0; numel(&y_shape)]);
+            let units = integers(Tail::read(&packed, w_shape[0]), i);
+            kernel.run_last(&shape, ox.src(), &packed, out.dst(), &ep, Some(units));
+            out.values()
+        };
+        for i in 0..3 {
+            assert!(same_everywhere(|| run(i)) == want, "{c:?}, {what}, form {i}");
+        }
+        assert!(run(MATRIX) == want, "{c:?}, {what}, matrix unit");
     }
 }
 
@@ -66,4 +104,19 @@ fn large_ones_are_shared_among_threads() {
     let unit = [[1; 2], [1; 2], [1; 2]];
     check(&case([1, 1, 37, 65], [31, 29], [3; 2], unit), 0, Affine::covering(-1.0, 1.0));
     check(&case([2, 1, 129, 40], [14; 2], [1; 2], UNIT), 1, Affine::covering(-1.0, 2.0));
+}
+
+/// Runs of every length, and rows that end within units.
+#[test]
+fn stems_and_odd_channels() {
+    for c in [
+        case([1, 1, 3, 20], [37, 41], [7; 2], [[2; 2], [3; 2], [1; 2]]),
+        case([2, 1, 5, 17], [9, 11], [3; 2], [[1; 2], [1; 2], [2; 2]]),
+        case([2, 1, 66, 50], [9, 8], [1; 2], [[2; 2], [0; 2], [1; 2]]),
+        case([1, 1, 33, 5], [6, 7], [3, 2], [[1; 2], [1, 0], [1; 2]]),
+        case([3, 1, 64, 33], [7; 2], [3; 2], [[1; 2], [1; 2], [1; 2]]),
+    ] {
+        check(&c, 2, Affine::covering(-0.7, 1.2));
+        check(&c, 1, Affine::covering(0.0, 1.2));
+    }
 }

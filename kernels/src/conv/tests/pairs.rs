@@ -24,6 +24,26 @@ fn check_pairs(c: &Case, style: u64) {
         });
         assert_near(&got, &want, 4e-6, "output");
     }
+    let [exact, ..] = plain(c, &wide(&x), &wide(&w), &vec![0.0; numel(&y_shape)]);
+    let exact = finished(&exact, y_shape, &bias, f64::INFINITY);
+    let terms = (w_shape[1] * w_shape[2] * w_shape[3]) as f64;
+    for (kernel, units, want, tolerance) in [
+        (ConvKernel::PixelRowPairs, Units::pairs(), &want, 4e-6),
+        // What 16 bits of each factor leave.
+        (ConvKernel::PixelRowSplits, Units::split(), &exact, 4e-6 + 4.6e-5 * terms.sqrt().min(4.0)),
+    ] {
+        if !kernel.fits(w_shape, p) {
+            continue;
+        }
+        let packed = packed(kernel, c, &ow);
+        let shape = Shape::new(&x_shape, &w_shape, &y_shape, p);
+        for matrix in [false, true] {
+            let out = Operand::zeros(&y_shape, style);
+            let units = Some(units.by_matrix(matrix));
+            kernel.run_last(&shape, ox.src(), &packed, out.dst(), &ep, units);
+            assert_near(&out.values(), want, tolerance, "output by units");
+        }
+    }
 }
 
 #[test]

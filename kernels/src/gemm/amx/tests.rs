@@ -1,9 +1,29 @@
-use super::tiles::Model;
+use super::tiles::TILE;
 use super::*;
-use crate::gemm::{pack_b_bf16, pack_b_bf16x3, packed_len_bf16, packed_len_bf16x3, pairs, split};
+use crate::gemm::units::{self, Units};
+use crate::gemm::{pack_b_bf16, pack_b_bf16x3, packed_len_bf16, packed_len_bf16x3};
 use crate::testing::noise32;
+use crate::view::Src;
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+thread_local! {
+    static MODELLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the model computes even where the processor could.
+pub(super) fn modelled() -> bool {
+    MODELLED.get()
+}
+
+/// Calls `f` with the model in the place of the processor.
+fn by_model<R>(f: impl FnOnce() -> R) -> R {
+    MODELLED.set(true);
+    let r = f();
+    MODELLED.set(false);
+    r
+}
 
 /// A product of random matrices, both ways of lying.
 #[derive(Clone, Debug)]
@@ -46,8 +66,14 @@ impl Case {
         (0..m).flat_map(|i| (0..n).map(move |j| i * row + j * step)).map(|i| c[i]).collect()
     }
 
+    /// By rows of units, with a matrix unit or without.
+    fn product(&self, gaps: bool, ep: &Epilogue, matrix: bool) -> Vec<f32> {
+        let units = [Units::pairs(), Units::split()][self.parts - 1].by_matrix(matrix);
+        self.run(gaps, |a, b, c| units::product(units, a, b, self.n, c, ep))
+    }
+
     fn model(&self, gaps: bool, ep: &Epilogue) -> Vec<f32> {
-        self.run(gaps, |a, b, c| by(Model::default, a, b, self.n, c, ep, self.parts))
+        by_model(|| self.product(gaps, ep, true))
     }
 
     fn at(&self, i: usize, l: usize, j: usize) -> f64 {
@@ -107,10 +133,7 @@ proptest! {
         };
         case.check(&case.model(gaps, &ep), &ep);
         // What every processor computes is within the same bound.
-        let portable = case.run(gaps, |a, b, c| match parts {
-            1 => pairs::by_pairs(a, b, n, c, &Epilogue { bias_row: None, ..ep }),
-            _ => split::by_pairs(a, b, n, c, &Epilogue { bias_row: None, ..ep }),
-        });
+        let portable = case.product(gaps, &Epilogue { bias_row: None, ..ep }, false);
         case.check(&portable, &Epilogue { bias_row: None, ..ep });
     }
 }
@@ -119,7 +142,7 @@ proptest! {
 fn bf16_in_three_products_is_nearly_f32() {
     for k in [64, 512, 3072] {
         let case = Case::new([40, k, 70], 2, false, k as u64);
-        let portable = case.run(false, |a, b, c| split::by_pairs(a, b, case.n, c, &Epilogue::NONE));
+        let portable = case.product(false, &Epilogue::NONE, false);
         for got in [case.model(false, &Epilogue::NONE), portable] {
             let exact = case.exact();
             let largest = exact.iter().fold(0.0f64, |m, x| m.max(x.0.abs()));
@@ -185,7 +208,7 @@ fn the_model_adds_up_as_the_manual_says() {
         t.load::<4>(a.as_ptr(), 64);
         t.load::<6>(b.as_ptr(), 64);
         t.load::<0>(c.as_ptr(), 64);
-        t.dot::<0, 4, 6>();
+        t.pairs::<0, 4, 6>();
         t.store::<0>(c.as_mut_ptr(), 64);
         t.release();
     }
@@ -205,7 +228,7 @@ fn the_processor_agrees_with_the_model() {
     {
         for parts in [1, 2] {
             let case = Case::new(shape, parts, false, i as u64);
-            let got = case.run(false, |a, b, c| product(a, b, case.n, c, &Epilogue::NONE, parts));
+            let got = case.product(false, &Epilogue::NONE, true);
             assert!(got == case.model(false, &Epilogue::NONE), "{shape:?} in {parts}");
         }
     }
@@ -252,7 +275,8 @@ fn the_assembler_says_what_is_meant() {
             t.configure();
             t.zero::<3>();
             t.load::<6>(p, ld);
-            t.dot::<1, 4, 7>();
+            t.pairs::<1, 4, 7>();
+            t.quads::<0, 5, 6>();
             t.store::<2>(p, ld);
             t.release();
         }
@@ -263,10 +287,11 @@ fn the_assembler_says_what_is_meant() {
         "tilezero tmm3",
         "tileloadd tmm6,[",
         "tdpbf16ps tmm1,tmm4,tmm7",
+        "tdpbusd tmm0,tmm5,tmm6",
         "tilestored [",
         "tilerelease",
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:?}");
     assert!(lines.iter().zip(expected).all(|(l, e)| l.starts_with(e)), "{lines:?}");
-    assert!(lines[4].ends_with("],tmm2") && lines[2].contains('+'), "{lines:?}");
+    assert!(lines[5].ends_with("],tmm2") && lines[2].contains('+'), "{lines:?}");
 }

@@ -8,6 +8,7 @@ pub(super) const ROWS: usize = 16;
 /// Numbers of 32 bits in a row.
 pub(super) const WIDE: usize = 16;
 /// Numbers of 32 bits in a tile.
+#[cfg(test)]
 pub(super) const TILE: usize = ROWS * WIDE;
 
 /// What `ldtilecfg` reads: all eight registers have 16 rows of 64 bytes.
@@ -49,7 +50,10 @@ pub(super) trait Tiles {
     unsafe fn store<const T: u8>(&mut self, p: *mut f32, ld: usize);
     /// Adds to numbers `C` the products of pairs of bf16: rows of `A` by columns of `B`,
     /// whose rows are pairs of steps.
-    unsafe fn dot<const C: u8, const A: u8, const B: u8>(&mut self);
+    unsafe fn pairs<const C: u8, const A: u8, const B: u8>(&mut self);
+    /// Adds to integers `C` the products of quads of bytes: rows of `A`, unsigned, by columns
+    /// of `B`, signed, whose rows are four steps.
+    unsafe fn quads<const C: u8, const A: u8, const B: u8>(&mut self);
 }
 
 /// The processor's.
@@ -90,10 +94,18 @@ impl Tiles for Amx {
         }
     }
     #[inline(always)]
-    unsafe fn dot<const C: u8, const A: u8, const B: u8>(&mut self) {
+    unsafe fn pairs<const C: u8, const A: u8, const B: u8>(&mut self) {
         // SAFETY: as above.
         unsafe {
             asm!("tdpbf16ps tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
+                options(nostack, nomem, preserves_flags))
+        }
+    }
+    #[inline(always)]
+    unsafe fn quads<const C: u8, const A: u8, const B: u8>(&mut self) {
+        // SAFETY: as above.
+        unsafe {
+            asm!("tdpbusd tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
                 options(nostack, nomem, preserves_flags))
         }
     }
@@ -147,7 +159,7 @@ impl Tiles for Model {
     }
     // TDPBF16PS: the even and the odd products are summed up apart, from zero, then added
     // to each other, then to what was there. Rounding is to nearest.
-    unsafe fn dot<const C: u8, const A: u8, const B: u8>(&mut self) {
+    unsafe fn pairs<const C: u8, const A: u8, const B: u8>(&mut self) {
         assert!(C != A && C != B && A != B, "the processor refuses the same register twice");
         let t = self.tiles();
         let number = |x: u32| flushed(f32::from_bits(x << 16));
@@ -164,6 +176,22 @@ impl Tiles for Model {
             let c = &mut t[C as usize][m * WIDE + n];
             let sum = flushed(sums[0] + sums[1]);
             *c = flushed(flushed(f32::from_bits(*c)) + sum).to_bits();
+        }
+    }
+    // TDPBUSD: products of a quad are added to 32 bits one after the other, which wrap.
+    unsafe fn quads<const C: u8, const A: u8, const B: u8>(&mut self) {
+        assert!(C != A && C != B && A != B, "the processor refuses the same register twice");
+        let t = self.tiles();
+        for (m, n) in (0..ROWS).flat_map(|m| (0..WIDE).map(move |n| (m, n))) {
+            let mut sum = t[C as usize][m * WIDE + n] as i32;
+            for k in 0..WIDE {
+                let a = t[A as usize][m * WIDE + k].to_le_bytes();
+                let b = t[B as usize][k * WIDE + n].to_le_bytes();
+                for (a, b) in a.into_iter().zip(b) {
+                    sum = sum.wrapping_add(i32::from(a) * i32::from(b as i8));
+                }
+            }
+            t[C as usize][m * WIDE + n] = sum as u32;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The steps of a program as text.
 
+use sinter_kernels::conv::ConvKernel;
 use sinter_runtime::op::Act;
 use sinter_runtime::program::{Cut, Packing, Place, Program, Step, View};
 use sinter_runtime::{Dim, Extent};
@@ -52,6 +53,11 @@ pub fn text(p: &Program, step: &Step, names: &[String]) -> String {
                 Packing::Bf16Panels => format!("{} in panels of bf16", packed()),
                 Packing::Int8 => format!("{} as int8", packed()),
                 Packing::Bf16x3Panels => format!("{} in panels of bf16, in two parts", packed()),
+                Packing::Conv(kind)
+                    if ConvKernel::from_number(*kind).is_some_and(ConvKernel::integers) =>
+                {
+                    format!("{} as int8, packed for kernel {kind}", packed())
+                }
                 Packing::Conv(kind) => format!("{} packed for kernel {kind}", packed()),
             };
             let mut t = format!("{} = {}({}, {w})", view(result), op.text(names), view(x));
