@@ -191,7 +191,11 @@ pub fn conv_ns(
             let reach = (kw - 1) * p.dilation[1] / p.stride[1];
             let by_row = oh as f64 * tile_cycles(ow);
             let across = tile_cycles(oh * (ow + reach));
-            n * (eights(o) * by_row.min(across) * k * part + (c * h * w) as f64 * 0.5)
+            let staged = (c * h * w) as f64;
+            // Quads are many sums that become numbers, and are made of four planes.
+            let (slower, staged) =
+                if kernel == ConvKernel::Quads { (1.2, staged) } else { (1.0, staged * 0.5) };
+            n * (eights(o) * by_row.min(across) * k * part * slower + staged)
         }
         // 36 products for 16 outputs, and the transforms, which have channels for lanes.
         ConvKernel::Winograd => {
@@ -212,7 +216,7 @@ pub fn conv_ns(
         // Every number is converted once; then runs of them are gathered.
         ConvKernel::PixelRowPairs | ConvKernel::PixelRowSplits | ConvKernel::PixelRowQuads => {
             let of_tiles = if matrix_unit { MATRIX_UNIT } else { 1.0 };
-            let gathered = if taps > 1.0 { k * part * 0.15 + (kh * 4) as f64 } else { 0.0 };
+            let gathered = if taps > 1.0 { k * part * 0.2 + (kh * 6) as f64 } else { 0.0 };
             let converted = n * (c * pixels.min(h * w)) as f64 * 0.25;
             let rows = batch * pixels;
             eights(rows) * tile_cycles(o) * k * part / of_tiles + rows as f64 * gathered + converted

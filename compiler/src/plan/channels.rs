@@ -132,8 +132,13 @@ pub(super) fn choose(g: &Graph, exactness: Exactness, quantized: Option<&Quantiz
                     };
                     (turned, turning)
                 }
-                // A loop reads the one or the other across memory, and finishes no tiles.
-                None if op.is_pointwise() => (LOOP * turning, LOOP * turning),
+                // A loop reads the one or the other across memory. Behind a convolution it
+                // could have been part of that.
+                None if op.is_pointwise() => {
+                    let alone = matches!(g.op(x.node), Some(Op::Conv { .. }));
+                    let turned = (LOOP + 2 * u64::from(alone)) * turning;
+                    (turned, turned)
+                }
                 None => (turning, turning),
             };
             net.add_edge(from, to, to_last);

@@ -497,7 +497,7 @@ impl<'a> Lowering<'a> {
                 None => self.densely(x).merge(0, lead).expect("dense dimensions merge"),
             };
             if let Some(a) = self.constant(w) {
-                if let Some(w) = self.integers(anchor, w, &a, None) {
+                if let Some(w) = self.integers(anchor, w, &a, None)? {
                     return Ok(Some(([x.view(), w], Packing::Int8)));
                 }
                 let (how, why) = self.exactness.matrix(x.shape[0].known());
@@ -539,7 +539,7 @@ impl<'a> Lowering<'a> {
                 false => self.densely(x),
             };
             let how = How::Filter(kernel, conv.params);
-            let w = match self.integers(anchor, w, &a, Some((kernel, conv.params))) {
+            let w = match self.integers(anchor, w, &a, Some((kernel, conv.params)))? {
                 Some(w) => w,
                 None => self.packed(w, a, how),
             };
@@ -549,7 +549,7 @@ impl<'a> Lowering<'a> {
         // Images of open sizes lie in planes.
         let filter = self.g.op(anchor).and_then(params).map(|p| (ConvKernel::Quads, p));
         if let Some(a) = self.constant(w)
-            && let Some(w) = self.integers(anchor, w, &a, filter)
+            && let Some(w) = self.integers(anchor, w, &a, filter)?
         {
             return Ok(([x.view(), w], Packing::Conv(ConvKernel::Quads.number())));
         }
@@ -578,13 +578,16 @@ impl<'a> Lowering<'a> {
         &mut self,
         anchor: NodeId,
         v: Value,
-        a: &Array,
+        a: &Data,
         filter: Option<(ConvKernel, ConvParams)>,
-    ) -> Option<View> {
-        let packed = self.quantized?.layers.get(&anchor)?.packed(a, filter);
+    ) -> Result<Option<View>, PlanError> {
+        let Some(layer) = self.quantized.and_then(|q| q.layers.get(&anchor)) else {
+            return Ok(None);
+        };
+        let packed = layer.packed(a, filter)?;
         let shape = self.g.type_of(v).shape.to_vec();
         let buffer = self.store(Stored::Ready(packed)).buffer;
-        Some(View { buffer, offset: Dim::of(0), strides: dense(&shape), shape })
+        Ok(Some(View { buffer, offset: Dim::of(0), strides: dense(&shape), shape }))
     }
 
     fn constant(&self, v: Value) -> Option<Data> {

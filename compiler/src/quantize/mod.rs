@@ -114,11 +114,18 @@ impl Layer {
     }
 
     /// Its weight as a kernel wants it.
-    pub(crate) fn packed(&self, w: &Array, filter: Option<(ConvKernel, ConvParams)>) -> Arc<[f32]> {
-        match filter.map(|f| f.0) == self.kernel {
+    ///
+    /// # Errors
+    /// When the weight cannot be computed.
+    pub(crate) fn packed(
+        &self,
+        w: &Data,
+        filter: Option<(ConvKernel, ConvParams)>,
+    ) -> Result<Arc<[f32]>, OpError> {
+        Ok(match filter.map(|f| f.0) == self.kernel {
             true => self.packed.clone(),
-            false => pack(w, filter, self.input).into(),
-        }
+            false => pack(&w.array()?, filter, self.input).into(),
+        })
     }
 }
 

@@ -48,7 +48,7 @@ unsafe impl Sync for Units {}
 pub(crate) struct Rows {
     /// Units of the numbers of a row.
     pub(crate) units: usize,
-    /// From one part of a row to the next, in units: what lies between is zero.
+    /// From one part of a row to the next, in units: see [`Units::end`].
     pub(crate) part: usize,
     /// From one row to the next.
     pub(crate) pitch: usize,
@@ -174,14 +174,15 @@ impl Units {
         }
     }
 
-    /// Sets to zero what lies behind the `k` numbers of each part of a row.
+    /// Sets to zero what lies behind the `k` numbers of each part of a row. Integers need
+    /// none: whatever they are, the weights there are zero.
     ///
     /// # Safety
     /// The row is writable.
     #[inline]
     pub(crate) unsafe fn end(self, k: usize, row: *mut f32, rows: &Rows) {
         let (from, to) = (k * self.size(), rows.part * size_of::<f32>());
-        if from < to {
+        if from < to && self.size() > 1 {
             for part in 0..self.parts().len() {
                 // SAFETY: the caller's contract.
                 unsafe {
