@@ -10,8 +10,7 @@
 //! than [`FEW`] channels, over channels first, and the input may lie in planes.
 
 use super::Shape;
-use super::patches::Patches;
-use super::stage::{self, Strip, strips};
+use super::stage::{Strip, strips};
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
 use crate::gemm::kernel::{Kernel, MR, Micro, NR, Rows, Scales, row_tiles};
 use crate::gemm::pack::panel_width;
@@ -23,10 +22,8 @@ use std::ops::Range;
 
 /// With fewer channels than these, neighbours in a row are gathered faster.
 const FEW: usize = 8;
-/// Floats staged or gathered at a time, about: 128 KiB, or, where they are read across,
-/// 16 KiB.
+/// Floats staged or gathered at a time, about: 128 KiB.
 const GATHERED: usize = 32 << 10;
-const ACROSS: usize = 4 << 10;
 
 /// Whether the input may lie in any order.
 pub(super) fn takes_planes(channels: usize) -> bool {
@@ -119,12 +116,11 @@ impl Conv<'_> {
             let shared = threads > 1 && work >= 2 * JOB;
             // Whole rows of outputs, as many as fit.
             let lines = s.n * s.out[0];
-            let (room, line) = match (takes_planes(s.c), self.pairs) {
-                (true, false) => (GATHERED, s.c * s.params.stride[0] * s.size[1]),
-                (true, true) => (ACROSS, k * s.out[1]),
-                (false, _) => (GATHERED, k * s.out[1]),
+            let line = match takes_planes(s.c) {
+                true => s.c * s.params.stride[0] * s.size[1],
+                false => k * s.out[1],
             };
-            let fit = (room / line.max(1)).max(1);
+            let fit = (GATHERED / line.max(1)).max(1);
             let wanted = if shared { (4 * threads).min(work.div_ceil(JOB)) } else { 1 };
             let pieces = lines.div_ceil(fit).max(wanted).min(lines);
             let job = |i: usize| {
@@ -181,26 +177,11 @@ impl Conv<'_> {
         // SAFETY: the scratch has room for the rows; everything else is the caller's
         // contract.
         unsafe {
-            if takes_planes(s.c) && !self.pairs {
+            if takes_planes(s.c) {
                 for part in strips(lines, s.out[0]) {
                     self.across(part);
                 }
                 return;
-            }
-            if takes_planes(s.c) {
-                let patches = s.patches(self.x, self.x_strides);
-                let pitch = rows.len().next_multiple_of(MR);
-                let most = patches.staged(lines.len().min(s.out[0]));
-                let gathered = Scratch::new(k * pitch + most + k);
-                let staged = gathered.ptr().add(k * pitch);
-                let table = staged.add(most).cast::<u32>();
-                let mut at = gathered.ptr();
-                for part in strips(lines, s.out[0]) {
-                    spread(&patches, part.image, &part.rows, staged, table, at, pitch);
-                    at = at.add(part.rows.len() * s.out[1]);
-                }
-                let a = Lhs { ptr: gathered.ptr(), strides: [0, 1, pitch as isize] };
-                return self.product(a, 1, rows, false);
             }
             let gathered = Scratch::new(k * rows.len());
             let mut to = gathered.ptr();
@@ -303,33 +284,6 @@ impl Conv<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// What some rows of an image's outputs read, a row for each step of the sums.
-///
-/// # Safety
-/// The input is readable; there is room for the staged rows, the table, and so many
-/// numbers in rows `pitch` apart.
-unsafe fn spread(
-    patches: &Patches,
-    image: usize,
-    rows: &Range<usize>,
-    staged: *mut f32,
-    table: *mut u32,
-    to: *mut f32,
-    pitch: usize,
-) {
-    let (cols, line) = (patches.out[1], patches.pitch());
-    // SAFETY: the caller's contract.
-    unsafe {
-        patches.stage(image, 0, rows, staged);
-        patches.tabulate(rows.len(), table);
-        for step in 0..patches.len() {
-            let from = staged.add(*table.add(step) as usize);
-            let to = to.add(step * pitch);
-            stage::lines(from, line as isize, rows.len(), cols, to);
         }
     }
 }

@@ -199,15 +199,6 @@ static ROWS: [Fun; 3] = levels!(
     fn(from: *const f32, ld: isize, count: usize, widths: [usize; 3], to: *mut f32) rows_body
 );
 
-/// Copies `count` rows of `len` floats, `ld` apart, to rows that follow each other.
-///
-/// # Safety
-/// The rows are readable, `to` writable for all of them.
-pub(super) unsafe fn lines(from: *const f32, ld: isize, count: usize, len: usize, to: *mut f32) {
-    // SAFETY: the caller's contract; the level was found on this machine.
-    unsafe { ROWS[isa::active() as usize](from, ld, count, [0, len, 0], to) }
-}
-
 /// Copies the pixels at `rows` x `cols` of `channels` channels to `out` with the
 /// channels side by side: pixel after pixel, `pitch` floats apart, zeros between the
 /// last channel and the next pixel.
