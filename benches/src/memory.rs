@@ -10,13 +10,15 @@ pub struct Memory {
     pub before: u64,
     /// The most that was resident since then.
     pub peak: u64,
-    /// What it added at its peak.
+    /// What it added at its peak; of files that are mapped, the program's own code among
+    /// them, nothing.
     pub growth: u64,
 }
 
 /// Watches the peak of this process from when it was made.
 pub struct Watch {
     before: u64,
+    files: u64,
 }
 
 impl Watch {
@@ -26,8 +28,16 @@ impl Watch {
     /// # Errors
     /// When the system does not let a process reset its peak (Linux does).
     pub fn start() -> io::Result<Watch> {
-        std::fs::write("/proc/self/clear_refs", "5")?;
-        Ok(Watch { before: status("VmRSS:")? })
+        reset()?;
+        Ok(Watch { before: status("VmRSS:")?, files: status("RssFile:")? })
+    }
+
+    /// Forgets the peak so far, but not what there was before.
+    ///
+    /// # Errors
+    /// As [`Watch::start`].
+    pub fn restart(&self) -> io::Result<()> {
+        reset()
     }
 
     /// The figures so far.
@@ -36,8 +46,14 @@ impl Watch {
     /// When the system does not tell.
     pub fn read(&self) -> io::Result<Memory> {
         let peak = status("VmHWM:")?;
-        Ok(Memory { before: self.before, peak, growth: peak.saturating_sub(self.before) })
+        let files = status("RssFile:")?.saturating_sub(self.files);
+        let growth = peak.saturating_sub(self.before + files);
+        Ok(Memory { before: self.before, peak, growth })
     }
+}
+
+fn reset() -> io::Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5")
 }
 
 /// A line of `/proc/self/status` that counts KiB, in bytes.

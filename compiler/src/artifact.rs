@@ -116,7 +116,7 @@ fn constant_bytes(g: &Graph) -> Result<Vec<u8>, CompileError> {
     for c in text::constants(g).into_iter().map(|i| &g.constants[i]) {
         let data = c.data.as_ref().ok_or_else(|| PlanError::NoData(c.name.clone()))?;
         out.resize(out.len().next_multiple_of(ALIGN), 0);
-        out.extend(data.to_bytes());
+        out.extend(data.array().map_err(PlanError::from)?.to_bytes());
     }
     Ok(out)
 }
@@ -168,7 +168,7 @@ pub fn source_graph(a: &Artifact) -> Result<Graph, ReadError> {
         let data = Array::from_block(block.clone(), at, &c.ty.shape, c.ty.dtype)
             .map_err(|e| ReadError::Constants(format!("`{}`: {e}", c.name)))?;
         at += data.numel() * c.ty.dtype.size();
-        c.data = Some(data);
+        c.data = Some(data.into());
     }
     if at != block.len() {
         let why = format!("{} bytes are there, the graph has {at}", block.len());

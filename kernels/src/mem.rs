@@ -5,19 +5,17 @@
 //! in one shared list. Memory is initialised at all times: fresh memory is
 //! zero, recycled memory holds what its last owner left.
 
-use std::alloc::Layout;
+mod system;
+
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use system::LARGE;
 
 /// Alignment of every pooled block's data, in bytes: a cache line and a full
 /// AVX-512 register.
 pub const ALIGN: usize = 64;
-/// From this size on memory comes straight from the operating system, on huge
-/// pages where it has them.
-const LARGE: usize = 1 << 20;
-const HUGE_PAGE: usize = 2 << 20;
 /// Blocks up to this size are kept per thread.
 const THREAD_CACHED: usize = 64 << 10;
 /// Bytes a thread keeps to itself.
@@ -429,7 +427,7 @@ fn recycle_shared(h: NonNull<Header>, class: usize) {
     let limit = STATS.peak.load(Ordering::Relaxed);
     let total = STATS.in_use.load(Ordering::Relaxed) + STATS.cached.load(Ordering::Relaxed) + bytes;
     if !CACHING.load(Ordering::Relaxed) || total > limit.max(16 << 20) {
-        release(h, class);
+        system::release(h.cast(), class_bytes(class));
         return;
     }
     STATS.cached.fetch_add(bytes, Ordering::Relaxed);
@@ -445,10 +443,11 @@ fn fresh(class: usize) -> Option<NonNull<Header>> {
     if bytes >= LARGE && held + bytes > STATS.peak.load(Ordering::Relaxed) {
         release_some(bytes);
     }
-    system_alloc(bytes).or_else(|| {
+    let found = system::alloc(bytes).or_else(|| {
         empty_cache();
-        system_alloc(bytes)
-    })
+        system::alloc(bytes)
+    });
+    Some(found?.cast())
 }
 
 /// Gives cached large blocks back to the system until `bytes` are freed.
@@ -467,23 +466,25 @@ fn release_some(bytes: usize) {
     }
     for (class, h) in out {
         STATS.cached.fetch_sub(class_bytes(class), Ordering::Relaxed);
-        release(h, class);
+        system::release(h.cast(), class_bytes(class));
     }
 }
 
 /// Gives the memory kept in the pool back to the system (of other threads'
-/// small lists, only what they have handed over).
+/// small lists, only what they have handed over), and what the allocator of the
+/// program's other memory keeps.
 pub fn empty_cache() {
     let mine = CACHE.try_with(|c| c.borrow_mut().0.drain()).unwrap_or_default();
     for (class, h) in mine {
         STATS.on_free(class_bytes(class));
-        release(h, class);
+        system::release(h.cast(), class_bytes(class));
     }
     let all = shared().drain();
     for (class, h) in all {
         STATS.cached.fetch_sub(class_bytes(class), Ordering::Relaxed);
-        release(h, class);
+        system::release(h.cast(), class_bytes(class));
     }
+    system::trim();
 }
 
 /// Turns keeping freed memory on or off (on at first). Off, every block goes
@@ -492,92 +493,6 @@ pub fn set_caching(on: bool) {
     CACHING.store(on, Ordering::Relaxed);
     if !on {
         empty_cache();
-    }
-}
-
-fn small_layout(bytes: usize) -> Option<Layout> {
-    Layout::from_size_align(bytes, ALIGN).ok()
-}
-
-fn system_alloc(bytes: usize) -> Option<NonNull<Header>> {
-    let p = if bytes >= LARGE {
-        map_pages(bytes)
-    } else {
-        // SAFETY: the layout's size is not zero.
-        NonNull::new(unsafe { std::alloc::alloc_zeroed(small_layout(bytes)?) })
-    };
-    Some(p?.cast())
-}
-
-fn release(h: NonNull<Header>, class: usize) {
-    let bytes = class_bytes(class);
-    if bytes >= LARGE {
-        unmap_pages(h.cast(), bytes);
-    } else if let Some(layout) = small_layout(bytes) {
-        // SAFETY: allocated by `system_alloc` with this very layout; nobody uses it.
-        unsafe { std::alloc::dealloc(h.as_ptr().cast(), layout) }
-    }
-}
-
-#[cfg(unix)]
-fn map_pages(bytes: usize) -> Option<NonNull<u8>> {
-    // Over-map, then trim, so that the block starts on a huge page.
-    let extra = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
-    let total = bytes.checked_add(extra)?;
-    // SAFETY: an anonymous private mapping at an address of the system's choice.
-    let p = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            total,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if p == libc::MAP_FAILED {
-        return None;
-    }
-    let p = p.cast::<u8>();
-    let skip = if extra > 0 { p.align_offset(HUGE_PAGE) } else { 0 };
-    // SAFETY: the trimmed pieces and the advised range lie inside the mapping;
-    // sizes and addresses are multiples of the page size.
-    unsafe {
-        if skip > 0 {
-            libc::munmap(p.cast(), skip);
-        }
-        let start = p.add(skip);
-        let tail = extra - skip;
-        if tail > 0 {
-            libc::munmap(start.add(bytes).cast(), tail);
-        }
-        #[cfg(target_os = "linux")]
-        if bytes >= HUGE_PAGE {
-            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
-        }
-        NonNull::new(start)
-    }
-}
-
-#[cfg(unix)]
-fn unmap_pages(p: NonNull<u8>, bytes: usize) {
-    // SAFETY: exactly what `map_pages` returned; nobody uses it.
-    unsafe {
-        libc::munmap(p.as_ptr().cast(), bytes);
-    }
-}
-
-#[cfg(not(unix))]
-fn map_pages(bytes: usize) -> Option<NonNull<u8>> {
-    // SAFETY: the layout's size is not zero.
-    NonNull::new(unsafe { std::alloc::alloc_zeroed(small_layout(bytes)?) })
-}
-
-#[cfg(not(unix))]
-fn unmap_pages(p: NonNull<u8>, bytes: usize) {
-    if let Some(layout) = small_layout(bytes) {
-        // SAFETY: exactly what `map_pages` returned; nobody uses it.
-        unsafe { std::alloc::dealloc(p.as_ptr(), layout) }
     }
 }
 

@@ -54,8 +54,8 @@ pub(crate) fn interpret_with(
             Kind::Input { .. } => continue,
             Kind::Constant(i) => {
                 let c = &g.constants[*i];
-                let data = c.data.clone().ok_or_else(|| InterpretError::NoData(c.name.clone()))?;
-                smallvec::smallvec![data]
+                let data = c.data.as_ref().ok_or_else(|| InterpretError::NoData(c.name.clone()))?;
+                smallvec::smallvec![data.array()?]
             }
             Kind::Op(op) => {
                 let op = op.eval(&sizes).ok_or_else(|| OpError::Shape {

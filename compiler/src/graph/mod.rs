@@ -7,12 +7,14 @@
 //! makes it the oracle for everything the compiler does.
 
 mod build;
+mod constant;
 mod cut;
 mod interpret;
 pub mod text;
 mod verify;
 
 pub use build::Builder;
+pub use constant::{Computed, Constant, Data};
 pub(crate) use cut::sink_side;
 pub(crate) use interpret::interpret_with;
 pub use interpret::{InterpretError, interpret};
@@ -24,7 +26,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use sinter_runtime::op::{TensorType, TypeRef, infer};
 use sinter_runtime::program::Port;
-use sinter_runtime::{Array, Dim, Op, OpError};
+use sinter_runtime::{Dim, Op, OpError};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -38,17 +40,6 @@ pub struct Value {
     pub node: NodeId,
     /// Which of its results.
     pub output: u8,
-}
-
-/// A value known when compiling: a weight, or something computed from weights.
-#[derive(Clone, Debug)]
-pub struct Constant {
-    /// Its name in text, unique in the graph.
-    pub name: String,
-    /// Its type.
-    pub ty: TensorType,
-    /// Its elements; graphs parsed from text may lack them.
-    pub data: Option<Array>,
 }
 
 /// Where a node comes from.
@@ -154,8 +145,9 @@ impl Graph {
     }
 
     /// Adds a constant and the node that stands for it. The name is made unique.
-    pub fn add_constant(&mut self, name: impl Into<String>, data: Array) -> Value {
-        let ty = TensorType { dtype: data.dtype(), shape: data.shape().into() };
+    pub fn add_constant(&mut self, name: impl Into<String>, data: impl Into<Data>) -> Value {
+        let data = data.into();
+        let ty = data.ty();
         let name = self.free_name(name.into());
         self.constants.push(Constant { name, ty, data: Some(data) });
         self.constant_node(self.constants.len() - 1)

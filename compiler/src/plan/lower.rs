@@ -7,7 +7,7 @@ use super::loops::{self, Body, Operands};
 use super::pack::{Exactness, How, Packed};
 use super::tiles::{as_tile, viewed};
 use super::{Choices, Generated, PlanError};
-use crate::graph::{Graph, Kind, NodeId, Value};
+use crate::graph::{Data, Graph, Kind, NodeId, Value};
 use crate::kernel::Kernel;
 use crate::quantize::Quantized;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) enum Stored {
     /// An array, densely.
-    Array(Array),
+    Array(Data),
     /// A weight as a kernel packs it.
     Packed(Packed),
     /// One that is packed.
@@ -156,7 +156,7 @@ impl<'a> Lowering<'a> {
             Kind::Op(Op::Full { value, dtype, shape }) => {
                 let shape = shape.clone();
                 let one = Array::scalar(*value, *dtype)?;
-                self.store(Stored::Array(one)).broadcast(&shape)
+                self.store(Stored::Array(one.into())).broadcast(&shape)
             }
             _ => return Err(PlanError::Internal(format!("value {v:?} was not computed"))),
         };
@@ -166,7 +166,10 @@ impl<'a> Lowering<'a> {
 
     fn store(&mut self, s: Stored) -> Located {
         let (dtype, shape) = match &s {
-            Stored::Array(a) => (a.dtype(), a.shape().iter().map(|&d| Dim::of(d)).collect()),
+            Stored::Array(a) => {
+                let ty = a.ty();
+                (ty.dtype, ty.shape.iter().map(|&d| Dim::of(d)).collect())
+            }
             Stored::Packed(p) => (DType::F32, vec![Dim::of(p.len())]),
             Stored::Ready(p) => (DType::F32, vec![Dim::of(p.len())]),
         };
@@ -239,13 +242,13 @@ impl<'a> Lowering<'a> {
         let op = self.g.op(n).expect("clusters hold ops").clone();
         if let Op::Recurrent { kind, .. } = op
             && let Some(w) = self.constant(self.g.operands(n)[1])
-            && w.dtype() == DType::F32
+            && w.ty().dtype == DType::F32
             && !self.updates(n)
         {
             let rows = self.g.type_of(self.g.operands(n)[0]).shape[1].known();
             let (how, why) = self.exactness.recurrent(eager::cell(kind), rows);
             self.note(n, why);
-            return self.sequence(n, op, eager::dense(&w)?, how);
+            return self.sequence(n, op, eager::dense(&w.array()?)?.into(), how);
         }
         let operands =
             self.g.operands(n).iter().map(|v| self.locate(*v)).collect::<Result<Vec<_>, _>>()?;
@@ -289,7 +292,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         n: NodeId,
         op: Op<Dim>,
-        weight: Array,
+        weight: Data,
         how: How,
     ) -> Result<(), PlanError> {
         let weight = self.packed(self.g.operands(n)[1], weight, how);
@@ -548,8 +551,8 @@ impl<'a> Lowering<'a> {
 
     /// The weight `v`, whose values are `a`, as a kernel wants it: packed once, however
     /// many steps use it.
-    fn packed(&mut self, v: Value, a: Array, how: How) -> View {
-        let shape: Vec<Dim> = a.shape().iter().map(|&d| Dim::of(d)).collect();
+    fn packed(&mut self, v: Value, a: Data, how: How) -> View {
+        let shape: Vec<Dim> = a.ty().shape.iter().map(|&d| Dim::of(d)).collect();
         let buffer = match self.packed.get(&(v, how)) {
             Some(&buffer) => buffer,
             None => {
@@ -569,7 +572,7 @@ impl<'a> Lowering<'a> {
         Some(View { buffer, offset: Dim::of(0), strides: dense(&shape), shape })
     }
 
-    fn constant(&self, v: Value) -> Option<Array> {
+    fn constant(&self, v: Value) -> Option<Data> {
         match &self.g.node(v.node).kind {
             Kind::Constant(i) => self.g.constants[*i].data.clone(),
             _ => None,

@@ -19,7 +19,7 @@ pub use fuse::Decision;
 pub(crate) use fuse::{Cluster, Sort};
 
 use crate::graph::text::number;
-use crate::graph::{Graph, Value, VerifyError, verify};
+use crate::graph::{Data, Graph, Value, VerifyError, verify};
 use crate::kernel::Kernel;
 use crate::pipeline::{Options, Precision};
 use crate::quantize::{CalibrationError, Quantized, quantize};
@@ -242,6 +242,10 @@ fn place_constants(
     buffers: &mut [sinter_runtime::program::Buffer],
     stored: &[(u32, Stored)],
 ) -> Result<Block, PlanError> {
+    let bytes = |data: &Data| {
+        let ty = data.ty();
+        ty.shape.iter().product::<usize>() * ty.dtype.size()
+    };
     let mut at = 0usize;
     let mut offsets = Vec::new();
     for (buffer, s) in stored {
@@ -249,7 +253,7 @@ fn place_constants(
         offsets.push(at);
         buffers[*buffer as usize].place = Place::Constant(at as u64);
         at += match s {
-            Stored::Array(a) => a.numel() * a.dtype().size(),
+            Stored::Array(a) => bytes(a),
             Stored::Packed(p) => p.len() * DType::F32.size(),
             Stored::Ready(p) => p.len() * DType::F32.size(),
         };
@@ -266,7 +270,7 @@ fn place_constants(
         end = start
             + match s {
                 Stored::Packed(p) => {
-                    p.write(&mut floats[start..][..p.len()]);
+                    p.write(&mut floats[start..][..p.len()])?;
                     p.len()
                 }
                 Stored::Ready(p) => {
@@ -275,7 +279,7 @@ fn place_constants(
                 }
                 // Copied below; the last elements may share their place with a gap.
                 Stored::Array(a) => {
-                    let len = (a.numel() * a.dtype().size()).div_ceil(size);
+                    let len = bytes(a).div_ceil(size);
                     floats[start..][len.saturating_sub(1)..len].fill(0.0);
                     len
                 }
@@ -284,8 +288,9 @@ fn place_constants(
     floats[end..].fill(0.0);
     for ((_, s), offset) in stored.iter().zip(offsets) {
         if let Stored::Array(a) = s {
+            let a = a.array()?;
             let to = Array::from_block(block.clone(), offset, a.shape(), a.dtype())?;
-            eager::copy_into(a, &to);
+            eager::copy_into(&a, &to);
         }
     }
     Ok(block)

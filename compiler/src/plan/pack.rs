@@ -1,18 +1,19 @@
 //! Weights as the library kernels want them.
 
 use super::channels::Image;
+use crate::graph::Data;
 use crate::pipeline::Precision;
 use sinter_kernels::conv::{ConvKernel, ConvParams};
 use sinter_kernels::recurrent::Cell;
 use sinter_kernels::{gemm, recurrent};
-use sinter_runtime::Array;
+use sinter_runtime::OpError;
 use sinter_runtime::program::Packing;
 
-/// A weight and how a kernel wants it. It is packed where it will lie: a large one
-/// costs as much to copy as to pack.
+/// A weight and how a kernel wants it. It is computed and packed where it will lie: a
+/// large one costs as much to copy as to pack.
 #[derive(Clone, Debug)]
 pub(super) struct Packed {
-    weight: Array,
+    weight: Data,
     pub(super) how: How,
 }
 
@@ -145,32 +146,36 @@ impl How {
     }
 }
 
-fn filter_shape(w: &Array) -> [usize; 4] {
-    w.shape().try_into().expect("checked by the op's rule")
+fn filter_shape(w: &[usize]) -> [usize; 4] {
+    w.try_into().expect("checked by the op's rule")
 }
 
 impl Packed {
     /// `weight`, which lies densely where the kernel wants it recurrent.
-    pub(super) fn new(weight: Array, how: How) -> Packed {
+    pub(super) fn new(weight: Data, how: How) -> Packed {
         Packed { weight, how }
     }
 
     /// Number of floats.
     pub(super) fn len(&self) -> usize {
-        let shape = self.weight.shape();
+        let shape = self.weight.ty().shape;
         match self.how {
             How::Panels => gemm::packed_len(shape[0], shape[1]),
             How::Bf16Panels => gemm::packed_len_bf16(shape[0], shape[1]),
             How::Bf16x3Panels => gemm::packed_len_bf16x3(shape[0], shape[1]),
             How::Recurrent(cell) => recurrent::packed_len(cell, shape[1]),
             How::Bf16Recurrent(cell) => recurrent::packed_len_bf16(cell, shape[1]),
-            How::Filter(kernel, _) => kernel.packed_len(filter_shape(&self.weight)),
+            How::Filter(kernel, _) => kernel.packed_len(filter_shape(&shape)),
         }
     }
 
     /// Packs the weight.
-    pub(super) fn write(&self, out: &mut [f32]) {
-        let w = self.weight.src();
+    ///
+    /// # Errors
+    /// When it cannot be computed.
+    pub(super) fn write(&self, out: &mut [f32]) -> Result<(), OpError> {
+        let weight = self.weight.array()?;
+        let w = weight.src();
         match self.how {
             How::Panels => gemm::pack_b(w, out),
             How::Bf16Panels => gemm::pack_b_bf16(w, out),
@@ -189,5 +194,6 @@ impl Packed {
                 kernel.pack_weights(w, params, out);
             }
         }
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! made of.
 
 use super::Choices;
-use crate::graph::{Builder, Graph, Kind, NodeId, Origin, Value};
+use crate::graph::{Builder, Data, Graph, Kind, NodeId, Origin, Value};
 use rustc_hash::FxHashMap;
 use sinter_runtime::op::{Act, attention_grad, decompose};
 use sinter_runtime::{Array, DType, Dim, Op, OpError, eager};
@@ -15,13 +15,13 @@ pub(super) fn number_groups(g: &mut Graph) {
     }
 }
 
-/// Computes what depends on constants alone. Views of constants stay views: no
-/// weight is copied here.
+/// Computes what depends on constants alone, or will where it is needed ([`Data`]). Views
+/// of constants stay views: no weight is copied here.
 ///
 /// # Errors
 /// When an op fails on the constants, for example because memory runs out.
 pub(super) fn fold_constants(g: &mut Graph) -> Result<(), OpError> {
-    let mut known: FxHashMap<Value, Array> = FxHashMap::default();
+    let mut known: FxHashMap<Value, Data> = FxHashMap::default();
     for n in g.topological() {
         match &g.node(n).kind {
             Kind::Input { .. } => {}
@@ -42,12 +42,13 @@ pub(super) fn fold_constants(g: &mut Graph) -> Result<(), OpError> {
                     .iter()
                     .map(|v| match known.get(v) {
                         Some(a) => Ok(a.clone()),
-                        None => fill(g, *v),
+                        None => Ok(fill(g, *v)?.into()),
                     })
-                    .collect::<Result<SmallVec<[Array; 3]>, OpError>>()?;
-                let refs: SmallVec<[&Array; 3]> = args.iter().collect();
-                for (k, a) in eager::run(&op, &refs)?.into_iter().enumerate() {
-                    known.insert(Value { node: n, output: k as u8 }, a);
+                    .collect::<Result<SmallVec<[Data; 3]>, OpError>>()?;
+                let types = g.node(n).types.iter().filter_map(|t| t.eval(&[])).collect();
+                let shared = g.users(n).len() > 1;
+                for (k, data) in Data::of(op, args, types, shared)?.into_iter().enumerate() {
+                    known.insert(Value { node: n, output: k as u8 }, data);
                 }
             }
         }
@@ -77,7 +78,7 @@ pub(super) fn fold_constants(g: &mut Graph) -> Result<(), OpError> {
     Ok(())
 }
 
-fn replace(g: &mut Graph, v: Value, a: Array, known: &mut FxHashMap<Value, Array>) {
+fn replace(g: &mut Graph, v: Value, a: Data, known: &mut FxHashMap<Value, Data>) {
     let name = constant_name(g, v);
     let c = g.add_constant(name, a.clone());
     g.replace_uses(v, c);

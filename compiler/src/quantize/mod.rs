@@ -17,7 +17,7 @@ mod range;
 pub use accuracy::{Accuracy, Difference, LayerAccuracy, OutputAccuracy};
 pub use range::CalibrationMethod;
 
-use crate::graph::{Graph, InterpretError, Kind, NodeId, Value, interpret, interpret_with};
+use crate::graph::{Data, Graph, InterpretError, Kind, NodeId, Value, interpret, interpret_with};
 use range::Observer;
 use rustc_hash::FxHashMap;
 use sinter_kernels::conv::{self, ConvParams};
@@ -113,7 +113,7 @@ fn params<D: sinter_runtime::Extent>(op: &Op<D>) -> Option<ConvParams> {
 }
 
 /// The values of a constant.
-fn constant(g: &Graph, v: Value) -> Option<&Array> {
+fn constant(g: &Graph, v: Value) -> Option<&Data> {
     match &g.node(v.node).kind {
         Kind::Constant(i) => g.constants[*i].data.as_ref(),
         _ => None,
@@ -131,10 +131,11 @@ fn candidate(g: &Graph, n: NodeId) -> Option<Result<Array, String>> {
     let Some(w) = constant(g, operands[1]) else {
         return Some(Err("its right operand is no constant".into()));
     };
-    if constant(g, operands[0]).is_some() || w.dtype() != DType::F32 {
+    let ty = w.ty();
+    if constant(g, operands[0]).is_some() || ty.dtype != DType::F32 {
         return Some(Err("it is no product of f32 numbers by constants".into()));
     }
-    let per_output: usize = match (params(op), w.shape()) {
+    let per_output: usize = match (params(op), ty.shape.as_slice()) {
         (None, &[k, _]) => k,
         (Some(_), &[_, 1, ..]) => {
             return Some(Err("its groups have one channel: there is nothing to sum up".into()));
@@ -148,10 +149,14 @@ fn candidate(g: &Graph, n: NodeId) -> Option<Result<Array, String>> {
     if per_output > gemm::LONGEST_INT8 {
         return Some(Err(format!("sums of {per_output} products may leave 32 bits")));
     }
+    let w = match w.array() {
+        Ok(w) => w,
+        Err(e) => return Some(Err(e.to_string())),
+    };
     if w.to_vec::<f32>().iter().any(|v| !v.is_finite()) {
         return Some(Err("its weight is not finite".into()));
     }
-    Some(Ok(w.clone()))
+    Some(Ok(w))
 }
 
 /// What a layer is called: by the module whose parameters it uses, or by its constants.

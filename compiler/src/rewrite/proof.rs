@@ -25,7 +25,7 @@ fn random(shape: &[usize], positive: bool, seed: u64) -> Array {
 fn filled(example: &str, seed: u64) -> Graph {
     let mut g = text::parse(example).unwrap_or_else(|e| panic!("{e}\n{example}"));
     for (i, c) in g.constants.iter_mut().enumerate() {
-        c.data = Some(random(&c.ty.shape, false, seed * 100 + i as u64));
+        c.data = Some(random(&c.ty.shape, false, seed * 100 + i as u64).into());
     }
     verify(&g).unwrap();
     g

@@ -26,7 +26,7 @@ fn graph() -> Graph {
     for c in &mut g.constants {
         let n: usize = c.ty.shape.iter().product();
         let values: Vec<f32> = (0..n).map(|i| i as f32 / 4.0 - 0.5).collect();
-        c.data = Some(Array::from_slice(&values, &c.ty.shape).unwrap());
+        c.data = Some(Array::from_slice(&values, &c.ty.shape).unwrap().into());
     }
     g
 }
@@ -57,7 +57,7 @@ fn what_is_written_is_read_back() {
     let source = source_graph(&a).unwrap();
     assert_eq!(source.to_string(), GRAPH);
     for (c, want) in source.constants.iter().zip(&graph().constants) {
-        let (got, want) = (c.data.as_ref().unwrap(), want.data.as_ref().unwrap());
+        let [got, want] = [c, want].map(|c| c.data.as_ref().unwrap().array().unwrap());
         assert_eq!(got.to_vec::<f32>(), want.to_vec::<f32>());
     }
     let (final_graph, report) = (compiled_graph(&a).unwrap(), report(&a).unwrap());

@@ -54,7 +54,7 @@ fn graph(of: &str) -> Graph {
             .iter()
             .map(|v| v / (fan.max(1) as f32).sqrt())
             .collect();
-        c.data = Some(Array::from_slice(&values, &c.ty.shape).unwrap());
+        c.data = Some(Array::from_slice(&values, &c.ty.shape).unwrap().into());
     }
     g
 }

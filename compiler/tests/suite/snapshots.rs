@@ -51,7 +51,7 @@ const POINTWISE: &str = r#"graph "pointwise" {
 fn parse(source: &str) -> Graph {
     let mut g = text::parse(source).expect("the graph parses");
     for (i, c) in g.constants.iter_mut().enumerate() {
-        c.data = Some(crate::common::sample(&c.ty.shape, c.ty.dtype, None, i as u64));
+        c.data = Some(crate::common::sample(&c.ty.shape, c.ty.dtype, None, i as u64).into());
     }
     g
 }

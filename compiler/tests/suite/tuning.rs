@@ -55,7 +55,7 @@ fn options(folder: Option<&Path>) -> Options {
 fn graph(text: &str) -> Graph {
     let mut g = parse(text).unwrap();
     for (i, c) in g.constants.iter_mut().enumerate() {
-        c.data = Some(normal(&c.ty.shape, i as u64 + 7));
+        c.data = Some(normal(&c.ty.shape, i as u64 + 7).into());
     }
     g
 }

@@ -138,7 +138,7 @@ fn attach(graph: &mut Graph, weights: Option<&Path>) -> anyhow::Result<()> {
                 c.ty.shape
             );
         }
-        c.data = Some(t.array().clone());
+        c.data = Some(t.array().clone().into());
     }
     Ok(())
 }

@@ -97,7 +97,7 @@ struct Record {
     /// Tracing and compiling.
     compile_ms: Option<f64>,
     /// What the process held at its peak while measuring, beyond what it held before it
-    /// loaded the case.
+    /// loaded the case, but for mapped files.
     peak_bytes: u64,
     /// Weights as the program has them, working memory, inputs and outputs.
     planned_bytes: Option<u64>,

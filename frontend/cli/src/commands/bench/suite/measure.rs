@@ -46,7 +46,7 @@ fn wrong_weights(entry: &Entry) -> impl Fn(sinter::nn::StateError) -> SuiteError
 fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Option<Record>> {
     let case = sinter_models::case(&entry.name).ok_or_else(|| entry.no_model())?;
     let meta: Meta = entry.meta()?;
-    let before = Watch::start()?.read()?.before;
+    let memory = Watch::start()?;
     let inputs = entry.tensors(&meta, case.inputs, false)?;
     let expected = entry.tensors(&meta, case.outputs, true)?;
     let names: Vec<&str> = case.outputs.iter().map(|p| p.name).collect();
@@ -65,7 +65,7 @@ fn inference(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Op
     // Names are given to the parameters, for what is said of the program.
     model.named_parameters();
     let check = |got: &[Tensor]| compare(&names, got, &expected, args.precision);
-    let timed = Timed { entry, args, mode, before };
+    let timed = Timed { entry, args, mode, memory };
     if mode == Mode::Eager {
         let run = || no_grad(|| model.run(&inputs));
         let max_error = check(&run())?;
@@ -123,12 +123,12 @@ fn training(entry: &Entry, args: &Args, machine: &Machine) -> anyhow::Result<Opt
         return Err(SuiteError::Precision { name: args.precision.name() }.into());
     }
     let meta: TaskMeta = entry.meta()?;
-    let before = Watch::start()?.read()?.before;
+    let memory = Watch::start()?;
     let batch = (npy::load(entry.dir.join("input.npy"))?, npy::load(entry.dir.join("target.npy"))?);
     let mut training =
         Training::with(&meta.task, &weights(entry)?, batch).map_err(wrong_weights(entry))?;
     let mode = args.mode().unwrap_or(Mode::Fused);
-    let timed = Timed { entry, args, mode, before };
+    let timed = Timed { entry, args, mode, memory };
     let limit = meta.gflop_step.unwrap_or(0.0) * 1e9 / machine.flops;
     if mode == Mode::Eager {
         let max_error = losses(&meta, args.precision, || Ok(training.step()))?;
@@ -265,8 +265,8 @@ struct Timed<'a> {
     entry: &'a Entry,
     args: &'a Args,
     mode: Mode,
-    /// Bytes resident before the case was loaded.
-    before: u64,
+    /// From before the case was loaded.
+    memory: Watch,
 }
 
 /// What is known of a case before it is measured.
@@ -292,9 +292,9 @@ impl Timed<'_> {
         }
         // What was needed to come here does not count.
         mem::empty_cache();
-        let watch = Watch::start()?;
+        self.memory.restart()?;
         let stats = self.stats(self.args.budget, &mut run);
-        let peak = watch.read()?.peak;
+        let peak_bytes = self.memory.read()?.growth;
         // The time of one thread does not count what somebody else did on the core.
         let least = if par::threads() == 1 { stats.cpu_min.min(stats.min) } else { stats.min };
         Ok(Some(Record {
@@ -306,7 +306,7 @@ impl Timed<'_> {
             median_ms: stats.median / 1e6,
             cpu_min_ms: stats.cpu_min / 1e6,
             compile_ms: found.compile.map(|t| t.as_secs_f64() * 1e3),
-            peak_bytes: peak.saturating_sub(self.before),
+            peak_bytes,
             planned_bytes: found.planned,
             max_error: found.max_error,
             of_limit: limit * 1e9 / least,
