@@ -288,6 +288,7 @@ fn compute(inst: &Inst, args: &[u64]) -> Result<u64, String> {
     let has = |part: &str| inst.name.iter().any(|n| n == part);
     Ok(match name {
         "mov" => args[0],
+        "prmt" => permuted(args),
         "selp" => args[if args[2] & 1 == 1 { 0 } else { 1 }],
         "cvt" => convert(inst, args[0])?,
         "setp" => u64::from(compare(inst.name[1].as_str(), ty, args[0], args[1])?),
@@ -313,6 +314,19 @@ fn compute(inst: &Inst, args: &[u64]) -> Result<u64, String> {
             _ => integer(name, has("hi"), ty, args)?,
         },
     })
+}
+
+/// Four of the bytes of two words, each chosen by four bits, the highest of which asks for
+/// its sign instead.
+fn permuted(args: &[u64]) -> u64 {
+    let both = args[1] << 32 | args[0] & 0xffff_ffff;
+    let one = |i: u64| {
+        let chosen = args[2] >> (4 * i) & 15;
+        let byte = both >> (8 * (chosen & 7)) & 0xff;
+        let byte = if chosen & 8 == 0 { byte } else { 0xff * (byte >> 7) };
+        byte << (8 * i)
+    };
+    (0..4).map(one).sum()
 }
 
 macro_rules! floats {

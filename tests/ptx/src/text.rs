@@ -213,6 +213,7 @@ impl Reader {
             ));
         }
         let digits = ["0f", "0d", "0x"].iter().find_map(|p| text.strip_prefix(p));
+        let digits = digits.map(|d| d.trim_end_matches('U'));
         Ok(match text {
             "%tid.x" => Operand::Thread,
             "%ctaid.x" => Operand::Block,
