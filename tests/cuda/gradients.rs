@@ -23,6 +23,21 @@ fn cases() -> Vec<Case> {
         }),
         ("joined", vec![&[2, 3], &[2, 2]], |x| sinter::cat(&[&x[0], &x[1]], 1).square()),
         ("padded", vec![&[2, 3]], |x| x[0].tril(0) * 2.0),
+        ("looked up", vec![&[5, 3]], |x| {
+            let at = sinter::tensor([4i64, 0, 4]).to(x[0].device());
+            x[0].index_select(0, &at) * x[0].max_dim(1, true).0.narrow(0, 0, 1)
+        }),
+        ("cross_entropy", vec![&[4, 3]], |x| {
+            let class = sinter::tensor([2i64, 0, 1, 1]).to(x[0].device());
+            x[0].log_softmax(1).gather(1, &class.unsqueeze(1))
+        }),
+        ("conv2d", vec![&[2, 3, 5, 4], &[2, 3, 3, 3]], |x| {
+            let o = ([1, 2], [1, 1], [1, 1], 1);
+            let (stride, padding, dilation, groups) = o;
+            let act = sinter::op::Act::None;
+            let op = sinter::Op::Conv { stride, padding, dilation, groups, act };
+            sinter::apply_op(op, &[&x[0], &x[1]]).swap_remove(0)
+        }),
         ("parts", vec![&[6, 4]], |x| {
             let parts = x[0].chunk(3, 0);
             &parts[0] * &parts[1] + x[0].narrow(0, 1, 2)

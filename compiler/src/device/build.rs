@@ -3,7 +3,7 @@
 use super::space::{Line, Space, Walk, repeated};
 use crate::kernel::{self, Inst, Kernel, Level, Manner, Reg, Stage};
 use sinter_runtime::cuda::Param;
-use sinter_runtime::op::{Act, ArgKind, BinaryOp, CompareOp, ReduceKind, UnaryOp};
+use sinter_runtime::op::{Act, ArgKind, BinaryOp, CompareOp, ReduceKind, ScatterKind, UnaryOp};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, Scalar, eager};
 use smallvec::{SmallVec, smallvec};
 
@@ -24,6 +24,10 @@ pub(super) enum Form {
     ArgReduce(ArgKind),
     /// The sum of the products of two rows.
     Dot,
+    /// The element of the first operand that the second one says.
+    Gather,
+    /// The first operand joined with those of the third that the second one sends there.
+    Scatter(ScatterKind),
 }
 
 impl Form {
@@ -39,6 +43,8 @@ impl Form {
             Form::ArgReduce(ArgKind::Max) => "argmax",
             Form::ArgReduce(ArgKind::Min) => "argmin",
             Form::Dot => "dot",
+            Form::Gather => "gather",
+            Form::Scatter(_) => "scatter",
         }
     }
 }
@@ -58,6 +64,8 @@ pub(super) struct Work {
     pub(super) counted: Option<usize>,
     /// Whether the order of u64 is asked for: see [`eager::orders_u64`].
     shifted: bool,
+    /// The operand of which elements are looked up, and how far apart these are.
+    pub(super) far: Option<(usize, i64)>,
 }
 
 impl Work {
@@ -77,6 +85,7 @@ impl Work {
             let strides = arrays.iter().map(|a| repeated(a, shape)).collect();
             (form, Space::new(shape, shape.len(), strides), None)
         };
+        let mut far = None;
         let (form, mut space, counted) = match op {
             Op::Unary(u) => pointwise(Form::Unary(*u)),
             Op::Binary(b) => pointwise(Form::Binary(*b)),
@@ -99,8 +108,27 @@ impl Work {
             Op::MatMul { act: Act::None } if operands.len() == 2 => {
                 (Form::Dot, products(operands[0], operands[1], out), None)
             }
+            Op::Conv { stride, padding: [0, 0], dilation, groups, act: Act::None } => {
+                (Form::Dot, windows(&arrays, *stride, *dilation, *groups), None)
+            }
+            Op::ConvWeightGrad { stride, padding: [0, 0], dilation, groups, kernel } => {
+                (Form::Dot, kernels(&arrays, *stride, *dilation, *groups, *kernel), None)
+            }
+            Op::Gather { axis } | Op::IndexSelect { axis } => {
+                far = Some((0, arrays[0].strides()[*axis] as i64));
+                let select = matches!(op, Op::IndexSelect { .. });
+                (Form::Gather, looked_up(&arrays, *axis, select), None)
+            }
+            Op::Scatter { axis, kind } => {
+                far = Some((2, arrays[2].strides()[*axis] as i64));
+                (Form::Scatter(*kind), sent(&arrays, *axis, false), Some(*axis))
+            }
+            Op::IndexAdd { axis } => {
+                (Form::Scatter(ScatterKind::Add), sent(&arrays, *axis, true), Some(*axis))
+            }
             _ => return Err(no_kernel()),
         };
+        let far = far.filter(|_| matches!(form, Form::Gather | Form::Scatter(ScatterKind::Set)));
         let counted = space.collapse(counted);
         let unsigned = operands.iter().any(|a| a.dtype() == DType::U64);
         let shifted = unsigned && eager::orders_u64(op).map_err(|_| "not on u64".to_string())?;
@@ -111,7 +139,7 @@ impl Work {
             let buffer = if same { operands.len() } else { i } as u32;
             args.push(Arg { dtype: a.dtype(), buffer });
         }
-        Ok(Work { form, space, args, counted, shifted })
+        Ok(Work { form, space, args, counted, shifted, far })
     }
 
     /// The parameter that a buffer is.
@@ -122,7 +150,10 @@ impl Work {
 
     /// The kernel.
     pub(super) fn kernel(&self, walks: &[Walk]) -> Result<Kernel, String> {
-        let s = self.space.symbolic(walks)?;
+        let mut s = self.space.symbolic(walks, self.far.is_some())?;
+        if let (Some((i, _)), Some(step)) = (self.far, s.far) {
+            s.strides[i].push(step);
+        }
         let last = self.args.len() - 1;
         // An operand that is the result is its argument, too: the same view.
         let mut args: Vec<kernel::Arg> = vec![];
@@ -220,6 +251,13 @@ impl Work {
                 let row = self.row(args, 1, DType::I64, to);
                 return vec![b.stage, c.stage, row];
             }
+            Form::Gather => {
+                let i = b.wide(1);
+                let i = b.cast(i, DType::I64);
+                let x = b.push(Inst::Far(args[0], i), to);
+                return b.stored(x);
+            }
+            Form::Scatter(kind) => return self.scatter(args, kind),
             Form::Dot => {
                 let (x, y) = (b.wide(0), b.wide(1));
                 let acc = if b.types(x).is_half() { DType::F32 } else { b.types(x) };
@@ -236,6 +274,55 @@ impl Work {
         }
         let r = if wide == to { r } else { b.push(Inst::Cast(r), to) };
         b.stored(r)
+    }
+
+    /// Each element looks for what is sent to it: sums do not depend on who comes first.
+    fn scatter(&self, args: &[u32], kind: ScatterKind) -> Vec<Stage> {
+        let to = self.args[args.len() - 1].dtype;
+        let mut b = Body { work: self, args, stage: Stage::new(Level::Element) };
+        let axis = self.counted.expect("indices are along an axis") as u32;
+        let here = b.push(Inst::Index(axis), DType::I64);
+        let i = b.wide(1);
+        let i = b.cast(i, DType::I64);
+        let hit = b.push(Inst::Compare(CompareOp::Eq, here, i), DType::Bool);
+        let mut c = Body { work: self, args, stage: Stage::new(Level::Row) };
+        let reduce = match kind {
+            ScatterKind::Set => {
+                // The last one that is sent stays.
+                let row = b.push(Inst::Index(self.space.parallel as u32), DType::I64);
+                let none = b.push(Inst::Const(Scalar::Int(-1)), DType::I64);
+                let which = b.push(Inst::Select(hit, row, none), DType::I64);
+                b.stage.reductions.push((ReduceKind::Max, which));
+                let last = c.push(Inst::Row(0), DType::I64);
+                let zero = c.push(Inst::Const(Scalar::Int(0)), DType::I64);
+                let hit = c.push(Inst::Compare(CompareOp::Ge, last, zero), DType::Bool);
+                let last = c.push(Inst::Binary(BinaryOp::Max, last, zero), DType::I64);
+                let (new, old) = (c.push(Inst::Far(args[2], last), to), c.load(0));
+                let x = c.push(Inst::Select(hit, new, old), to);
+                return vec![b.stage, c.stored(x).swap_remove(0)];
+            }
+            ScatterKind::Add => ReduceKind::Sum,
+            ScatterKind::Prod => ReduceKind::Prod,
+            ScatterKind::Max => ReduceKind::Max,
+            ScatterKind::Min => ReduceKind::Min,
+        };
+        let acc = if to.is_half() { DType::F32 } else { to.computed_in() };
+        let v = b.wide(2);
+        let v = b.cast(v, acc);
+        let none = b.push(Inst::Const(nothing(reduce, acc)), acc);
+        let v = b.push(Inst::Select(hit, v, none), acc);
+        b.stage.reductions.push((reduce, v));
+        let (sum, old) = (c.push(Inst::Row(0), acc), c.wide(0));
+        let old = c.cast(old, acc);
+        let join = match reduce {
+            ReduceKind::Prod => BinaryOp::Mul,
+            ReduceKind::Max => BinaryOp::Max,
+            ReduceKind::Min => BinaryOp::Min,
+            _ => BinaryOp::Add,
+        };
+        let x = c.push(Inst::Binary(join, old, sum), acc);
+        let x = c.cast(x, to);
+        vec![b.stage, c.stored(x).swap_remove(0)]
     }
 
     /// The last stage: stores row value `r` of type `acc`.
@@ -341,4 +428,115 @@ fn products(a: &Array, b: &Array, out: &Array) -> Space {
     sb.extend([0, stride(b, 1), stride(b, 2)]);
     so.extend([stride(out, 2), stride(out, 1), 0]);
     Space::new(&extents, batch.len() + 2, smallvec![sa, sb, so])
+}
+
+/// What changes nothing that it is joined with.
+fn nothing(kind: ReduceKind, d: DType) -> Scalar {
+    let (low, high) = match d {
+        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        DType::U8 | DType::Bool => (0, 255),
+        _ => (i64::MIN, i64::MAX),
+    };
+    match kind {
+        ReduceKind::Prod | ReduceKind::All => Scalar::Int(1),
+        ReduceKind::Max if d.is_float() => Scalar::Float(f64::NEG_INFINITY),
+        ReduceKind::Min if d.is_float() => Scalar::Float(f64::INFINITY),
+        ReduceKind::Max => Scalar::Int(low),
+        ReduceKind::Min => Scalar::Int(high),
+        ReduceKind::Sum | ReduceKind::Any => Scalar::Int(0),
+    }
+}
+
+fn step(a: &Array, d: usize) -> i64 {
+    a.strides()[d] as i64
+}
+
+/// Of a convolution without padding: elements of the result, by group; and what each is
+/// summed over: a group's channels, rows and columns of the kernel.
+fn windows(a: &[&Array], stride: [usize; 2], dilation: [usize; 2], groups: usize) -> Space {
+    let (x, w, y) = (a[0], a[1], a[2]);
+    let (o, c) = (w.shape()[0] / groups, w.shape()[1]);
+    let s = y.shape();
+    let extents = [s[0], groups, o, s[2], s[3], c, w.shape()[2], w.shape()[3]];
+    let by = |n: [usize; 2], i: usize| n[i] as i64 * step(x, 2 + i);
+    let from = [
+        step(x, 0),
+        c as i64 * step(x, 1),
+        0,
+        by(stride, 0),
+        by(stride, 1),
+        step(x, 1),
+        by(dilation, 0),
+        by(dilation, 1),
+    ];
+    let weight = [0, o as i64 * step(w, 0), step(w, 0), 0, 0, step(w, 1), step(w, 2), step(w, 3)];
+    let to = [step(y, 0), o as i64 * step(y, 1), step(y, 1), step(y, 2), step(y, 3), 0, 0, 0];
+    Space::new(&extents, 5, [from, weight, to].iter().map(|l| Line::from_slice(l)).collect())
+}
+
+/// Of the derivative of a convolution by its weight: elements of the weight, by group, and
+/// the images and their elements that each is summed over.
+fn kernels(
+    a: &[&Array],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    groups: usize,
+    kernel: [usize; 2],
+) -> Space {
+    let (x, gy, w) = (a[0], a[1], a[2]);
+    let (o, c) = (w.shape()[0] / groups, w.shape()[1]);
+    let s = gy.shape();
+    let extents = [groups, o, c, kernel[0], kernel[1], s[0], s[2], s[3]];
+    let by = |n: [usize; 2], i: usize| n[i] as i64 * step(x, 2 + i);
+    let from = [
+        c as i64 * step(x, 1),
+        0,
+        step(x, 1),
+        by(dilation, 0),
+        by(dilation, 1),
+        step(x, 0),
+        by(stride, 0),
+        by(stride, 1),
+    ];
+    let grad =
+        [o as i64 * step(gy, 1), step(gy, 1), 0, 0, 0, step(gy, 0), step(gy, 2), step(gy, 3)];
+    let to = [o as i64 * step(w, 0), step(w, 0), step(w, 1), step(w, 2), step(w, 3), 0, 0, 0];
+    Space::new(&extents, 5, [from, grad, to].iter().map(|l| Line::from_slice(l)).collect())
+}
+
+/// The strides of `a` along a result's dimensions, but for `axis`.
+fn beside(a: &Array, axis: usize) -> Line {
+    (0..a.rank()).map(|d| if d == axis { 0 } else { step(a, d) }).collect()
+}
+
+/// Elements that are looked up along `axis`; `slabs` of a 1-d index.
+fn looked_up(a: &[&Array], axis: usize, slabs: bool) -> Space {
+    let (x, index, out) = (a[0], a[1], a[2]);
+    let all: Line = (0..out.rank()).map(|d| step(out, d)).collect();
+    let mut along: Line = (0..out.rank()).map(|_| 0).collect();
+    if slabs {
+        along[axis] = step(index, 0);
+    } else {
+        along = (0..out.rank()).map(|d| step(index, d)).collect();
+    }
+    Space::new(out.shape(), out.rank(), smallvec![beside(x, axis), along, all])
+}
+
+/// Elements of a base, and along the row everything that may be sent to them; `slabs` by a
+/// 1-d index. But for the axis, the shapes are the same.
+fn sent(a: &[&Array], axis: usize, slabs: bool) -> Space {
+    let (base, index, values, out) = (a[0], a[1], a[2], a[3]);
+    let n = if slabs { index.shape()[0] } else { index.shape()[axis] };
+    let extents: SmallVec<[usize; 6]> = out.shape().iter().copied().chain([n]).collect();
+    let with = |mut l: Line, row: i64| {
+        l.push(row);
+        l
+    };
+    let all = |x: &Array| (0..x.rank()).map(|d| step(x, d)).collect::<Line>();
+    let along = match slabs {
+        true => with(out.shape().iter().map(|_| 0).collect(), step(index, 0)),
+        false => with(beside(index, axis), step(index, axis)),
+    };
+    let from = with(beside(values, axis), step(values, axis));
+    Space::new(&extents, out.rank(), smallvec![with(all(base), 0), along, from, with(all(out), 0)])
 }

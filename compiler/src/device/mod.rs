@@ -112,7 +112,8 @@ impl KernelSource for Generator {
             rows => Team::of_row(Some(rows.iter().product::<i64>() as usize)),
         };
         let walks = work.space.walks();
-        let numbers = work.space.numbers(&walks);
+        let mut numbers = work.space.numbers(&walks);
+        numbers.extend(work.far.map(|(_, step)| step));
         let buffers: SmallVec<[u32; 4]> = work.args.iter().map(|a| a.buffer).collect();
         let key = Key {
             capability,

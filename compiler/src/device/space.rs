@@ -26,13 +26,16 @@ pub(super) enum Step {
     One,
     /// By a number that is said at the launch.
     Any,
+    /// By the number that is said of that place: where there would be too many.
+    Same(u8),
 }
 
 /// What of an argument's distances a kernel is made for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Walk {
-    /// Elements lie densely in the order of the axes.
-    Dense,
+    /// Elements lie densely in the order of the axes whose bits are set; along the others
+    /// it does not move.
+    Dense(u16),
     /// The same as those of an earlier argument.
     Like(u8),
     /// Of each axis.
@@ -105,19 +108,20 @@ impl Space {
 
     /// What each argument's distances are like.
     pub(super) fn walks(&self) -> SmallVec<[Walk; 4]> {
-        let mut dense: Line = self.extents.clone();
-        let mut step = 1i64;
-        for (s, n) in dense.iter_mut().zip(&self.extents).rev() {
-            *s = step;
-            step = step.wrapping_mul(*n);
-        }
         let one = |(i, s): (usize, &Line)| {
             // Nobody steps along an axis of one element.
             let same = |a: &Line, b: &Line| {
                 a.iter().zip(b).zip(&self.extents).all(|((a, b), n)| a == b || *n == 1)
             };
+            let moves = |d: usize| s[d] != 0 || self.extents[d] == 1;
+            let mut dense: Line = s.iter().map(|_| 0).collect();
+            let mut step = 1i64;
+            for d in (0..s.len()).rev().filter(|&d| moves(d)) {
+                dense[d] = step;
+                step = step.wrapping_mul(self.extents[d]);
+            }
             if same(s, &dense) {
-                return Walk::Dense;
+                return Walk::Dense((0..s.len()).filter(|&d| moves(d)).map(|d| 1 << d).sum());
             }
             if let Some(j) = self.strides[..i].iter().position(|o| same(o, s)) {
                 return Walk::Like(j as u8);
@@ -130,12 +134,32 @@ impl Space {
             };
             Walk::Steps(s.iter().zip(&self.extents).map(kind).collect())
         };
-        self.strides.iter().enumerate().map(one).collect()
+        let mut walks: SmallVec<[Walk; 4]> = self.strides.iter().enumerate().map(one).collect();
+        // One place is left for the step of what is looked up.
+        if self.numbers(&walks).len() >= MAX_SYMBOLS {
+            self.share(&mut walks);
+        }
+        walks
     }
 
-    /// Extents and strides of a kernel for all spaces like this, in symbols.
-    pub(super) fn symbolic(&self, walks: &[Walk]) -> Result<Symbolic, String> {
-        let all = self.numbers(walks).len();
+    /// Has equal distances be one number.
+    fn share(&self, walks: &mut [Walk]) {
+        let mut known: SmallVec<[i64; 16]> = self.extents.iter().copied().collect();
+        for (w, s) in walks.iter_mut().zip(&self.strides) {
+            let Walk::Steps(steps) = w else { continue };
+            for (kind, s) in steps.iter_mut().zip(s).filter(|(kind, _)| **kind == Step::Any) {
+                match known.iter().position(|k| k == s) {
+                    Some(place) => *kind = Step::Same(place as u8),
+                    None => known.push(*s),
+                }
+            }
+        }
+    }
+
+    /// Extents and strides of a kernel for all spaces like this, in symbols; when `far`, with
+    /// one more symbol for the step of what is looked up.
+    pub(super) fn symbolic(&self, walks: &[Walk], far: bool) -> Result<Symbolic, String> {
+        let all = self.numbers(walks).len() + usize::from(far);
         if all > MAX_SYMBOLS {
             return Err(format!(
                 "its operands are strided along too many dimensions ({all} sizes and distances, at most {MAX_SYMBOLS}); make them contiguous first"
@@ -146,12 +170,12 @@ impl Space {
         let mut strides: Vec<Vec<Dim>> = vec![];
         for w in walks {
             strides.push(match w {
-                Walk::Dense => {
+                Walk::Dense(moves) => {
                     let mut step = Dim::of(1);
                     let mut out = vec![Dim::of(0); extents.len()];
-                    for (o, n) in out.iter_mut().zip(&extents).rev() {
-                        *o = step.clone();
-                        step = step.times(n);
+                    for d in (0..out.len()).rev().filter(|d| moves >> d & 1 == 1) {
+                        out[d] = step.clone();
+                        step = step.times(&extents[d]);
                     }
                     out
                 }
@@ -161,12 +185,13 @@ impl Space {
                     .map(|kind| match kind {
                         Step::Still => Dim::of(0),
                         Step::One => Dim::of(1),
+                        Step::Same(place) => Dim::symbol(usize::from(*place)),
                         Step::Any => Dim::symbol(symbols.next().expect("there is no end")),
                     })
                     .collect(),
             });
         }
-        Ok(Symbolic { extents, strides })
+        Ok(Symbolic { extents, strides, far: far.then(|| Dim::symbol(all - 1)) })
     }
 
     /// The numbers of the symbols, here.
@@ -186,6 +211,7 @@ impl Space {
 pub(super) struct Symbolic {
     pub(super) extents: Vec<Dim>,
     pub(super) strides: Vec<Vec<Dim>>,
+    pub(super) far: Option<Dim>,
 }
 
 #[cfg(test)]
@@ -199,7 +225,7 @@ mod tests {
         let mut s = Space::new(&[2, 3, 4], 3, strides);
         assert_eq!(s.collapse(None), None);
         assert_eq!(s.extents.as_slice(), [24]);
-        assert_eq!(s.walks().as_slice(), [Walk::Dense, Walk::Dense]);
+        assert_eq!(s.walks().as_slice(), [Walk::Dense(1), Walk::Dense(1)]);
         assert_eq!(s.numbers(&s.walks()).as_slice(), [24]);
     }
 
@@ -214,11 +240,26 @@ mod tests {
         s.collapse(None);
         assert_eq!(s.extents.as_slice(), [2, 3, 4]);
         let w = s.walks();
-        assert_eq!(w[0], Walk::Dense);
-        assert_eq!(w[1], Walk::Steps(smallvec![Step::Still, Step::Still, Step::One]));
+        assert_eq!((&w[0], &w[1]), (&Walk::Dense(0b111), &Walk::Dense(0b100)));
         assert_eq!(s.numbers(&w).as_slice(), [2, 3, 4, 2, 6]);
-        let last = s.symbolic(&w).unwrap().strides.pop().unwrap();
+        let last = s.symbolic(&w, false).unwrap().strides.pop().unwrap();
         assert_eq!(last, [Dim::of(1), Dim::symbol(3), Dim::symbol(4)]);
+    }
+
+    #[test]
+    fn equal_distances_are_one_number_where_there_are_many() {
+        let extents = [3, 5, 7, 9, 11, 13];
+        let far = |n: i64| -> Line { (0..6).map(|i| 1000 * n + 10 * (i % 3)).collect() };
+        let s = Space::new(&extents, 6, smallvec![far(1), far(2)]);
+        let w = s.walks();
+        assert_eq!(s.numbers(&w).len(), 6 + 2 * 3);
+        let strides = s.symbolic(&w, true).unwrap().strides;
+        assert_eq!(strides[1][..3], strides[1][3..]);
+        assert!((0..6).all(|i| {
+            strides[1][i]
+                .eval_signed(&s.numbers(&w).iter().map(|&n| n as usize).collect::<Vec<_>>())
+                == Some(s.strides[1][i])
+        }));
     }
 
     #[test]

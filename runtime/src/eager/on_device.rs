@@ -5,7 +5,7 @@
 //! [`KernelSource`](crate::cuda::KernelSource) has code.
 
 use super::{Eager, by_decomposition, layout, run1};
-use crate::op::{attention_grad, complex};
+use crate::op::{ReduceKind, attention_grad, complex};
 use crate::{Array, DType, Device, DeviceError, Op, OpError, Scalar, cuda};
 use smallvec::SmallVec;
 
@@ -40,6 +40,43 @@ pub(super) fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
             made.iter().zip(outs).try_for_each(|(r, o)| layout::put(r, o))
         }
         _ if op.is_composite(inputs.len()) => by_decomposition(op, inputs, outs[0]),
+        // Kernels know no padding: the image has it.
+        Op::Conv { padding, stride, dilation, groups, act } if *padding != [0, 0] => {
+            let x = padded(inputs[0], *padding, *padding)?;
+            let (stride, dilation, groups, act) = (*stride, *dilation, *groups, *act);
+            let op = Op::Conv { stride, padding: [0, 0], dilation, groups, act };
+            launch(&op, &[&x, inputs[1]], outs)
+        }
+        Op::ConvWeightGrad { padding, stride, dilation, groups, kernel } if *padding != [0, 0] => {
+            let x = padded(inputs[0], *padding, *padding)?;
+            let (stride, dilation, groups, kernel) = (*stride, *dilation, *groups, *kernel);
+            let op = Op::ConvWeightGrad { stride, padding: [0, 0], dilation, groups, kernel };
+            launch(&op, &[&x, inputs[1]], outs)
+        }
+        Op::ConvInputGrad { stride, padding, dilation, groups, .. } => {
+            input_grad([*stride, *padding, *dilation], *groups, inputs, outs)
+        }
+        Op::Gather { axis } | Op::IndexSelect { axis } => {
+            check_index(op, inputs[1], *axis, inputs[0].shape()[*axis])?;
+            launch(op, inputs, outs)
+        }
+        Op::Scatter { axis, .. } | Op::IndexAdd { axis } => {
+            layout::put(inputs[0], outs[0])?;
+            let (index, mut values, mut part) = (inputs[1], inputs[2].clone(), outs[0].clone());
+            check_index(op, index, *axis, part.shape()[*axis])?;
+            if let Op::Scatter { .. } = op {
+                for (d, &n) in index.shape().iter().enumerate() {
+                    values = values.slice(d, 0, n, 1);
+                    if d != *axis {
+                        part = part.slice(d, 0, n, 1);
+                    }
+                }
+            }
+            match index.numel() {
+                0 => Ok(()),
+                _ => launch(op, &[&part, index, &values], &[&part]),
+            }
+        }
         _ => launch(op, inputs, outs),
     }
 }
@@ -56,6 +93,78 @@ fn drawn(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
     let here = here.collect::<Result<SmallVec<[Array; 2]>, _>>()?;
     let refs: SmallVec<[&Array; 2]> = here.iter().collect();
     layout::put(&run1(op, &refs)?.to_device(out.device())?, out)
+}
+
+/// Zeros around the last two dimensions.
+fn padded(x: &Array, low: [usize; 2], high: [usize; 2]) -> Result<Array, OpError> {
+    let ends = |n: [usize; 2]| [0, 0, n[0], n[1]].into_iter().collect();
+    run1(&Op::Pad { low: ends(low), high: ends(high), value: Scalar::Float(0.0) }, &[x])
+}
+
+/// The derivative of a convolution by its input is a convolution, too: of the gradient,
+/// with zeros between its elements and around it, by the kernel turned round.
+fn input_grad(
+    [stride, padding, dilation]: [[usize; 2]; 3],
+    groups: usize,
+    inputs: &[&Array],
+    outs: &[&Array],
+) -> Result<(), OpError> {
+    let (gy, w, out) = (inputs[0], inputs[1], outs[0]);
+    let device = out.device();
+    let (n, c) = (gy.shape()[0], gy.shape()[1]);
+    let mut shape = [n, c, 0, 0];
+    let mut first = [0; 2];
+    let mut cut = [0; 2];
+    for d in 0..2 {
+        let reach = dilation[d] * (w.shape()[2 + d] - 1);
+        // Where the padding is wider than the kernel reaches, elements fall off.
+        (first[d], cut[d]) = (reach.saturating_sub(padding[d]), padding[d].saturating_sub(reach));
+        let end = first[d] + gy.shape()[2 + d].saturating_sub(1) * stride[d] + 1;
+        shape[2 + d] = (out.shape()[2 + d] + reach + cut[d]).max(end);
+    }
+    let zeros =
+        Op::Full { value: Scalar::Float(0.0), dtype: gy.dtype(), shape: shape.as_slice().into() };
+    let spread = super::run_on(device, &zeros, &[])?.swap_remove(0);
+    let mut place = spread.clone();
+    for d in 0..2 {
+        place = place.slice(2 + d, first[d], gy.shape()[2 + d], stride[d]);
+    }
+    put(gy, &place)?;
+    let mut x = spread;
+    for d in 0..2 {
+        let (reach, n) = (dilation[d] * (w.shape()[2 + d] - 1), out.shape()[2 + d]);
+        x = x.slice(2 + d, cut[d], n + reach, 1);
+    }
+    let (o, c) = (w.shape()[0] / groups, w.shape()[1]);
+    let split = [groups, o, c, w.shape()[2], w.shape()[3]];
+    let turned = super::dense(w)?.view(&split).expect("a dense array has any shape");
+    let turned = super::dense(&turned.permute(&[0, 2, 1, 3, 4]).flip(&[3, 4]))?;
+    let turned = turned.view(&[groups * c, o, split[3], split[4]]);
+    let turned = turned.expect("a dense array has any shape");
+    let act = crate::op::Act::None;
+    let op = Op::Conv { stride: [1, 1], padding: [0, 0], dilation, groups, act };
+    launch(&op, &[&x, &turned], outs)
+}
+
+/// Refuses indices that name nothing. The device is waited for: an error that it would
+/// report later could not be told from others.
+fn check_index(op: &Op, index: &Array, axis: usize, size: usize) -> Result<(), OpError> {
+    if index.numel() == 0 {
+        return Ok(());
+    }
+    let bound = |kind| -> Result<i64, OpError> {
+        let axes = (0..index.rank()).collect();
+        let least = run1(&Op::Reduce { kind, axes, keep: false }, &[index])?;
+        Ok(least.item().as_i64())
+    };
+    if bound(ReduceKind::Min)? >= 0 && bound(ReduceKind::Max)? < size as i64 {
+        return Ok(());
+    }
+    let all = run1(&Op::Cast { dtype: DType::I64 }, &[&index.to_device(Device::Cpu)?])?;
+    let all = all.to_vec::<i64>();
+    let outside = |i: &i64| *i < 0 || *i >= size as i64;
+    let position = all.iter().position(outside).expect("one of them is outside");
+    Err(OpError::Index { op: op.name().to_string(), index: all[position], position, axis, size })
 }
 
 /// Fills an array.

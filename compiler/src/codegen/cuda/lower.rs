@@ -124,7 +124,7 @@ fn same_buffer(k: &Kernel, a: u32, b: u32) -> bool {
 
 fn loads<'a>(stages: impl IntoIterator<Item = &'a Stage>) -> impl Iterator<Item = u32> {
     stages.into_iter().flat_map(|s| &s.insts).filter_map(|(i, _)| match i {
-        Inst::Load(a) => Some(*a),
+        Inst::Load(a) | Inst::Far(a, _) => Some(*a),
         _ => None,
     })
 }
@@ -400,6 +400,12 @@ impl Lowering<'_> {
             let ty = |r: u32| s.insts[r as usize].1;
             let value = match *inst {
                 Inst::Load(a) => self.load(&self.k.args[a as usize], at[a as usize]),
+                Inst::Far(a, r) => {
+                    let arg = &self.k.args[a as usize];
+                    let step = &arg.strides[self.k.extents.len()];
+                    let at = self.w.advance(at[a as usize], v(r), step);
+                    self.load(arg, at)
+                }
                 Inst::Const(c) => self.w.constant(c, *d),
                 Inst::Row(r) => self.rows[r as usize].0,
                 Inst::Index(a) => self.w.convert(index[a as usize], DType::I64, *d),
