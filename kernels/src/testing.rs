@@ -5,6 +5,7 @@ use crate::mem::Block;
 use crate::par;
 use crate::strided::Walk;
 use crate::view::{Dst, Element, Src, numel};
+use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
 /// An operand with a layout of its own: axes in any order in memory, gaps between
@@ -17,9 +18,54 @@ pub(crate) struct Operand<T> {
     element: std::marker::PhantomData<T>,
 }
 
+/// A style, of every sixteen one: neighbours along a short axis are more than 2³¹ elements
+/// apart.
+pub(crate) const FAR: u64 = 15;
+
+/// Memory at addresses that are far apart, of which only what is touched is there.
+struct Reserved(NonNull<u8>, usize);
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for Reserved {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Reserved {}
+
+impl Reserved {
+    fn new(bytes: usize) -> Reserved {
+        let (access, kind) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        // SAFETY: an anonymous private mapping at an address of the system's choice.
+        let p = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+        assert!(p != libc::MAP_FAILED, "the system reserves no {bytes} bytes of addresses");
+        Reserved(NonNull::new(p.cast()).unwrap(), bytes)
+    }
+}
+
+impl AsMut<[u8]> for Reserved {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is ours, and zero where nobody wrote.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_ptr(), self.1) }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // SAFETY: what `new` mapped; nobody uses it.
+        unsafe {
+            libc::munmap(self.0.as_ptr().cast(), self.1);
+        }
+    }
+}
+
 impl<T: Element> Operand<T> {
-    /// An operand of zeros; `style` 0 is dense and row-major, others differ.
+    /// An operand of zeros; `style` 0 is dense and row-major, others differ. There is no
+    /// memory behind the last element, for those who watch what is touched.
     pub(crate) fn zeros(shape: &[usize], style: u64) -> Operand<T> {
+        if style % 16 == FAR {
+            return Operand::far(shape);
+        }
         let mut bits = style.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut draw = |n: u64| {
             bits = bits.rotate_left(23).wrapping_mul(0xd129_0d3b_3ad1_e9b5);
@@ -39,15 +85,21 @@ impl<T: Element> Operand<T> {
             }
             step *= shape[d] + draw(2) as usize;
         }
-        let block = Block::try_new((offset + step + 1) * size_of::<T>()).unwrap();
-        let o = Operand {
-            block,
-            offset,
-            shape: shape.to_vec(),
-            strides,
-            element: std::marker::PhantomData,
-        };
-        o.set(&vec![T::ZERO; numel(shape)]);
+        let last =
+            shape.iter().zip(&strides).map(|(&n, &s)| s.max(0) as usize * n.saturating_sub(1));
+        let len = if numel(shape) == 0 { offset } else { offset + last.sum::<usize>() + 1 };
+        let block = Block::from_owner_mut(vec![0u8; len * size_of::<T>()]);
+        let element = std::marker::PhantomData;
+        Operand { block, offset, shape: shape.to_vec(), strides, element }
+    }
+
+    fn far(shape: &[usize]) -> Operand<T> {
+        let mut o = Operand::zeros(shape, 0);
+        if let Some(axis) = shape.iter().position(|n| (2..=4).contains(n)) {
+            o.strides[axis] = (1 << 31) + 7;
+            let last = (shape[axis] - 1) * o.strides[axis] as usize + numel(shape);
+            o.block = Block::from_owner_mut(Reserved::new(last * size_of::<T>()));
+        }
         o
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Operand, index_of, noise32, same_everywhere};
+use crate::testing::{FAR, Operand, index_of, noise32, same_everywhere};
 use proptest::prelude::*;
 
 /// Sizes and strides of a case.
@@ -134,7 +134,8 @@ pub(super) fn typical() -> impl Iterator<Item = (Case, u64)> {
         case(&[], [3, 4, 5, 0], false),
         case(&[], [1, 1, 1, 1], true),
     ];
-    let masks = [(0, None), (5, Some([false, true, true])), (6, Some([true, false, true]))];
+    let masks =
+        [(0, None), (FAR, None), (5, Some([false, true, true])), (6, Some([true, false, true]))];
     let with = move |c: Case| masks.map(|(style, mask)| (Case { mask, ..c.clone() }, style));
     cases.into_iter().flat_map(with)
 }
@@ -144,7 +145,7 @@ pub(super) fn any_case() -> impl Strategy<Value = (Case, u64)> {
     let lead = proptest::collection::vec(1usize..4, 0..3);
     let sizes = [1usize..40, 1usize..120, 1usize..70, 1usize..70];
     let mask = (any::<bool>(), any::<[bool; 3]>()).prop_map(|(has, keep)| has.then_some(keep));
-    (lead, sizes, any::<bool>(), mask, 0u64..8).prop_map(|(lead, sizes, causal, mask, style)| {
+    (lead, sizes, any::<bool>(), mask, 0u64..16).prop_map(|(lead, sizes, causal, mask, style)| {
         (Case { mask, ..case(&lead, sizes, causal) }, style)
     })
 }

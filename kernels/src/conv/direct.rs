@@ -199,7 +199,7 @@ impl Part<'_> {
                         a_k: rows as isize,
                         b: self.planes.add(start + col),
                         b_panel: NR as isize,
-                        b_at: self.table,
+                        table: self.table,
                         c: y.add(start / pitch * y_row + col),
                         ldc: ld as isize,
                         bias_row: s.ep.bias_row.map_or(std::ptr::null(), |b| b[channel..].as_ptr()),

@@ -11,10 +11,11 @@
 
 use super::Shape;
 use super::patches::Patches;
-use super::stage::{self, strips};
+use super::stage::{self, Strip, strips};
 use crate::gemm::driver::{Lhs, Out, Product, Rhs};
-use crate::gemm::kernel::{Kernel, MR, Scales};
-use crate::gemm::{self, Epilogue, JOB, Tile};
+use crate::gemm::kernel::{Kernel, MR, Micro, NR, Rows, Scales, row_tiles};
+use crate::gemm::pack::panel_width;
+use crate::gemm::{self, Act, Epilogue, JOB, Tile};
 use crate::par;
 use crate::scratch::Scratch;
 use crate::view::{Dst, Src};
@@ -22,7 +23,8 @@ use std::ops::Range;
 
 /// With fewer channels than these, neighbours in a row are gathered faster.
 const FEW: usize = 8;
-/// Floats gathered at a time, about: 128 KiB, or, where they are read across, 16 KiB.
+/// Floats staged or gathered at a time, about: 128 KiB, or, where they are read across,
+/// 16 KiB.
 const GATHERED: usize = 32 << 10;
 const ACROSS: usize = 4 << 10;
 
@@ -117,8 +119,12 @@ impl Conv<'_> {
             let shared = threads > 1 && work >= 2 * JOB;
             // Whole rows of outputs, as many as fit.
             let lines = s.n * s.out[0];
-            let room = if takes_planes(s.c) { ACROSS } else { GATHERED };
-            let fit = (room / (k * s.out[1]).max(1)).max(1);
+            let (room, line) = match (takes_planes(s.c), self.pairs) {
+                (true, false) => (GATHERED, s.c * s.params.stride[0] * s.size[1]),
+                (true, true) => (ACROSS, k * s.out[1]),
+                (false, _) => (GATHERED, k * s.out[1]),
+            };
+            let fit = (room / line.max(1)).max(1);
             let wanted = if shared { (4 * threads).min(work.div_ceil(JOB)) } else { 1 };
             let pieces = lines.div_ceil(fit).max(wanted).min(lines);
             let job = |i: usize| {
@@ -192,6 +198,12 @@ impl Conv<'_> {
         // SAFETY: the scratch has room for the rows; everything else is the caller's
         // contract.
         unsafe {
+            if takes_planes(s.c) && !self.pairs {
+                for part in strips(lines, s.out[0]) {
+                    self.across(part);
+                }
+                return;
+            }
             if takes_planes(s.c) {
                 let patches = s.patches(self.x, self.x_strides);
                 let pitch = rows.len().next_multiple_of(MR);
@@ -217,6 +229,58 @@ impl Conv<'_> {
             }
             let a = Lhs { ptr: gathered.ptr(), strides: [0, k as isize, 1] };
             self.product(a, 1, rows, false);
+        }
+    }
+
+    /// Computes some rows of an image's outputs from staged planes, whose numbers are as
+    /// far from each other under every tap of the kernel.
+    unsafe fn across(&self, strip: Strip) {
+        let (s, kernel) = (self.s, Kernel::active());
+        let patches = s.patches(self.x, self.x_strides);
+        let (k, cols, n) = (patches.len(), s.out[1], s.o);
+        let most = patches.staged(strip.rows.len());
+        let scratch = Scratch::new(most + k);
+        let table = scratch.ptr().wrapping_add(most).cast::<u32>();
+        let first = (strip.image * s.out[0] + strip.rows.start) * cols;
+        let c = self.y.wrapping_add(first * n);
+        // SAFETY: the scratch has room for the planes and a number for each step;
+        // everything else is the caller's contract.
+        unsafe {
+            patches.stage(strip.image, 0, &strip.rows, scratch.ptr());
+            patches.tabulate(strip.rows.len(), table);
+            for line in 0..strip.rows.len() {
+                for (at, rows) in row_tiles(cols, MR) {
+                    for col in (0..n).step_by(NR) {
+                        kernel.tile(
+                            Rows::Spread,
+                            &Micro {
+                                rows,
+                                cols: (n - col).min(NR),
+                                k,
+                                a: scratch.ptr().add(line * patches.pitch() + at),
+                                a_row: 1,
+                                b: self.packed.as_ptr().add(col * k),
+                                b_k: panel_width(n, col) as isize,
+                                b_panel: (k * NR) as isize,
+                                table,
+                                c: c.add((line * cols + at) * n + col),
+                                ldc: n as isize,
+                                bias_col: match self.ep.bias_row {
+                                    Some(bias) => bias.as_ptr().add(col),
+                                    None => std::ptr::null(),
+                                },
+                                relu: self.ep.act == Act::Relu,
+                                most: self.ep.ceiling(),
+                                ..Micro::NONE
+                            },
+                        );
+                    }
+                }
+            }
+        }
+        if let Some(hook) = self.ep.hook {
+            let (rows, ld) = (strip.rows.len() * cols, n as isize);
+            hook(Tile { batch: 0, row: first, col: 0, rows, cols: n, ptr: c, ld });
         }
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::gemm::{Act, Tile};
-use crate::testing::{Operand, assert_close, noise, noise32, same_everywhere};
+use crate::testing::{FAR, Operand, assert_close, noise, noise32, same_everywhere};
 use crate::view::numel;
 use proptest::prelude::*;
 use std::sync::Mutex;
@@ -188,7 +188,7 @@ fn typical_convolutions() {
         case([2, 1, 0, 3], [6, 6], [3, 3], UNIT),
         case([2, 1, 3, 0], [6, 6], [3, 3], UNIT),
     ] {
-        for style in [0, 7] {
+        for style in [0, 7, FAR] {
             check(&c, style);
         }
     }
@@ -201,7 +201,7 @@ proptest! {
         n in 1usize..3, groups in 1usize..4, inner in 1usize..5, outer in 1usize..12,
         size in [1usize..20, 1usize..24], kernel in [1usize..5, 1usize..5],
         stride in [1usize..4, 1usize..4], padding in [0usize..3, 0usize..3],
-        dilation in [1usize..3, 1usize..3], style in 0u64..6,
+        dilation in [1usize..3, 1usize..3], style in 0u64..16,
     ) {
         check(&case([n, groups, inner, outer], size, kernel, [stride, padding, dilation]), style);
     }
@@ -211,7 +211,7 @@ proptest! {
         n in 0usize..3, groups in 1usize..4, inner in 1usize..4, outer in 1usize..4,
         size in [1usize..9, 1usize..9], kernel in [1usize..4, 1usize..4],
         stride in [1usize..4, 1usize..4], padding in [0usize..3, 0usize..3],
-        dilation in [1usize..3, 1usize..3], style in 0u64..6,
+        dilation in [1usize..3, 1usize..3], style in 0u64..16,
     ) {
         let c = case([n, groups, inner, outer], size, kernel, [stride, padding, dilation]);
         let Some(y_shape) = c.y() else { return Ok(()) };
@@ -236,7 +236,7 @@ proptest! {
     #[test]
     fn any_minimal_filtering(
         n in 1usize..3, inner in 16usize..36, outer in 16usize..36,
-        size in [6usize..14, 6usize..18], padding in [0usize..4, 0usize..4], style in 0u64..3,
+        size in [6usize..14, 6usize..18], padding in [0usize..4, 0usize..4], style in 0u64..16,
     ) {
         check(&case([n, 1, inner, outer], size, [3; 2], [[1; 2], padding, [1; 2]]), style);
     }

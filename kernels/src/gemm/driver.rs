@@ -251,7 +251,7 @@ impl Part<'_> {
                         b: b.wrapping_add(col - panel * NR),
                         b_k,
                         b_panel,
-                        b_at: std::ptr::null(),
+                        table: std::ptr::null(),
                         keep,
                         c: c.offset(row as isize * p.c.ld).add(col),
                         ldc: p.c.ld,

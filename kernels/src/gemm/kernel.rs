@@ -31,6 +31,8 @@ pub(crate) enum Rows {
     Keep,
     /// Each column's steps lie side by side, the columns `b_k` apart.
     Columns,
+    /// [`Rows::Panels`], and `A`'s steps at offsets from a table.
+    Spread,
 }
 
 /// What makes numbers of a tile's integers: `scale (sum + offset)` for each column (for
@@ -71,8 +73,8 @@ pub(crate) struct Micro {
     pub(crate) b_k: isize,
     /// Distance of neighbouring panels ([`NR`] columns) of `B`.
     pub(crate) b_panel: isize,
-    /// Offsets of `B`'s rows, `k` of them, for [`Rows::Table`].
-    pub(crate) b_at: *const u32,
+    /// `k` offsets: of `B`'s rows for [`Rows::Table`], of `A`'s steps for [`Rows::Spread`].
+    pub(crate) table: *const u32,
     /// Where [`Rows::Keep`] puts the panel, rows [`NR`] apart.
     pub(crate) keep: *mut f32,
     /// `C`, its columns side by side.
@@ -105,7 +107,7 @@ impl Micro {
         b: std::ptr::null(),
         b_k: 0,
         b_panel: 0,
-        b_at: std::ptr::null(),
+        table: std::ptr::null(),
         keep: std::ptr::null_mut(),
         c: std::ptr::null_mut(),
         ldc: 0,
@@ -154,7 +156,7 @@ pub(crate) struct Kernel {
     pub(super) rows: usize,
     pub(super) vectors: usize,
     /// By [`Rows`], then by rows and vectors: see [`slot`]. Only what is asked for.
-    pub(super) tiles: [[Option<Fun>; SLOTS]; 5],
+    pub(super) tiles: [[Option<Fun>; SLOTS]; 6],
 }
 
 pub(super) const SLOTS: usize = 12 + 6 + 6 * 3;
@@ -231,7 +233,7 @@ macro_rules! kernel {
                 rows: $max,
                 vectors: $most,
                 tiles: {
-                    let mut all = [[None; SLOTS]; 5];
+                    let mut all = [[None; SLOTS]; 6];
                     $(all[Rows::$kind as usize] = tiles::<{ Rows::$kind as u8 }>(Rows::$kind);)*
                     all
                 },
@@ -244,17 +246,17 @@ pub(super) use kernel;
 
 // Without FMA every product-sum is a call: no tile keeps anything in registers.
 #[cfg(target_arch = "x86_64")]
-kernel!(baseline, Quad, rows 1, vectors 1, kinds Panels Even Table Keep Columns);
+kernel!(baseline, Quad, rows 1, vectors 1, kinds Panels Even Table Keep Columns Spread);
 // NEON has 32 registers.
 #[cfg(not(target_arch = "x86_64"))]
-kernel!(baseline, Quad, rows 8, vectors 12, kinds Panels Even Table Keep Columns);
+kernel!(baseline, Quad, rows 8, vectors 12, kinds Panels Even Table Keep Columns Spread);
 // 16 registers: 4 x 3 sums, a row of B, and one element of A.
 #[cfg(target_arch = "x86_64")]
-kernel!(v3, Ymm, rows 4, vectors 12, kinds Panels Even Table Keep Columns, "avx2,fma,bmi2,f16c");
+kernel!(v3, Ymm, rows 4, vectors 12, kinds Panels Even Table Keep Columns Spread, "avx2,fma,bmi2,f16c");
 // 32 registers: 8 x 3 sums.
 #[cfg(target_arch = "x86_64")]
 kernel!(
-    v4, Zmm, rows 8, vectors 12, kinds Panels Even Table Keep Columns,
+    v4, Zmm, rows 8, vectors 12, kinds Panels Even Table Keep Columns Spread,
     "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi2,f16c"
 );
 

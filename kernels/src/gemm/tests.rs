@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{noise32, same_everywhere};
+use crate::testing::{FAR, noise32, same_everywhere};
 use proptest::prelude::*;
 
 /// A matrix of a batch: memory, offset of the first element, shape and strides.
@@ -52,7 +52,7 @@ impl Operand {
 }
 
 fn block(o: &Operand) -> crate::mem::Block {
-    crate::mem::Block::try_new(o.block.len() * 4).unwrap()
+    crate::mem::Block::from_owner_mut(vec![0u8; o.block.len() * 4])
 }
 
 /// One chain of multiply-adds an element, then the epilogue.
@@ -131,6 +131,24 @@ proptest! {
         let want = plain(&a, &b, &c, accumulate, &ep);
         let got = same_everywhere(|| run(&a, &b, &c, accumulate, &ep));
         assert!(got == want);
+    }
+}
+
+/// Batches, rows, steps and columns at distances that 32 bits do not hold.
+#[test]
+fn operands_may_be_far_apart() {
+    for [batch, m, k, n] in [[3, 5, 9, 70], [1, 3, 50, 33], [1, 40, 4, 100], [1, 70, 65, 2]] {
+        let (x, y) = ([batch, m, k], [batch, k, n]);
+        let (x_values, y_values) = (noise32(batch * m * k, 1), noise32(batch * k * n, 2));
+        let product = |style: u64| {
+            let a = crate::testing::Operand::new(&x, style, &x_values);
+            let b = crate::testing::Operand::new(&y, style, &y_values);
+            let c = crate::testing::Operand::zeros(&[batch, m, n], style);
+            gemm_batch_f32(a.src(), b.src(), c.dst(), false, &Epilogue::NONE);
+            c.values()
+        };
+        let want = product(0);
+        assert_eq!(same_everywhere(|| product(FAR)), want);
     }
 }
 

@@ -18,6 +18,7 @@ const EVEN: u8 = Rows::Even as u8;
 const TABLE: u8 = Rows::Table as u8;
 const KEEP: u8 = Rows::Keep as u8;
 const COLUMNS: u8 = Rows::Columns as u8;
+const SPREAD: u8 = Rows::Spread as u8;
 
 /// Computes `R` rows and at most `V` vectors of columns; `KIND` says how the
 /// rows of `B` follow each other.
@@ -81,14 +82,15 @@ unsafe fn sweep<S: Simd, const R: usize, const V: usize, const KIND: u8>(
     // writable at all steps.
     unsafe {
         let last = S::mask(t.cols - (V - 1) * S::LANES);
-        let (mut a, mut b, mut next, mut keep) = (t.a, t.b, t.b_at, t.keep);
+        let (mut a, mut b, mut next, mut keep) = (t.a, t.b, t.table, t.keep);
         let mut bv: [S; V] = copies(S::zero());
         for _ in 0..t.k {
             let row = if KIND == TABLE { t.b.add(*next as usize) } else { b };
+            let step = if KIND == SPREAD { t.a.add(*next as usize) } else { a };
             unroll!(for v in 0..V {
                 let col = v * S::LANES;
                 let p = row.offset((col / NR) as isize * t.b_panel + (col % NR) as isize);
-                let masked = KIND != PANELS && v == V - 1;
+                let masked = KIND != PANELS && KIND != SPREAD && v == V - 1;
                 bv[v] = if masked { S::load_mask(p, last) } else { S::load(p) };
                 if KIND == KEEP {
                     bv[v].store(keep.add(v * S::LANES));
@@ -102,7 +104,7 @@ unsafe fn sweep<S: Simd, const R: usize, const V: usize, const KIND: u8>(
                 }
             });
             unroll!(for r in 0..R {
-                let x = S::splat(*a.offset(r as isize * t.a_row));
+                let x = S::splat(*step.offset(r as isize * t.a_row));
                 unroll!(for v in 0..V {
                     acc[r][v] = x.fma(bv[v], acc[r][v]);
                 });

@@ -1,6 +1,6 @@
 use super::*;
 use crate::simd::Real;
-use crate::testing::{Operand, assert_close, noise, noise32, same_everywhere};
+use crate::testing::{FAR, Operand, assert_close, noise, noise32, same_everywhere};
 use crate::view::Dst;
 
 // The tables come from PyTorch 2.15.
@@ -17,7 +17,7 @@ fn of<T: Real>(shape: &[usize], style: u64, v: &[f64]) -> Operand<T> {
 #[test]
 fn rows_agree_with_pytorch() {
     let tolerance = 5e-7;
-    for style in 0..4 {
+    for style in (0..4).chain([FAR]) {
         let (x, gy) = (of::<f32>(&[3, 4], style, &X), of::<f32>(&[3, 4], style + 1, &GY));
         let (w, b) = (of::<f32>(&[4], style, &W), of::<f32>(&[4], style + 1, &B));
         let zeros = |shape: &[usize]| Operand::<f32>::zeros(shape, style + 2);
@@ -40,7 +40,7 @@ fn rows_agree_with_pytorch() {
 #[rustfmt::skip]
 fn channels<T: Real>(tolerance: f64) {
     let shape = [2, 3, 2];
-    for style in 0..6 {
+    for style in (0..6).chain([FAR]) {
         let (x, gy) = (of::<T>(&shape, style, &X), of::<T>(&shape, style + 1, &GY));
         let (w, b) = (of::<T>(&[3], style, &W[..3]), of::<T>(&[3], style + 1, &B[..3]));
         let zeros = |shape: &[usize]| Operand::<T>::zeros(shape, style + 2);
@@ -105,7 +105,7 @@ fn rows_of_any_length_agree_with_the_definition() {
                 want.3[i] += g[i];
             }
         }
-        for style in [0, 1, 2] {
+        for style in [0, 1, 2, FAR] {
             let (x, gy) = (of::<f32>(&[rows, d], style, &x), of::<f32>(&[rows, d], 0, &gy));
             let w = of::<f32>(&[d], style, &w);
             let zeros = |shape: &[usize]| Operand::<f32>::zeros(shape, style);

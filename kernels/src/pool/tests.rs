@@ -163,7 +163,7 @@ proptest! {
         n in 0usize..3, c in 1usize..4, size in [1usize..9, 1usize..40],
         kernel in [1usize..5, 1usize..5], stride in [1usize..5, 1usize..5],
         padding in [0usize..3, 0usize..3], dilation in [1usize..3, 1usize..3],
-        more in [0usize..2, 0usize..2], whole in any::<bool>(), style in 0u64..6, few in 1u64..40,
+        more in [0usize..2, 0usize..2], whole in any::<bool>(), style in 0u64..16, few in 1u64..40,
     ) {
         let w = window(kernel, stride, padding, dilation);
         let out = |d: usize| {

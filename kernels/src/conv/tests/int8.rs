@@ -54,7 +54,7 @@ proptest! {
         n in 0usize..3, groups in 1usize..3, inner in 1usize..11, outer in 1usize..12,
         size in [1usize..20, 1usize..24], kernel in [1usize..5, 1usize..5],
         stride in [1usize..4, 1usize..4], padding in [0usize..3, 0usize..3],
-        dilation in [1usize..3, 1usize..3], style in 0u64..6, low in 0..3,
+        dilation in [1usize..3, 1usize..3], style in 0u64..16, low in 0..3,
     ) {
         let c = case([n, groups, inner, outer], size, kernel, [stride, padding, dilation]);
         check(&c, style, Affine::covering(-0.6 * low as f32, 1.9));

@@ -51,7 +51,7 @@ proptest! {
         n in 1usize..3, groups in 1usize..4, inner in 1usize..8, outer in 1usize..12,
         size in [1usize..20, 1usize..24], kernel in [1usize..5, 1usize..5],
         stride in [1usize..4, 1usize..4], padding in [0usize..3, 0usize..3],
-        dilation in [1usize..3, 1usize..3], style in 0u64..6,
+        dilation in [1usize..3, 1usize..3], style in 0u64..16,
     ) {
         let sizes = [stride, padding, dilation];
         check_pairs(&case([n, groups, inner, outer], size, kernel, sizes), style);
