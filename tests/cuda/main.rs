@@ -48,7 +48,7 @@ fn sample(shape: &[usize], dtype: DType, seed: usize) -> Tensor {
     let one = |i: usize| {
         let k = (i * 37 + seed * 11 + 5) % 101;
         match dtype {
-            DType::Bool => f64::from(u8::from(k % 3 == 0)),
+            DType::Bool => f64::from(u8::from(k.is_multiple_of(3))),
             d if d.is_float() && k == 17 => f64::NAN,
             d if d.is_float() && k == 23 => f64::INFINITY,
             d if d.is_float() => (k as f64 - 50.0) / 16.0,

@@ -53,11 +53,11 @@ fn options_and_conversions() {
 fn changes_in_place() {
     let run = |on: Device| {
         let x = finite(&[4, 6], 1).to(on);
-        x.add_(&finite(&[6], 2).to(on)).mul_(2.0);
+        x.add_(finite(&[6], 2).to(on)).mul_(2.0);
         x.select(0, 1).copy_(&finite(&[6], 3));
-        x.t().sub_(&finite(&[6, 4], 4).to(on));
+        x.t().sub_(finite(&[6, 4], 4).to(on));
         // Operand and result overlap.
-        x.narrow(1, 0, 5).add_(&x.narrow(1, 1, 5).copy());
+        x.narrow(1, 0, 5).add_(x.narrow(1, 1, 5).copy());
         x.narrow(0, 0, 2).fill_(0.25);
         x.neg_();
         x

@@ -39,7 +39,8 @@ fn train(on: Device, optimizer: impl Fn(&Net) -> Box<dyn Optimizer>) -> (Vec<f32
 
 #[test]
 fn steps_of_the_processor() {
-    let optimizers: [(&str, fn(&Net) -> Box<dyn Optimizer>); 5] = [
+    type Make = fn(&Net) -> Box<dyn Optimizer>;
+    let optimizers: [(&str, Make); 5] = [
         ("sgd", |n| Box::new(Sgd::new(n.parameters(), 0.1))),
         ("momentum", |n| Box::new(Sgd::new(n.parameters(), 0.1).momentum(0.9).nesterov(true))),
         ("adam", |n| Box::new(Adam::new(n.parameters(), 0.01))),

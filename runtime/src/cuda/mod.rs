@@ -40,11 +40,14 @@ pub(crate) struct Context {
     info: DeviceInfo,
     pool: Mutex<Pool>,
     /// Functions that are ready, by the place of their code, which stays where it is.
-    ready: Mutex<HashMap<usize, (Arc<Code>, Arc<dyn Entry>)>>,
+    ready: Mutex<HashMap<usize, Ready>>,
     /// Numbers that lie on the device, by their type and bits.
     numbers: Mutex<HashMap<(DType, [u64; 2]), Array>>,
     waits: AtomicBool,
 }
+
+/// Code, and its function on the device.
+type Ready = (Arc<Code>, Arc<dyn Entry>);
 
 /// Devices in use. They stay until the program ends.
 static CONTEXTS: RwLock<BTreeMap<u16, Arc<Context>>> = RwLock::new(BTreeMap::new());
