@@ -87,10 +87,10 @@ fn memory_on_a_device_is_out_of_reach() {
     assert_eq!(b.owner::<std::sync::Arc<u32>>().map(|n| **n), Some(7));
     assert!(b.owner::<u32>().is_none());
     let refused = |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
-    assert!(refused(&|| drop(b.as_ptr())));
+    assert!(refused(&|| _ = b.as_ptr()));
     assert!(refused(&|| drop(b.src::<f32>(0, &[4], &[1]).to_vec())));
     assert!(refused(&|| drop(b.src::<f32>(0, &[0], &[1]).to_vec())));
-    assert!(refused(&|| drop(b.dst::<f32>(0, &[4], &[1]).ptr())));
+    assert!(refused(&|| _ = b.dst::<f32>(0, &[4], &[1]).ptr()));
     assert!(refused(&|| b.write(&[1.0f32])));
     drop(b);
     assert_eq!(std::sync::Arc::strong_count(&kept), 1);
