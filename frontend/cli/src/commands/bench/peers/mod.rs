@@ -30,8 +30,8 @@ use std::time::Duration;
 #[group(skip)]
 pub struct Choice {
     /// Compare with the engines that a Python environment has: ONNX Runtime, OpenVINO (in
-    /// f32 and in bf16), PyTorch and torch.compile. The last two need the suite's own
-    /// definitions, models_torch.py and train_specs.py, beside its cases.
+    /// f32 and in bf16), PyTorch, torch.compile and JAX. The last three need the suite's own
+    /// definitions, models_torch.py, jaxmodels.py and train_specs.py, beside its cases.
     #[arg(long, requires = "suite", conflicts_with_all = ["steps", "eager", "unfused"])]
     pub peers: bool,
     /// Engines to compare with, of those that are installed; all if not given.

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import json
+import os
 import sys
 import time
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ PACKAGES = {
     "openvino-bf16": "openvino",
     "torch": "torch",
     "torch-compile": "torch",
+    "jax": "jax",
 }
 
 
@@ -151,12 +153,131 @@ def training(case, threads, compiled):
         optimizer.step()
         return value
 
-    start, wanted = time.perf_counter(), json.loads((case / "meta.json").read_text())
-    wanted = wanted.get("losses_f64", [])
-    got = [step().item() for _ in range(max(1, len(wanted)))]
+    start = time.perf_counter()
+    off = losses_off(case, lambda: step().item())
     seconds = time.perf_counter() - start if compiled else None
+    return step, off, seconds
+
+
+def jax_with(threads):
+    # It has as many threads as the process may use processors.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    return jax
+
+
+def jax_array(jax, x):
+    import numpy as np
+
+    # Without its 64-bit mode, which would make everything wider.
+    return jax.numpy.asarray(x.astype(np.int32) if x.dtype == np.int64 else x)
+
+
+def jax(case, threads):
+    jax = jax_with(threads)
+    parameters, function = definitions(case, "jaxmodels").get(case.name)
+    inputs = [jax_array(jax, x) for x in arrays(case, "input")]
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(parameters, *inputs).compile()
+    seconds = time.perf_counter() - start
+
+    def run():
+        return jax.block_until_ready(compiled(parameters, *inputs))
+
+    def results():
+        found = run()
+        return [jax.device_get(y) for y in (found if isinstance(found, tuple) else (found,))]
+
+    return run, results, seconds
+
+
+def jax_step(jax, loss, spec):
+    """A step of training: (parameters, state, key, x, y) to the first three and the loss."""
+    import jax.numpy as jnp
+
+    rate, method, each = spec["lr"], spec["opt"], jax.tree_util.tree_map
+    decay = 0.01 if method == "adamw" else 0.0
+
+    def sgd(p, g, state):
+        return each(lambda p, g: p - rate * g, p, g), state
+
+    def adadelta(p, g, state):
+        mean = each(lambda m, g: 0.9 * m + 0.1 * g * g, state["g"], g)
+        move = each(lambda m, d, g: jnp.sqrt((d + 1e-6) / (m + 1e-6)) * g, mean, state["d"], g)
+        moved = each(lambda d, u: 0.9 * d + 0.1 * u * u, state["d"], move)
+        return each(lambda p, u: p - rate * u, p, move), {"g": mean, "d": moved}
+
+    def adam(p, g, state):
+        t = state["t"] + 1
+        m = each(lambda m, g: 0.9 * m + 0.1 * g, state["m"], g)
+        v = each(lambda v, g: 0.999 * v + 0.001 * g * g, state["v"], g)
+        first, second = 1 - 0.9**t, 1 - 0.999**t
+
+        def moved(p, m, v):
+            return p * (1 - rate * decay) - rate * (m / first) / (jnp.sqrt(v / second) + 1e-8)
+
+        return each(moved, p, m, v), {"m": m, "v": v, "t": t}
+
+    update = {"sgd": sgd, "adadelta": adadelta, "adam": adam, "adamw": adam}[method]
+
+    def step(p, state, key, x, y):
+        key, now = jax.random.split(key)
+        value, g = jax.value_and_grad(loss)(p, x, y, now)
+        p, state = update(p, g, state)
+        return p, state, key, value
+
+    return step
+
+
+def jax_training(case, threads):
+    jax = jax_with(threads)
+    import jax.numpy as jnp
+    from safetensors.numpy import load_file
+
+    models, specs = definitions(case, "jaxmodels"), definitions(case, "train_specs")
+    task = case.name.removeprefix("train_")
+    spec = specs.TASKS[task]
+    x, y = (jax_array(jax, v) for v in specs.data(task))
+    weights = models.prep(load_file(str(case / "weights.safetensors")))
+    weights = {name: jnp.asarray(w) for name, w in weights.items()}
+    scores = {
+        "mnist": lambda p, x, key: models.mnist_cnn(p, x, key if spec["drop"] else None),
+        "mlp": lambda p, x, key: models.mlp(p, x),
+        "enc": lambda p, x, key: models.lin(p, "head", models.encoder(p, x, 4, 4, "enc.")),
+        "lstm": lambda p, x, key: models.lin(p, "head", models.lstm(p, x)[0][:, -1]),
+    }[spec["net"]]
+
+    def loss(p, x, y, key):
+        chances = jax.nn.log_softmax(scores(p, x, key), -1)
+        return -jnp.take_along_axis(chances, y[..., None], -1).mean()
+
+    zeros = jax.tree_util.tree_map(jnp.zeros_like, weights)
+    names = {"adadelta": "gd", "adam": "mv", "adamw": "mv"}.get(spec["opt"], "")
+    state = {name: jax.tree_util.tree_map(jnp.copy, zeros) for name in names}
+    if "m" in state:
+        state["t"] = jnp.zeros((), jnp.float32)
+    held = [weights, state, jax.random.PRNGKey(0)]
+    start = time.perf_counter()
+    step = jax.jit(jax_step(jax, loss, spec), donate_argnums=(0, 1, 2))
+    step = step.lower(*held, x, y).compile()
+    seconds = time.perf_counter() - start
+
+    def run():
+        *held[:], value = step(*held, x, y)
+        return jax.block_until_ready(value)
+
+    return run, losses_off(case, lambda: float(run())), seconds
+
+
+def losses_off(case, step):
+    """How far the losses of the first steps are from those expected."""
+    wanted = json.loads((case / "meta.json").read_text()).get("losses_f64", [])
+    got = [step() for _ in range(max(1, len(wanted)))]
     errors = [abs(g - w) / max(1.0, abs(w)) for g, w in zip(got, wanted)]
-    return step, max(errors, default=None), seconds
+    return max(errors, default=None)
 
 
 def error(got, wanted):
@@ -178,11 +299,15 @@ def prepare(engine, case, threads):
     that compiling took."""
     compiled = engine == "torch-compile"
     if case.name.startswith("train_"):
+        if engine == "jax":
+            return jax_training(case, threads)
         if not engine.startswith("torch"):
             raise Unfit("it does not train")
         return training(case, threads, compiled)
     if engine.startswith("torch"):
         run, results, seconds = torch(case, threads, compiled)
+    elif engine == "jax":
+        run, results, seconds = jax(case, threads)
     elif engine == "onnxruntime":
         run, results, seconds = onnxruntime(case, threads)
     else:
