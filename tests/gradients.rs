@@ -4,7 +4,7 @@ use sinter::autograd::{GradCheckError, gradcheck, gradgradcheck};
 use sinter::nn::functional::{self as F, Reduction};
 use sinter::nn::{
     BatchNorm2d, Gru, Layer, LayerNorm, Linear, Lstm, Module, MultiHeadAttention, RecurrentOptions,
-    Rnn, TransformerEncoderLayer, Visit,
+    Rnn, TransformerEncoderLayer, Visit, VisitMut,
 };
 use sinter::{DType, Op, Tensor, Vmap, apply_op, cat, eye, from_slice, stack, tensor};
 use sinter_runtime::op::{
@@ -501,6 +501,9 @@ struct States<T>(T);
 impl<T: Module> Module for States<T> {
     fn visit(&self, v: &mut dyn Visit) {
         self.0.visit(v);
+    }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        self.0.visit_mut(v);
     }
 }
 

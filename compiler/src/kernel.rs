@@ -42,6 +42,10 @@ pub struct Arg {
 pub enum Inst {
     /// The element of an argument.
     Load(u32),
+    /// The element of an argument so many steps from where the iteration is; the
+    /// argument's last stride, behind those of the axes, is the length of a step. There
+    /// is an element for every number that comes up.
+    Far(u32, Reg),
     /// A number.
     Const(Scalar),
     /// A row value.
@@ -65,7 +69,7 @@ impl Inst {
     pub fn uses(&self) -> impl Iterator<Item = Reg> + use<> {
         let r: [Option<Reg>; 3] = match *self {
             Inst::Load(_) | Inst::Const(_) | Inst::Row(_) | Inst::Index(_) => [None; 3],
-            Inst::Unary(_, a) | Inst::Cast(a) => [Some(a), None, None],
+            Inst::Unary(_, a) | Inst::Cast(a) | Inst::Far(_, a) => [Some(a), None, None],
             Inst::Binary(_, a, b) | Inst::Compare(_, a, b) => [Some(a), Some(b), None],
             Inst::Select(c, a, b) => [Some(c), Some(a), Some(b)],
         };
@@ -250,6 +254,7 @@ impl Kernel {
             for (i, (inst, dtype)) in s.insts.iter().enumerate() {
                 let text = match inst {
                     Inst::Load(a) => format!("load a{a}"),
+                    Inst::Far(a, r) => format!("far a{a}, %{r}"),
                     Inst::Const(v) => format!("{v}"),
                     Inst::Row(r) => format!("row v{r}"),
                     Inst::Index(a) => format!("index {a}"),

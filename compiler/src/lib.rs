@@ -8,6 +8,8 @@
 pub mod artifact;
 pub mod codegen;
 pub mod cost;
+#[cfg(feature = "mlir")]
+pub mod device;
 pub mod draw;
 pub mod graph;
 pub mod kernel;

@@ -8,6 +8,7 @@ mod batch;
 mod calibration;
 mod compile;
 pub mod data;
+mod device;
 pub mod distributions;
 pub mod exchange;
 pub mod fft;
@@ -32,6 +33,8 @@ pub use exchange::from_vec;
 pub use random::manual_seed;
 pub use sinter_compiler::{CalibrationMethod, Precision, Tuning};
 pub use sinter_runtime::artifact::ArtifactError;
+#[cfg(feature = "cuda")]
+pub use sinter_runtime::cuda;
 pub use sinter_runtime::program::RunError;
 pub use sinter_runtime::{DType, Device, DeviceError, Op, OpError, Scalar, op};
 pub use step::{CompiledStep, compile_step};

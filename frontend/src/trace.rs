@@ -23,7 +23,7 @@ pub use symbolic::{DynamicDim, trace};
 
 use crate::tensor::Tensor;
 use sinter_runtime::op::{TensorType, TypeRef, infer};
-use sinter_runtime::{Array, Op};
+use sinter_runtime::{Array, Device, Op};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -341,6 +341,15 @@ impl Recording {
     /// the same number.
     fn capture(&mut self, t: &Tensor) -> usize {
         let a = t.array();
+        if t.device() != Device::Cpu {
+            panic!(
+                "tracing: a tensor on {} is used, {} {:?}; compiled programs run on the processor, \
+                 move it with `to`",
+                t.device(),
+                t.dtype(),
+                t.shape()
+            );
+        }
         if let Some(s) = &mut self.session {
             s.note(a);
         }

@@ -52,14 +52,19 @@ struct Header {
     recorded: AtomicU64,
     /// Whoever changed the contents last, by a number of the caller's.
     writer: AtomicU32,
-    /// Size class, or `EXTERNAL` or `LENT`.
+    /// Size class, or `EXTERNAL`, `LENT` or `DEVICE`.
     class: u32,
     owner: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
-/// Memory of somebody else's that may not be written, and such that may.
+/// Memory of somebody else's that may not be written, such that may, and such that the
+/// processor cannot reach.
 const EXTERNAL: u32 = u32::MAX;
 const LENT: u32 = u32::MAX - 1;
+const DEVICE: u32 = u32::MAX - 2;
+/// What is said where the processor would touch a device's memory.
+pub(crate) const NOT_HERE: &str =
+    "the memory lies on a device: the processor reads and writes copies of it";
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == ALIGN);
 
@@ -140,6 +145,25 @@ impl Block {
         Block::external(data, len, LENT, owner)
     }
 
+    /// A block of `len` bytes that lie on a device, kept by `owner`. The processor cannot
+    /// reach them: whatever would give their address, or a view of them, panics.
+    pub fn on_device(owner: impl std::any::Any + Send + Sync, len: usize) -> Block {
+        // Far from everything, and aligned.
+        let nowhere = std::ptr::without_provenance_mut(ALIGN);
+        Block::external(nowhere, len, DEVICE, Box::new(owner))
+    }
+
+    /// Whether the bytes lie on a device.
+    #[inline]
+    pub fn is_on_device(&self) -> bool {
+        self.header().class == DEVICE
+    }
+
+    /// What keeps the memory, if it is a `T`.
+    pub fn owner<T: std::any::Any>(&self) -> Option<&T> {
+        self.header().owner.as_ref()?.downcast_ref()
+    }
+
     fn external(
         data: *mut u8,
         len: usize,
@@ -176,9 +200,14 @@ impl Block {
     }
 
     /// Address of the first byte.
+    ///
+    /// # Panics
+    /// If the block lies on a device.
     #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.header().data
+        let h = self.header();
+        assert!(h.class != DEVICE, "{NOT_HERE}");
+        h.data
     }
 
     /// Whether both handles share one block.
@@ -247,7 +276,7 @@ impl Drop for Block {
             fence(Ordering::Acquire);
         }
         let class = self.header().class;
-        if class >= LENT {
+        if class >= DEVICE {
             // SAFETY: `external` leaked this box and this was the last handle.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         } else {

@@ -179,6 +179,7 @@ impl Block {
     #[inline]
     fn checked<T>(&self, offset: usize, shape: &[usize], strides: &[isize]) -> *mut T {
         assert_eq!(shape.len(), strides.len(), "a layout has one stride per dimension");
+        assert!(!self.is_on_device(), "{}", crate::mem::NOT_HERE);
         if shape.contains(&0) {
             return std::ptr::NonNull::dangling().as_ptr();
         }
@@ -257,6 +258,7 @@ impl Block {
     pub fn write<T: Element>(&self, values: &[T]) {
         assert!(!self.is_read_only(), "the memory is read-only");
         assert!(size_of_val(values) <= self.len());
+        assert!(!self.is_on_device(), "{}", crate::mem::NOT_HERE);
         // SAFETY: the block is large enough and distinct from a Rust slice.
         unsafe {
             std::ptr::copy_nonoverlapping(values.as_ptr(), self.as_ptr().cast(), values.len());

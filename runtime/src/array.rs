@@ -42,6 +42,14 @@ fn checked_numel(op: &str, shape: &[usize], size: usize) -> Result<usize, OpErro
     }
 }
 
+#[cfg(feature = "cuda")]
+use crate::cuda::{address as cuda_address, block as device_block};
+
+#[cfg(not(feature = "cuda"))]
+fn device_block(index: u16, _: usize) -> Result<Block, crate::DeviceError> {
+    Err(crate::DeviceError::NotBuilt(index))
+}
+
 impl Array {
     /// An array in fresh memory whose contents are unspecified.
     ///
@@ -53,6 +61,24 @@ impl Array {
         Ok(Array { block, layout: Layout::dense(shape), offset: 0, dtype, device: Device::Cpu })
     }
 
+    /// [`empty`](Array::empty) on a device.
+    ///
+    /// # Errors
+    /// When the shape is too large, memory runs out, or the device is not there.
+    pub fn empty_on(device: Device, shape: &[usize], dtype: DType) -> Result<Array, OpError> {
+        let Device::Cuda(index) = device else { return Array::empty(shape, dtype) };
+        let n = checked_numel("empty", shape, dtype.size())?;
+        let block =
+            device_block(index, n * dtype.size()).map_err(|e| OpError::device("empty", e))?;
+        Ok(Array { block, layout: Layout::dense(shape), offset: 0, dtype, device })
+    }
+
+    /// A dense array over a whole block of a device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(block: Block, shape: &[usize], dtype: DType, device: Device) -> Array {
+        Array { block, layout: Layout::dense(shape), offset: 0, dtype, device }
+    }
+
     /// A dense array of this one's shape and type in fresh memory whose contents
     /// are unspecified.
     ///
@@ -60,8 +86,8 @@ impl Array {
     /// When memory runs out.
     #[inline]
     pub fn empty_like(&self) -> Result<Array, OpError> {
-        if !self.is_contiguous() {
-            return Array::empty(self.shape(), self.dtype);
+        if !self.is_contiguous() || self.device != Device::Cpu {
+            return Array::empty_on(self.device, self.shape(), self.dtype);
         }
         let block = Block::try_new(self.numel() * self.dtype.size())
             .map_err(|e| OpError::memory("empty", e))?;
@@ -79,6 +105,10 @@ impl Array {
         shape: &[usize],
         dtype: DType,
     ) -> Result<Array, OpError> {
+        if block.is_on_device() {
+            let reason = "the block lies on a device";
+            return Err(OpError::unsupported("from_block", reason));
+        }
         let n = checked_numel("from_block", shape, dtype.size())?;
         let end = (n * dtype.size()).checked_add(offset_bytes);
         let aligned = (block.as_ptr() as usize).is_multiple_of(dtype.size())
@@ -235,12 +265,27 @@ impl Array {
         );
     }
 
-    /// The elements in row-major order.
+    /// The elements in row-major order; of an array on a device, a copy.
     ///
     /// # Panics
-    /// If `T` does not store this element type (bool is stored as `u8`).
+    /// If `T` does not store this element type (bool is stored as `u8`), or the device
+    /// fails.
     pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        self.src::<T>().to_vec()
+        self.here().src::<T>().to_vec()
+    }
+
+    /// The array itself where the processor can read it, else a copy.
+    ///
+    /// # Panics
+    /// If the device fails.
+    #[inline]
+    pub fn here(&self) -> std::borrow::Cow<'_, Array> {
+        match self.device {
+            Device::Cpu => std::borrow::Cow::Borrowed(self),
+            _ => std::borrow::Cow::Owned(
+                self.to_device(Device::Cpu).unwrap_or_else(|e| panic!("{e}")),
+            ),
+        }
     }
 
     /// The bytes of the elements in row-major order, little endian.
@@ -296,10 +341,64 @@ impl Array {
     pub fn item(&self) -> Scalar {
         assert_eq!(self.numel(), 1, "item needs one element, the shape is {:?}", self.shape());
         let zero: Shape = SmallVec::from_elem(0, self.rank());
+        let x = self.here();
         match self.dtype {
-            DType::Bool => Scalar::Bool(self.src::<u8>().at(&zero) != 0),
-            d => with_number!(d, T => self.src::<T>().at(&zero).to_scalar()),
+            DType::Bool => Scalar::Bool(x.src::<u8>().at(&zero) != 0),
+            d => with_number!(d, T => x.src::<T>().at(&zero).to_scalar()),
         }
+    }
+
+    // ------------------------------------------------------------ devices
+
+    /// The elements on a device: the array itself where it lies there, else a copy.
+    ///
+    /// # Errors
+    /// When the device is not there, fails, or has no memory left.
+    pub fn to_device(&self, device: Device) -> Result<Array, OpError> {
+        if device == self.device {
+            return Ok(self.clone());
+        }
+        self.copy_to(device)
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn copy_to(&self, device: Device) -> Result<Array, OpError> {
+        match device {
+            // There are no arrays anywhere else.
+            Device::Cpu => Ok(self.clone()),
+            Device::Cuda(i) => Err(OpError::device("to", crate::DeviceError::NotBuilt(i))),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn copy_to(&self, device: Device) -> Result<Array, OpError> {
+        use crate::cuda;
+        let failed = |e| OpError::device("to", e);
+        match (self.device, device) {
+            (Device::Cpu, Device::Cuda(i)) => {
+                let on = cuda::context(i).map_err(failed)?;
+                cuda::upload(&crate::eager::dense(self)?, &on).map_err(failed)
+            }
+            (_, Device::Cpu) => {
+                let size = self.dtype.size();
+                let range = self.byte_range();
+                // A view that skips most of its memory is gathered first, if there is code.
+                if range.len() > 2 * self.numel() * size && cuda::kernel_source().is_some() {
+                    return crate::eager::dense(self)?.copy_to(device);
+                }
+                let out = Array::empty(&[range.len() / size], self.dtype)?;
+                out.block.write(&cuda::download(&self.block, range.clone()).map_err(failed)?);
+                let offset = self.offset - range.start / size;
+                Ok(Array { offset, layout: self.layout.clone(), ..out })
+            }
+            (_, _) => self.copy_to(Device::Cpu)?.copy_to(device),
+        }
+    }
+
+    /// The address of the first element on the device, of an array that lies on one.
+    #[cfg(feature = "cuda")]
+    pub fn device_address(&self) -> Option<u64> {
+        Some(cuda_address(&self.block)? + (self.offset * self.dtype.size()) as u64)
     }
 
     // ------------------------------------------------------------ views

@@ -36,6 +36,22 @@ pub enum DeviceError {
         /// How many there are.
         count: usize,
     },
+    /// The device's memory ran out.
+    #[error(
+        "cuda:{index}: out of memory: {requested} bytes requested; {allocated} bytes are in arrays, {reserved} reserved, of {total}"
+    )]
+    OutOfMemory {
+        /// The device.
+        index: u16,
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes in arrays that are alive.
+        allocated: usize,
+        /// Bytes taken from the driver.
+        reserved: usize,
+        /// Bytes of the device.
+        total: usize,
+    },
     /// The driver reported an error.
     #[error("cuda:{index}: {message}")]
     Driver {

@@ -69,9 +69,9 @@ impl Extent for usize {
 }
 
 /// A product of symbols: the power of symbol `i` in bits `4i..4i+4`.
-type Monomial = u32;
+type Monomial = u64;
 /// How many symbols one graph may have.
-pub const MAX_SYMBOLS: usize = 8;
+pub const MAX_SYMBOLS: usize = 16;
 
 /// An extent of a graph: a polynomial with integer coefficients in the graph's
 /// symbols. Symbols stand for sizes, so they are never negative.

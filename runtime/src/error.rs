@@ -1,6 +1,6 @@
 //! What can be wrong with an op.
 
-use crate::{DType, Device};
+use crate::{DType, Device, DeviceError};
 use sinter_kernels::mem::OutOfMemory;
 use thiserror::Error;
 
@@ -67,6 +67,14 @@ pub enum OpError {
         /// How much was asked for.
         source: OutOfMemory,
     },
+    /// A device failed, or its memory ran out.
+    #[error("{op}: {source}")]
+    OnDevice {
+        /// Name of the op.
+        op: String,
+        /// What went wrong.
+        source: DeviceError,
+    },
     /// Not implemented for this operand or device.
     #[error("{op}: not supported: {reason}")]
     Unsupported {
@@ -90,6 +98,9 @@ impl OpError {
     /// An op without an implementation for its operands, and why.
     pub fn unsupported(op: impl ToString, reason: impl Into<String>) -> OpError {
         OpError::Unsupported { op: op.to_string(), reason: reason.into() }
+    }
+    pub(crate) fn device(op: impl ToString, source: DeviceError) -> OpError {
+        OpError::OnDevice { op: op.to_string(), source }
     }
     pub(crate) fn memory(op: impl ToString, source: OutOfMemory) -> OpError {
         OpError::Memory { op: op.to_string(), source }

@@ -253,7 +253,9 @@ fn expand_stage(s: &Stage) -> Result<Block, Scalarised> {
                 add(Micro::Const(v.to_bits()))
             }
             Inst::Row(r) => add(Micro::Row(r)),
-            Inst::Index(_) => return Err(Scalarised("it uses an index".into())),
+            Inst::Index(_) | Inst::Far(..) => {
+                return Err(Scalarised("it uses an index".into()));
+            }
             Inst::Unary(op, x) => match op {
                 UnaryOp::LogicalNot | UnaryOp::BitNot => {
                     let zero = add(Micro::Const(0));

@@ -29,9 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `$SINTER_CACHE_DIR`, else `sinter/tune` in the user's folder of caches. `None` where
 /// the system names no such folder.
 pub fn folder() -> Option<PathBuf> {
+    Some(caches()?.join("tune"))
+}
+
+/// The folder of everything that Sinter keeps on disk.
+pub(crate) fn caches() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(dir) = set(CACHE_VARIABLE) {
-        return Some(dir.join("tune"));
+        return Some(dir);
     }
     let caches = match std::env::consts::OS {
         "windows" => set("LOCALAPPDATA"),
@@ -41,7 +46,7 @@ pub fn folder() -> Option<PathBuf> {
             .filter(|d| d.is_absolute())
             .or_else(|| std::env::home_dir().map(|h| h.join(".cache"))),
     };
-    Some(caches?.join("sinter").join("tune"))
+    Some(caches?.join("sinter"))
 }
 
 /// One thing that was measured.
@@ -96,7 +101,7 @@ pub enum BookError {
 }
 
 /// A short name for a long text.
-pub(super) fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     let hash = Sha256::digest(text.as_bytes());
     hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
 }

@@ -26,6 +26,8 @@ mod measure;
 mod region;
 
 pub use book::{Book, BookError, CACHE_VARIABLE, Entry, Page, folder, pages, read};
+#[cfg(feature = "mlir")]
+pub(crate) use book::{caches, digest};
 pub use machine::machine;
 pub use measure::{Clock, Form, Measure, Problem};
 

@@ -14,13 +14,33 @@ pub fn derive_module(input: TokenStream) -> TokenStream {
 
 fn expand(input: &DeriveInput) -> Result<proc_macro2::TokenStream, Error> {
     let name = &input.ident;
-    let body = match &input.data {
+    let visit = body(input, false)?;
+    let visit_mut = body(input, true)?;
+    let (generics, types, bounds) = input.generics.split_for_impl();
+    Ok(quote! {
+        impl #generics ::sinter::nn::Module for #name #types #bounds {
+            #[allow(unused_variables)]
+            fn visit(&self, v: &mut dyn ::sinter::nn::Visit) {
+                #visit
+            }
+            #[allow(unused_variables)]
+            fn visit_mut(&mut self, v: &mut dyn ::sinter::nn::VisitMut) {
+                #visit_mut
+            }
+        }
+    })
+}
+
+/// The body of one of the walks.
+fn body(input: &DeriveInput, change: bool) -> Result<proc_macro2::TokenStream, Error> {
+    Ok(match &input.data {
         Data::Struct(s) => {
-            let visits = fields(&s.fields, |i, f| match &f.ident {
-                Some(ident) => quote!(&self.#ident),
+            let borrow = if change { quote!(&mut self) } else { quote!(&self) };
+            let visits = fields(&s.fields, change, |i, f| match &f.ident {
+                Some(ident) => quote!(#borrow.#ident),
                 None => {
                     let i = Index::from(i);
-                    quote!(&self.#i)
+                    quote!(#borrow.#i)
                 }
             })?;
             quote!(#(#visits)*)
@@ -35,7 +55,7 @@ fn expand(input: &DeriveInput) -> Result<proc_macro2::TokenStream, Error> {
                         Some(ident) => ident.clone(),
                         None => format_ident!("field{i}"),
                     };
-                    let visits = fields(&variant.fields, |i, f| {
+                    let visits = fields(&variant.fields, change, |i, f| {
                         let b = bind(i, f);
                         quote!(#b)
                     })?;
@@ -57,21 +77,13 @@ fn expand(input: &DeriveInput) -> Result<proc_macro2::TokenStream, Error> {
         Data::Union(u) => {
             return Err(Error::new(u.union_token.span, "a union cannot be a module"));
         }
-    };
-    let (generics, types, bounds) = input.generics.split_for_impl();
-    Ok(quote! {
-        impl #generics ::sinter::nn::Module for #name #types #bounds {
-            #[allow(unused_variables)]
-            fn visit(&self, v: &mut dyn ::sinter::nn::Visit) {
-                #body
-            }
-        }
     })
 }
 
 /// One visit for each field that is not skipped.
 fn fields(
     fields: &Fields,
+    change: bool,
     place: impl Fn(usize, &syn::Field) -> proc_macro2::TokenStream,
 ) -> Result<Vec<proc_macro2::TokenStream>, Error> {
     let mut out = Vec::new();
@@ -92,6 +104,10 @@ fn fields(
         let name = f.ident.as_ref().map_or_else(|| i.to_string(), |n| n.to_string());
         let name = name.trim_start_matches("r#").to_string();
         let at = place(i, f);
+        if change {
+            out.push(quote!(::sinter::nn::Module::visit_mut(#at, v);));
+            continue;
+        }
         out.push(quote! {
             ::sinter::nn::Visit::enter(v, #name);
             ::sinter::nn::Module::visit(#at, v);

@@ -267,6 +267,7 @@ fn sum(old: Tensor, g: &Tensor) -> Tensor {
 pub(super) fn accumulate_into(t: &Tensor, g: Tensor) {
     // A gradient is dense memory of its own: not a broadcast view, and not shared
     // with another leaf's.
+    let g = if g.device() == t.device() { g } else { g.to(t.device()) };
     let dense = |g: Tensor| if g.owns_dense() || g.is_traced() { g } else { g.copy() };
     let mut total = match t.take_grad() {
         Some(old) => sum(old, &g),

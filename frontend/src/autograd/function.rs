@@ -2,8 +2,10 @@
 
 use super::node::{Kept, Node, Operand, Rule, Saved, line, once};
 use super::{Edge, grad_enabled, mode, no_grad_guard, note_write, replaced, sum_to};
-use crate::tensor::{Tensor, zeros};
+use crate::device::made_on;
+use crate::tensor::Tensor;
 use sinter_runtime::op::TensorType;
+use sinter_runtime::{Op, Scalar};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::panic::Location;
@@ -254,12 +256,15 @@ impl Applied {
             bare: self.bare,
             ..FunctionCtx::default()
         };
+        let device = grads.iter().flatten().map(Tensor::device).next().unwrap_or_default();
         let grads: Vec<Option<Tensor>> = grads
             .iter()
             .zip(&self.results)
             .map(|(g, t)| match g {
                 None if !self.bare && t.dtype.is_differentiable() => {
-                    Some(zeros(t.shape.as_slice()).to_dtype(t.dtype))
+                    let value = Scalar::Float(0.0);
+                    let (dtype, shape) = (t.dtype, t.shape.clone());
+                    Some(made_on(device, Op::Full { value, dtype, shape }))
                 }
                 g => g.clone(),
             })

@@ -297,7 +297,8 @@ fn make_node<R: Made>(
 /// A copy of a tensor that is about to change, with the history it has now.
 fn before(t: &Tensor) -> Tensor {
     let a = t.array();
-    let copied = Array::empty(a.shape(), a.dtype()).inspect(|copy| eager::copy_into(a, copy));
+    let copied =
+        Array::empty_on(a.device(), a.shape(), a.dtype()).inspect(|copy| eager::copy_into(a, copy));
     let copy = copied.unwrap_or_else(|e| panic!("{e}"));
     match t.edge() {
         Edge::Node(node, output) => Tensor::recorded(copy, node, output),

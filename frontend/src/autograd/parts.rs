@@ -12,6 +12,7 @@
 use super::engine::accumulate;
 use super::node::{Node, Rule};
 use super::vjp::Context;
+use crate::device::made_on;
 use crate::tensor::{Tensor, apply, cat};
 use sinter_runtime::op::Act;
 use sinter_runtime::{DType, Op, Scalar, Shape, eager};
@@ -182,16 +183,17 @@ fn product(parts: &[(Tensor, Tensor)]) -> Tensor {
     apply(mm, &[&left.t(), &right])
 }
 
-fn zeros(shape: &[usize], dtype: DType) -> Tensor {
-    apply(Op::Full { value: Scalar::Float(0.0), dtype, shape: shape.into() }, &[])
+fn zeros(shape: &[usize], like: &Tensor) -> Tensor {
+    let (value, dtype, shape) = (Scalar::Float(0.0), like.dtype(), shape.into());
+    made_on(like.device(), Op::Full { value, dtype, shape })
 }
 
-/// The gradient that is there, ready to be changed, or zeros.
-fn own(slot: &mut Option<Tensor>, shape: &[usize], dtype: DType) -> Tensor {
+/// The gradient that is there, ready to be changed, or zeros like a part.
+fn own(slot: &mut Option<Tensor>, shape: &[usize], part: &Tensor) -> Tensor {
     match slot.take() {
-        Some(t) if t.owns_dense() && t.dtype() == dtype => t,
-        Some(t) => t.to_dtype(dtype).copy(),
-        None => zeros(shape, dtype),
+        Some(t) if t.owns_dense() && t.dtype() == part.dtype() => t,
+        Some(t) => t.to_dtype(part.dtype()).copy(),
+        None => zeros(shape, part),
     }
 }
 
@@ -214,7 +216,7 @@ fn add_slices(
         let values: Vec<Tensor> = slices.into_iter().map(|s| s.2).collect();
         return accumulate(slot, joined(&values, axis as i64));
     }
-    let total = own(slot, shape, slices[0].2.dtype());
+    let total = own(slot, shape, &slices[0].2);
     for (start, step, values) in slices {
         let len = values.size(axis as i64);
         let place = apply(Op::Slice { axis, start, len, step }, &[&total]);
@@ -232,7 +234,7 @@ fn add_slabs(
     index: &Tensor,
     values: &Tensor,
 ) {
-    let total = own(slot, shape, values.dtype());
+    let total = own(slot, shape, values);
     let add = Op::IndexAdd { axis };
     let inputs = [total.array(), index.array(), values.array()];
     eager::run_into(&add, &inputs, &[total.array()]).unwrap_or_else(|e| panic!("backward: {e}"));

@@ -13,6 +13,7 @@ mod recurrent;
 mod reduce;
 
 use super::{Backward, enable_grad, grad_enabled};
+use crate::device::made_on;
 use crate::tensor::{Tensor, apply, zeros_like};
 use sinter_runtime::op::{
     Act, Axes, BinaryOp, ReduceKind, ScanKind, ScatterKind, TensorType, UnaryOp,
@@ -431,7 +432,8 @@ fn differentiated(
 }
 
 fn zeros_of(shape: &[usize], like: &Tensor) -> Tensor {
-    apply(Op::Full { value: Scalar::Float(0.0), dtype: like.dtype(), shape: shape.into() }, &[])
+    let (value, dtype, shape) = (Scalar::Float(0.0), like.dtype(), shape.into());
+    made_on(like.device(), Op::Full { value, dtype, shape })
 }
 
 fn sum(x: &Tensor, axes: &[usize], keep: bool) -> Tensor {

@@ -1,6 +1,6 @@
 //! Modules made of a list of modules.
 
-use super::{Layer, Module, Visit};
+use super::{Layer, Module, Visit, VisitMut};
 use crate::tensor::Tensor;
 
 /// Layers one after the other.
@@ -43,6 +43,9 @@ impl Sequential {
 impl Module for Sequential {
     fn visit(&self, v: &mut dyn Visit) {
         self.layers.visit(v);
+    }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        self.layers.visit_mut(v);
     }
 }
 

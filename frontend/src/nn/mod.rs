@@ -47,7 +47,7 @@ pub use conv::{AdaptiveAvgPool2d, AvgPool2d, Conv2d, Conv2dOptions, MaxPool2d};
 pub use layers::{Activation, Dropout, Embedding, Flatten};
 pub use linear::Linear;
 pub use module::{
-    Buffer, Layer, LoadReport, Module, Param, StateDict, StateError, TrainFlag, Visit,
+    Buffer, Layer, LoadReport, Module, Param, StateDict, StateError, TrainFlag, Visit, VisitMut,
 };
 pub use norm::{BatchNorm2d, LayerNorm};
 pub use recurrent::{Gru, GruCell, Lstm, LstmCell, Nonlinearity, RecurrentOptions, Rnn, RnnCell};

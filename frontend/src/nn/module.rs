@@ -1,6 +1,6 @@
 //! The protocol of modules.
 
-use crate::tensor::Tensor;
+use crate::tensor::{Destination, Tensor};
 use sinter_runtime::DType;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,6 +89,42 @@ pub trait Visit {
     }
 }
 
+/// What changes the tensors of a module for others.
+pub trait VisitMut {
+    /// A parameter.
+    fn param(&mut self, p: &mut Param);
+    /// A buffer.
+    fn buffer(&mut self, b: &mut Buffer);
+}
+
+/// Puts tensors in the place of tensors; those that are one stay one.
+struct Moved<F> {
+    f: F,
+    /// What was there, and what is now.
+    done: Vec<(Tensor, Tensor)>,
+}
+
+impl<F: Fn(&Tensor) -> Tensor> Moved<F> {
+    #[track_caller]
+    fn tensor(&mut self, t: &Tensor) -> Tensor {
+        if let Some((_, new)) = self.done.iter().find(|(old, _)| old.is_same(t)) {
+            return new.clone();
+        }
+        let new = (self.f)(t);
+        self.done.push((t.clone(), new.clone()));
+        new
+    }
+}
+
+impl<F: Fn(&Tensor) -> Tensor> VisitMut for Moved<F> {
+    fn param(&mut self, p: &mut Param) {
+        p.0 = self.tensor(&p.0);
+    }
+    fn buffer(&mut self, b: &mut Buffer) {
+        b.0 = self.tensor(&b.0);
+    }
+}
+
 /// A tensor by its path: `encoder.0.fc1.weight`.
 pub type StateDict = BTreeMap<String, Tensor>;
 
@@ -142,6 +178,41 @@ pub enum StateError {
 pub trait Module {
     /// Walks the parts, in the order of the fields.
     fn visit(&self, v: &mut dyn Visit);
+
+    /// Walks the parameters and buffers to put others in their place.
+    fn visit_mut(&mut self, v: &mut dyn VisitMut);
+
+    /// The module with its parameters and buffers on another device, in another type
+    /// (those that are floats), or both, as [`Tensor::to`]. Parameters that were elsewhere
+    /// are new ones, without gradients: optimizers are made after the move.
+    ///
+    /// ```
+    /// use sinter::nn::{Linear, Module};
+    /// use sinter::{DType, Device};
+    /// let layer = Linear::new(3, 2).to((Device::Cpu, DType::F64));
+    /// assert!(layer.parameters().iter().all(|p| p.dtype() == DType::F64 && p.requires_grad()));
+    /// ```
+    ///
+    /// # Panics
+    /// If the device is not there, or its memory runs out.
+    #[track_caller]
+    fn to(mut self, destination: impl Destination) -> Self
+    where
+        Self: Sized,
+    {
+        let (dtype, device) = destination.place();
+        let f = |t: &Tensor| {
+            let dtype = dtype.filter(|_| t.dtype().is_float()).unwrap_or(t.dtype());
+            let device = device.unwrap_or(t.device());
+            if (device, dtype) == (t.device(), t.dtype()) {
+                return t.clone();
+            }
+            let new = crate::no_grad(|| t.detach().to((device, dtype)));
+            new.requires_grad_(t.requires_grad())
+        };
+        self.visit_mut(&mut Moved { f, done: vec![] });
+        self
+    }
 
     /// Parameters with their paths. Names them, too, for error messages.
     fn named_parameters(&self) -> Vec<(String, Param)> {
@@ -301,9 +372,15 @@ impl Module for Param {
     fn visit(&self, v: &mut dyn Visit) {
         v.param(self);
     }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        v.param(self);
+    }
 }
 impl Module for Buffer {
     fn visit(&self, v: &mut dyn Visit) {
+        v.buffer(self);
+    }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
         v.buffer(self);
     }
 }
@@ -311,12 +388,14 @@ impl Module for TrainFlag {
     fn visit(&self, v: &mut dyn Visit) {
         v.train_flag(self);
     }
+    fn visit_mut(&mut self, _: &mut dyn VisitMut) {}
 }
 
 macro_rules! plain {
     ($($t:ty),*) => {$(
         impl Module for $t {
             fn visit(&self, _: &mut dyn Visit) {}
+            fn visit_mut(&mut self, _: &mut dyn VisitMut) {}
         }
     )*};
 }
@@ -325,6 +404,9 @@ plain!(bool, u8, i32, i64, u32, u64, usize, f32, f64, String, &str, (), DType);
 impl<T: Module + ?Sized> Module for Box<T> {
     fn visit(&self, v: &mut dyn Visit) {
         (**self).visit(v);
+    }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        (**self).visit_mut(v);
     }
 }
 impl<T: Layer + ?Sized> Layer for Box<T> {
@@ -338,6 +420,11 @@ impl<T: Module> Module for Option<T> {
             m.visit(v);
         }
     }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        if let Some(m) = self {
+            m.visit_mut(v);
+        }
+    }
 }
 impl<T: Module> Module for [T] {
     fn visit(&self, v: &mut dyn Visit) {
@@ -347,14 +434,23 @@ impl<T: Module> Module for [T] {
             v.leave();
         }
     }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        self.iter_mut().for_each(|m| m.visit_mut(v));
+    }
 }
 impl<T: Module> Module for Vec<T> {
     fn visit(&self, v: &mut dyn Visit) {
         self.as_slice().visit(v);
     }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        self.as_mut_slice().visit_mut(v);
+    }
 }
 impl<T: Module, const N: usize> Module for [T; N] {
     fn visit(&self, v: &mut dyn Visit) {
         self.as_slice().visit(v);
+    }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        self.as_mut_slice().visit_mut(v);
     }
 }

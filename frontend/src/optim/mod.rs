@@ -39,7 +39,7 @@ use crate::nn::{Param, StateDict};
 use crate::no_grad;
 use crate::tensor::{Tensor, scalar, zeros_like};
 use crate::trace::Session;
-use sinter_runtime::DType;
+use sinter_runtime::{DType, Device};
 use thiserror::Error;
 
 /// Parameters that share options.
@@ -182,6 +182,10 @@ impl<O: Rule> Optimizer for Optim<O> {
                     s.tensors = g.options.state().iter().map(|_| zeros_like(p)).collect();
                 }
                 s.step += 1;
+                if p.device() != Device::Cpu {
+                    traced::update_by_ops(&g.options, p, &grad, s);
+                    continue;
+                }
                 if let Err(e) = g.options.update(p, &grad, s) {
                     let name = p.name().map_or(String::new(), |n| format!(" (parameter `{n}`)"));
                     panic!("{e}{name}");

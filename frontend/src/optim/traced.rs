@@ -2,7 +2,7 @@
 //! tensors.
 
 use super::{Group, Rule, State};
-use crate::tensor::{Tensor, scalar};
+use crate::tensor::{Tensor, scalar, store};
 use crate::trace::Session;
 use sinter_runtime::update::{Arith, Formula};
 use sinter_runtime::{Op, Scalar, eager};
@@ -55,6 +55,17 @@ pub(super) fn by<F: Formula<K, N>, const K: usize, const N: usize>(
     let numbers: [Expr; N] = std::array::from_fn(|i| Expr(numbers[i].clone()));
     let values: [Expr; K] = std::array::from_fn(|i| Expr(values[i].clone()));
     formula.step(&numbers, Expr(grad.clone()), values).map(|e| e.0).into()
+}
+
+/// A step of one parameter by the formula in ops: on devices.
+#[track_caller]
+pub(super) fn update_by_ops<O: Rule>(options: &O, param: &Tensor, grad: &Tensor, state: &State) {
+    let numbers = options.numbers(state.step);
+    let numbers: Vec<Tensor> = numbers.iter().map(|&v| scalar(v, param.dtype())).collect();
+    let values: Vec<Tensor> = std::iter::once(param).chain(&state.tensors).cloned().collect();
+    for (old, new) in values.iter().zip(options.traced(&numbers, grad, &values)) {
+        store(O::NAME, old, &new);
+    }
 }
 
 /// Zeros that exist, although a trace is under way.

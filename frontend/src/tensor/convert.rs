@@ -1,6 +1,7 @@
 //! Where and how a tensor is kept: type, device, order in memory.
 
 use super::{Tensor, default_dtype, set_default_dtype};
+use crate::device::moved;
 use sinter_runtime::{DType, Device};
 
 /// What [`to`](Tensor::to) takes a tensor to: an element type, a device, both, or those
@@ -70,22 +71,22 @@ impl Tensor {
     /// assert!(x.to(Device::Cpu).is_same(&x));
     /// ```
     ///
+    /// Gradients go the way back.
+    ///
     /// # Panics
-    /// If the device is another than the processor, where eager ops cannot run yet.
+    /// If the device is not there or its memory runs out, or for another device, the tensor
+    /// is traced or stands for the elements of a batch.
     #[track_caller]
     pub fn to(&self, destination: impl Destination) -> Tensor {
         let (dtype, device) = destination.place();
-        if let Some(device) = device
-            && device != self.device()
-        {
-            panic!(
-                "to: the tensor lies on {} and cannot go to {device}: eager ops run on cpu",
-                self.device()
-            );
-        }
-        match dtype {
-            Some(dtype) => self.to_dtype(dtype),
-            None => self.clone(),
+        let converted = |x: &Tensor| dtype.map_or_else(|| x.clone(), |d| x.to_dtype(d));
+        match device {
+            // The processor converts.
+            Some(Device::Cpu) if self.device() != Device::Cpu => {
+                converted(&moved(self, Device::Cpu))
+            }
+            Some(device) if device != self.device() => moved(&converted(self), device),
+            _ => converted(self),
         }
     }
 
@@ -119,13 +120,17 @@ impl Tensor {
         crate::no_grad(|| self.detach().permute(order)).is_contiguous()
     }
 
-    /// The address of the first element.
+    /// The address of the first element, on a device where the tensor lies on one.
     ///
     /// # Panics
     /// While tracing, when the tensor is a traced value.
     #[track_caller]
     pub fn data_ptr(&self) -> *const u8 {
         let a = self.array();
+        #[cfg(feature = "cuda")]
+        if let Some(address) = a.device_address() {
+            return std::ptr::without_provenance(address as usize);
+        }
         a.block().as_ptr().wrapping_add(a.offset() * a.dtype().size()).cast_const()
     }
 

@@ -2,6 +2,7 @@
 
 use super::layout::{IntoDims, sizes};
 use super::{Tensor, apply, fail};
+use crate::device::made_on;
 use crate::random;
 use num_complex::Complex;
 use sinter_runtime::op::RandomKind;
@@ -199,7 +200,8 @@ pub fn ones(shape: impl IntoDims) -> Tensor {
 /// `value` in the shape and type of another tensor.
 #[track_caller]
 pub fn full_like(like: &Tensor, value: impl Into<Scalar>) -> Tensor {
-    apply(Op::Full { value: value.into(), dtype: like.dtype(), shape: like.shape().into() }, &[])
+    let (value, dtype, shape) = (value.into(), like.dtype(), like.shape().into());
+    made_on(like.device(), Op::Full { value, dtype, shape })
 }
 
 /// Zeros in the shape and type of another tensor.
@@ -228,7 +230,8 @@ fn below_diagonal(x: &Tensor, diagonal: i64) -> Tensor {
         panic!("tril/triu: needs a matrix, the shape is {:?}", x.shape());
     }
     let shape: Shape = x.shape()[x.rank() - 2..].into();
-    let iota = |axis| apply(Op::Iota { dtype: DType::I64, axis, shape: shape.clone() }, &[]);
+    let iota =
+        |axis| made_on(x.device(), Op::Iota { dtype: DType::I64, axis, shape: shape.clone() });
     iota(1).le(&(iota(0) + diagonal))
 }
 
@@ -472,13 +475,13 @@ pub fn randn(shape: impl IntoDims) -> Tensor {
 /// Uniform random numbers on [0, 1) in the shape and type of another tensor.
 #[track_caller]
 pub fn rand_like(like: &Tensor) -> Tensor {
-    random(RandomKind::Uniform, like.shape().into(), like.dtype())
+    random(RandomKind::Uniform, like.shape().into(), like.dtype()).to(like.device())
 }
 
 /// Standard normal random numbers in the shape and type of another tensor.
 #[track_caller]
 pub fn randn_like(like: &Tensor) -> Tensor {
-    random(RandomKind::Normal, like.shape().into(), like.dtype())
+    random(RandomKind::Normal, like.shape().into(), like.dtype()).to(like.device())
 }
 
 /// Random i64 numbers on [low, high).

@@ -247,7 +247,7 @@ fn original(target: &Tensor, others: &[&Tensor]) -> Tensor {
 #[track_caller]
 pub(crate) fn store<'a>(name: &'static str, target: &'a Tensor, value: &Tensor) -> &'a Tensor {
     check_fits(name, target, value.dtype());
-    let value = value.to_dtype(target.dtype());
+    let value = value.to((target.device(), target.dtype()));
     in_place(name, Op::Broadcast { shape: target.shape().into() }, target, &[&value]);
     target
 }
@@ -406,7 +406,7 @@ impl Tensor {
     /// ```
     #[track_caller]
     pub fn copy_(&self, source: &Tensor) -> &Tensor {
-        let source = source.to_dtype(self.dtype());
+        let source = source.to((self.device(), self.dtype()));
         in_place("copy_", Op::Broadcast { shape: self.shape().into() }, self, &[&source]);
         self
     }

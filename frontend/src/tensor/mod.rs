@@ -46,7 +46,7 @@ pub(crate) use gathers::{highest, lowest};
 pub use histogram::histogramdd;
 pub use index::{Ellipsis, Index, IndexItem, NewAxis, s};
 pub use inplace::apply_op_into;
-pub(crate) use inplace::in_place;
+pub(crate) use inplace::{in_place, store};
 pub use join::{
     Indexing, block_diag, cartesian_prod, column_stack, dstack, hstack, meshgrid, vstack,
 };
@@ -420,7 +420,7 @@ impl Tensor {
         if a.dtype() == T::DTYPE {
             a.to_vec()
         } else {
-            self.detach().to_dtype(T::DTYPE).array().to_vec()
+            Tensor::from_array(a.here().into_owned()).to_dtype(T::DTYPE).array().to_vec()
         }
     }
 

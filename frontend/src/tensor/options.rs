@@ -54,45 +54,43 @@ impl TensorOptions {
 
     /// The tensor in the type asked for, on the device, as a leaf.
     #[track_caller]
-    fn finish(&self, op: &str, x: Tensor) -> Tensor {
-        if self.device != Device::Cpu {
-            panic!("{op}: tensors cannot be made on {} yet; eager ops run on cpu", self.device);
-        }
+    fn finish(&self, x: Tensor) -> Tensor {
         let x = match self.dtype {
             Some(dtype) => x.to_dtype(dtype),
             None => x,
         };
+        let x = x.to(self.device);
         if self.requires_grad { x.requires_grad_(true) } else { x }
     }
 
     /// [`zeros`](crate::zeros) of these options.
     #[track_caller]
     pub fn zeros(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("zeros", full(shape, 0.0, self.element()))
+        self.finish(full(shape, 0.0, self.element()))
     }
 
     /// [`ones`](crate::ones) of these options.
     #[track_caller]
     pub fn ones(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("ones", full(shape, 1.0, self.element()))
+        self.finish(full(shape, 1.0, self.element()))
     }
 
     /// [`full`](crate::full) of these options.
     #[track_caller]
     pub fn full(&self, shape: impl IntoDims, value: impl Into<Scalar>) -> Tensor {
-        self.finish("full", full(shape, value, self.element()))
+        self.finish(full(shape, value, self.element()))
     }
 
     /// [`empty`](crate::empty) of these options.
     #[track_caller]
     pub fn empty(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("empty", empty(shape, self.element()))
+        self.finish(empty(shape, self.element()))
     }
 
     /// [`eye`](crate::eye) of these options.
     #[track_caller]
     pub fn eye(&self, n: usize) -> Tensor {
-        self.finish("eye", eye(n))
+        self.finish(eye(n))
     }
 
     /// [`arange`](crate::arange) of these options.
@@ -100,48 +98,48 @@ impl TensorOptions {
     pub fn arange<T: Into<Scalar>>(&self, start: T, end: T, step: T) -> Tensor {
         let values = stepped(start.into(), end.into(), step.into());
         let float = values.dtype().is_float();
-        self.finish("arange", if float { values.to_dtype(self.element()) } else { values })
+        self.finish(if float { values.to_dtype(self.element()) } else { values })
     }
 
     /// [`linspace`](crate::linspace) of these options.
     #[track_caller]
     pub fn linspace(&self, start: f64, end: f64, n: usize) -> Tensor {
-        self.finish("linspace", spaced(start, end, n).to_dtype(self.element()))
+        self.finish(spaced(start, end, n).to_dtype(self.element()))
     }
 
     /// [`logspace`](crate::logspace) of these options.
     #[track_caller]
     pub fn logspace(&self, start: f64, end: f64, n: usize, base: f64) -> Tensor {
-        self.finish("logspace", powers(start, end, n, base).to_dtype(self.element()))
+        self.finish(powers(start, end, n, base).to_dtype(self.element()))
     }
 
     /// [`rand`](crate::rand) of these options.
     #[track_caller]
     pub fn rand(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("rand", random(RandomKind::Uniform, sizes("rand", shape), self.element()))
+        self.finish(random(RandomKind::Uniform, sizes("rand", shape), self.element()))
     }
 
     /// [`randn`](crate::randn) of these options.
     #[track_caller]
     pub fn randn(&self, shape: impl IntoDims) -> Tensor {
-        self.finish("randn", random(RandomKind::Normal, sizes("randn", shape), self.element()))
+        self.finish(random(RandomKind::Normal, sizes("randn", shape), self.element()))
     }
 
     /// [`randint`](crate::randint) of these options.
     #[track_caller]
     pub fn randint(&self, low: i64, high: i64, shape: impl IntoDims) -> Tensor {
-        self.finish("randint", randint(low, high, shape))
+        self.finish(randint(low, high, shape))
     }
 
     /// [`randperm`](crate::randperm) of these options.
     #[track_caller]
     pub fn randperm(&self, n: usize) -> Tensor {
-        self.finish("randperm", randperm(n))
+        self.finish(randperm(n))
     }
 
     /// [`tensor`](crate::tensor) of these options.
     #[track_caller]
     pub fn tensor<T: IntoTensor>(&self, values: T) -> Tensor {
-        self.finish("tensor", tensor(values))
+        self.finish(tensor(values))
     }
 }

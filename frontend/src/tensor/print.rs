@@ -1,7 +1,7 @@
 //! Printing tensors as NumPy and PyTorch do.
 
 use super::{Tensor, default_dtype};
-use sinter_runtime::{Array, Category, DType, Scalar};
+use sinter_runtime::{Array, Category, DType, Device, Scalar};
 use std::fmt;
 use std::sync::Mutex;
 
@@ -189,7 +189,7 @@ impl fmt::Display for Tensor {
             return write!(f, "tensor(<traced>, shape={:?}, dtype={})", self.shape(), self.dtype());
         }
         let options = *OPTIONS.lock().unwrap_or_else(|e| e.into_inner());
-        let a = self.array();
+        let a = &self.array().here();
         let summarise = self.numel() > options.threshold;
         write!(f, "tensor(")?;
         if self.numel() == 0 {
@@ -203,6 +203,9 @@ impl fmt::Display for Tensor {
         let plain = matches!(self.dtype(), DType::I64 | DType::Bool) && self.numel() > 0;
         if self.dtype() != default_dtype() && !plain {
             write!(f, ", dtype={}", self.dtype())?;
+        }
+        if self.device() != Device::Cpu {
+            write!(f, ", device={}", self.device())?;
         }
         if let Some(op) = self.grad_fn_name() {
             write!(f, ", grad_fn=<{op}>")?;

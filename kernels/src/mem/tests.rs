@@ -78,3 +78,20 @@ fn blocks_cross_threads() {
     let blocks: Vec<_> = (0..100).map(|i| Block::try_new(i * 97).unwrap()).collect();
     std::thread::spawn(move || drop(blocks)).join().unwrap();
 }
+
+#[test]
+fn memory_on_a_device_is_out_of_reach() {
+    let kept = std::sync::Arc::new(7u32);
+    let b = Block::on_device(kept.clone(), 16);
+    assert!(b.is_on_device() && b.len() == 16 && !b.is_read_only());
+    assert_eq!(b.owner::<std::sync::Arc<u32>>().map(|n| **n), Some(7));
+    assert!(b.owner::<u32>().is_none());
+    let refused = |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
+    assert!(refused(&|| _ = b.as_ptr()));
+    assert!(refused(&|| drop(b.src::<f32>(0, &[4], &[1]).to_vec())));
+    assert!(refused(&|| drop(b.src::<f32>(0, &[0], &[1]).to_vec())));
+    assert!(refused(&|| _ = b.dst::<f32>(0, &[4], &[1]).ptr()));
+    assert!(refused(&|| b.write(&[1.0f32])));
+    drop(b);
+    assert_eq!(std::sync::Arc::strong_count(&kept), 1);
+}

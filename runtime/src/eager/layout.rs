@@ -1,7 +1,7 @@
 //! Views, and ops that move elements without computing.
 
 use crate::array::Strides;
-use crate::{Array, Op, OpError, with_storage};
+use crate::{Array, Op, OpError, Scalar, with_storage};
 use sinter_kernels::copy as copies;
 
 /// Copies elements; both have one type and shape.
@@ -12,11 +12,32 @@ pub(super) fn copy(x: &Array, out: &Array) {
     with_storage!(x.dtype(), T => copies::copy(x.src::<T>(), out.dst::<T>()));
 }
 
+/// [`copy`], wherever both lie.
+pub(super) fn put(x: &Array, out: &Array) -> Result<(), OpError> {
+    #[cfg(feature = "cuda")]
+    if out.device() != crate::Device::Cpu {
+        return super::on_device::put(x, out);
+    }
+    copy(x, out);
+    Ok(())
+}
+
 /// A dense copy.
 pub(super) fn copy_of(x: &Array) -> Result<Array, OpError> {
     let out = x.empty_like()?;
-    copy(x, &out);
+    put(x, &out)?;
     Ok(out)
+}
+
+/// Fills an array, wherever it lies.
+fn fill(value: Scalar, out: &Array) -> Result<(), OpError> {
+    #[cfg(feature = "cuda")]
+    if let crate::Device::Cuda(index) = out.device() {
+        return super::on_device::fill(index, value, out.dtype(), out);
+    }
+    let one = Array::scalar(value, out.dtype())?;
+    with_storage!(out.dtype(), T => copies::fill(out.dst::<T>(), one.src::<T>().at(&[])));
+    Ok(())
 }
 
 /// The result of a view op, its rule being kept: shared memory wherever strides
@@ -56,24 +77,23 @@ pub(super) fn view(op: &Op, x: &Array) -> Result<Array, OpError> {
 pub(super) fn exec(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
     match op {
         Op::SliceAssign { axis, start, step } => {
-            copy(inputs[0], out);
+            put(inputs[0], out)?;
             let len = inputs[1].shape()[*axis];
-            copy(inputs[1], &out.slice(*axis, *start, len, *step));
+            put(inputs[1], &out.slice(*axis, *start, len, *step))?;
         }
         Op::Pad { low, value, .. } => {
-            let fill = Array::scalar(*value, out.dtype())?;
-            with_storage!(out.dtype(), T => copies::fill(out.dst::<T>(), fill.src::<T>().at(&[])));
+            fill(*value, out)?;
             let mut inner = out.clone();
             for (axis, &l) in low.iter().enumerate() {
                 inner = inner.slice(axis, l, inputs[0].shape()[axis], 1);
             }
-            copy(inputs[0], &inner);
+            put(inputs[0], &inner)?;
         }
         Op::Concat { axis } => {
             let mut at = 0;
             for x in inputs {
                 let n = x.shape()[*axis];
-                copy(x, &out.slice(*axis, at, n, 1));
+                put(x, &out.slice(*axis, at, n, 1))?;
                 at += n;
             }
         }

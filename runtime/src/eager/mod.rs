@@ -1,4 +1,5 @@
-//! Eager execution on the CPU: from an op and arrays to kernel calls.
+//! Eager execution: from an op and arrays to kernel calls, on the processor and, by
+//! [`on_device`], on devices.
 //!
 //! [`run`] infers the results' types, takes memory from the pool and calls
 //! [`run_into`], which writes results into arrays that exist: the way of in-place
@@ -10,6 +11,8 @@ mod index;
 mod layout;
 mod linalg;
 mod normalize;
+#[cfg(feature = "cuda")]
+mod on_device;
 mod pointwise;
 pub(crate) mod recurrent;
 mod reduce;
@@ -39,7 +42,10 @@ pub fn run(op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
     if op.outputs() == 1 {
         return Ok(smallvec::smallvec![run1(op, inputs)?]);
     }
-    check_devices(op, inputs)?;
+    let device = device_of(op, inputs)?;
+    if device != Device::Cpu {
+        return run_on(device, op, inputs);
+    }
     let outs = infer(op, &types(inputs))?
         .iter()
         .enumerate()
@@ -68,12 +74,51 @@ pub fn run1(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
     }
 }
 
+/// Runs an op on a device: one without operands makes its results there.
+///
+/// # Errors
+/// As [`run`], when the device fails, and where it has no code for the op.
+pub fn run_on(device: Device, op: &Op, inputs: &[&Array]) -> Result<Outputs, OpError> {
+    let found = device_of(op, inputs)?;
+    if found != device && !inputs.iter().all(|x| is_number(x)) {
+        let op = op.name().to_string();
+        return Err(OpError::Device { op, left: found, right: device });
+    }
+    match device {
+        Device::Cpu => run(op, inputs),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => {
+            if let Some(inputs) = on_device::gathered(device, op, inputs)? {
+                return run_on(device, op, &inputs.iter().collect::<SmallVec<[&Array; 4]>>());
+            }
+            if let ([x], true) = (inputs, op.is_view()) {
+                return Ok(smallvec::smallvec![view(op, x)?]);
+            }
+            let make = |t: &TensorType| Array::empty_on(device, &t.shape, t.dtype);
+            let results = infer(op, &types(inputs))?;
+            let outs = results.iter().map(make).collect::<Result<Outputs, OpError>>();
+            let outs = outs.map_err(|e| rename(e, op))?;
+            exec(op, inputs, &outs.iter().collect::<SmallVec<[&Array; 2]>>())?;
+            Ok(outs)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(i) => Err(OpError::device(op.name(), crate::DeviceError::NotBuilt(i))),
+    }
+}
+
+fn view(op: &Op, x: &Array) -> Result<Array, OpError> {
+    check_view(op, x.shape())?;
+    view_dtype(op, x.dtype())?;
+    layout::view(op, x)
+}
+
 fn run1_checked(op: &Op, inputs: &[&Array]) -> Result<Array, OpError> {
-    check_devices(op, inputs)?;
+    let device = device_of(op, inputs)?;
+    if device != Device::Cpu {
+        return Ok(run_on(device, op, inputs)?.swap_remove(0));
+    }
     if let ([x], true) = (inputs, op.is_view()) {
-        check_view(op, x.shape())?;
-        view_dtype(op, x.dtype())?;
-        return layout::view(op, x);
+        return view(op, x);
     }
     let result = match inputs {
         [x] => infer_first(op, &[type_of(x)]),
@@ -129,7 +174,18 @@ pub fn run_library(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), Op
 type Exec = fn(&Op, &[&Array], &[&Array]) -> Result<(), OpError>;
 
 fn write_into(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result<(), OpError> {
-    check_devices(op, inputs)?;
+    let device = device_of(op, inputs)?;
+    #[cfg(feature = "cuda")]
+    if let Some(to) = outs.first().map(|o| o.device()).filter(|d| *d != Device::Cpu)
+        && let Some(inputs) = on_device::gathered(to, op, numbers_only(op, device, to, inputs)?)?
+    {
+        let refs: SmallVec<[&Array; 4]> = inputs.iter().collect();
+        return write_into(op, &refs, outs, exec);
+    }
+    if let Some(o) = outs.iter().find(|o| o.device() != device && !inputs.is_empty()) {
+        let op = op.name().to_string();
+        return Err(OpError::Device { op, left: device, right: o.device() });
+    }
     let results = infer(op, &types(inputs))?;
     let fits = results.len() == outs.len()
         && results
@@ -178,8 +234,7 @@ fn write_into(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result
 fn exec_or_copy(op: &Op, inputs: &[&Array], outs: &[&Array], exec: Exec) -> Result<(), OpError> {
     if op.is_view() {
         let v = layout::view(op, inputs[0])?;
-        layout::copy(&v, outs[0]);
-        return Ok(());
+        return layout::put(&v, outs[0]);
     }
     exec(op, inputs, outs)
 }
@@ -188,30 +243,57 @@ fn rename(e: OpError, op: &Op) -> OpError {
     match e {
         OpError::Memory { source, .. } => OpError::memory(op.name(), source),
         OpError::Shape { reason, .. } => OpError::shape(op.name(), reason),
+        OpError::OnDevice { source, .. } => OpError::device(op.name(), source),
         e => e,
     }
 }
 
+/// The device that all operands lie on; numbers (without dimensions) of the processor's go
+/// with any.
 #[inline]
-fn check_devices(op: &Op, inputs: &[&Array]) -> Result<(), OpError> {
-    let Some(first) = inputs.first() else { return Ok(()) };
-    for x in &inputs[1..] {
-        if x.device() != first.device() {
-            return Err(OpError::Device {
-                op: op.name().to_string(),
-                left: first.device(),
-                right: x.device(),
-            });
+fn device_of(op: &Op, inputs: &[&Array]) -> Result<Device, OpError> {
+    match inputs.iter().all(|x| x.device() == Device::Cpu) {
+        true => Ok(Device::Cpu),
+        false => common_device(op, inputs),
+    }
+}
+
+#[cold]
+fn common_device(op: &Op, inputs: &[&Array]) -> Result<Device, OpError> {
+    let others = || inputs.iter().filter(|x| x.device() != Device::Cpu || !is_number(x));
+    let first = others().next().map_or(Device::Cpu, |x| x.device());
+    match others().find(|x| x.device() != first) {
+        Some(x) => {
+            Err(OpError::Device { op: op.name().to_string(), left: first, right: x.device() })
         }
+        None => Ok(first),
     }
-    if first.device() != Device::Cpu {
-        return Err(OpError::unsupported(op.name(), format!("no kernel for {}", first.device())));
+}
+
+fn is_number(x: &Array) -> bool {
+    x.rank() == 0
+}
+
+/// The operands of an op whose results lie on `to`, where all are there or numbers.
+#[cfg(feature = "cuda")]
+fn numbers_only<'a, 'b>(
+    op: &Op,
+    device: Device,
+    to: Device,
+    inputs: &'a [&'b Array],
+) -> Result<&'a [&'b Array], OpError> {
+    if device == to || inputs.iter().all(|x| is_number(x)) {
+        return Ok(inputs);
     }
-    Ok(())
+    Err(OpError::Device { op: op.name().to_string(), left: device, right: to })
 }
 
 /// Dispatches to the kernels. Types and shapes are checked already.
 fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
+    #[cfg(feature = "cuda")]
+    if outs[0].device() != Device::Cpu {
+        return on_device::exec(op, inputs, outs);
+    }
     if op.is_linalg() {
         return linalg::exec(op, inputs, outs);
     }
@@ -251,7 +333,7 @@ fn exec(op: &Op, inputs: &[&Array], outs: &[&Array]) -> Result<(), OpError> {
         }
         Op::AttentionGrad { scale, causal } if outs[0].dtype() != DType::F32 => {
             let owned: SmallVec<[Array; 5]> = inputs.iter().map(|a| (*a).clone()).collect();
-            let made = attention_grad(&mut Eager, scale.get(), *causal, &owned)?;
+            let made = attention_grad(&mut Eager(Device::Cpu), scale.get(), *causal, &owned)?;
             made.iter().zip(outs).for_each(|(r, o)| layout::copy(r, o));
             Ok(())
         }
@@ -420,17 +502,17 @@ pub fn dense(x: &Array) -> Result<Array, OpError> {
     if x.is_contiguous() { Ok(x.clone()) } else { layout::copy_of(x) }
 }
 
-/// Copies elements between arrays of one type and shape.
+/// Copies elements between arrays of one type and shape on one device.
 ///
 /// # Panics
-/// If types or shapes differ.
+/// If types, shapes or devices differ, or the device fails.
 pub fn copy_into(x: &Array, out: &Array) {
-    assert!(x.dtype() == out.dtype() && x.shape() == out.shape());
-    layout::copy(x, out);
+    assert!(x.dtype() == out.dtype() && x.shape() == out.shape() && x.device() == out.device());
+    layout::put(x, out).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// Executes a composite's decomposition.
-struct Eager;
+/// Executes a composite's decomposition on a device.
+struct Eager(Device);
 
 impl Build for Eager {
     type Dim = usize;
@@ -438,7 +520,10 @@ impl Build for Eager {
 
     fn op(&mut self, op: Op, inputs: &[Array]) -> Result<Array, OpError> {
         let refs: SmallVec<[&Array; 4]> = inputs.iter().collect();
-        run1(&op, &refs)
+        match (self.0, inputs) {
+            (Device::Cuda(_), []) => Ok(run_on(self.0, &op, &refs)?.swap_remove(0)),
+            _ => run1(&op, &refs),
+        }
     }
     fn type_of(&self, v: &Array) -> TensorType {
         TensorType { dtype: v.dtype(), shape: v.shape().into() }
@@ -447,18 +532,18 @@ impl Build for Eager {
 
 fn by_decomposition(op: &Op, inputs: &[&Array], out: &Array) -> Result<(), OpError> {
     let owned: SmallVec<[Array; 4]> = inputs.iter().map(|a| (*a).clone()).collect();
-    let r = decompose(&mut Eager, op, &owned).unwrap_or_else(|| {
+    let r = decompose(&mut Eager(out.device()), op, &owned).unwrap_or_else(|| {
         Err(OpError::unsupported(op.name(), "no kernel and no decomposition"))
     })?;
-    layout::copy(&r, out);
-    Ok(())
+    layout::put(&r, out)
 }
 
 /// Runs a composite through its decomposition, whatever kernels it has: the
 /// reference its kernels are tested against. `None` for a primitive.
 pub fn run_decomposed(op: &Op, inputs: &[&Array]) -> Option<Result<Array, OpError>> {
     let owned: Dims<Array> = inputs.iter().map(|a| (*a).clone()).collect();
-    decompose(&mut Eager, op, &owned)
+    let on = inputs.first().map_or(Device::Cpu, |x| x.device());
+    decompose(&mut Eager(on), op, &owned)
 }
 
 #[cfg(test)]

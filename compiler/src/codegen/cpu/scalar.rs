@@ -121,6 +121,7 @@ impl Scalars<'_> {
             let ty = |r: Reg| stage.insts[r as usize].1;
             let value = match *inst {
                 Inst::Load(a) => f.b.ins().load(held(*dtype), plain(), at[a as usize], 0),
+                Inst::Far(..) => unreachable!("library kernels look elements up by index"),
                 Inst::Const(s) => constant(f, s, *dtype),
                 Inst::Row(r) => f.b.use_var(self.rows[r as usize].0),
                 Inst::Index(a) => convert(f, index[a as usize], DType::I64, *dtype),

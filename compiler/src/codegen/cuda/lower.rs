@@ -7,8 +7,6 @@ use sinter_runtime::op::ReduceKind;
 use sinter_runtime::{DType, Dim, Extent};
 use std::fmt::Write;
 
-/// Rows longer than this, and rows of unknown length, get a block each.
-const WARP_ROW: usize = 1024;
 /// Threads of a warp.
 const WARP: u32 = 32;
 
@@ -21,9 +19,8 @@ pub(super) struct Lowered {
 }
 
 /// Lowers a kernel, or says what stands in the way.
-pub(super) fn lower(k: &Kernel) -> Result<Lowered, CudaError> {
+pub(super) fn lower(k: &Kernel, team: Team) -> Result<Lowered, CudaError> {
     check(k).map_err(|reason| CudaError::Kernel { kernel: k.name.clone(), reason })?;
-    let team = team(k);
     let mut l = Lowering {
         k,
         team,
@@ -86,14 +83,9 @@ fn row_length(k: &Kernel) -> Dim {
     k.extents[k.parallel..].iter().fold(Dim::of(1), |n, d| n.times(d))
 }
 
-fn team(k: &Kernel) -> Team {
-    if k.parallel == k.extents.len() {
-        return Team::Thread;
-    }
-    match row_length(k).known() {
-        Some(n) if n <= WARP_ROW => Team::Warp,
-        _ => Team::Block,
-    }
+/// Who works on a row, where nothing else is said.
+pub(super) fn team(k: &Kernel) -> Team {
+    if k.parallel == k.extents.len() { Team::Thread } else { Team::of_row(row_length(k).known()) }
 }
 
 /// What the walk relies on: that iterations do not disturb each other.
@@ -132,7 +124,7 @@ fn same_buffer(k: &Kernel, a: u32, b: u32) -> bool {
 
 fn loads<'a>(stages: impl IntoIterator<Item = &'a Stage>) -> impl Iterator<Item = u32> {
     stages.into_iter().flat_map(|s| &s.insts).filter_map(|(i, _)| match i {
-        Inst::Load(a) => Some(*a),
+        Inst::Load(a) | Inst::Far(a, _) => Some(*a),
         _ => None,
     })
 }
@@ -364,7 +356,9 @@ impl Lowering<'_> {
         // place, so nobody has to wait before writing.
         let ty = format!("memref<{}x{}, #gpu.address_space<workgroup>>", BLOCK / WARP, stored(d));
         let place = self.w.fresh();
-        write!(self.shared, "{place} : {ty}, ").expect("writing to a string does not fail");
+        // Threads read several neighbours at once, which lie where a vector may.
+        write!(self.shared, "{place} : {ty} {{llvm.align = 16 : i64}}, ")
+            .expect("writing to a string does not fail");
         let (size, zero) = (self.w.int(WARP.into()), self.w.int(0));
         let thread = self.member;
         let lane = op!(self.w, "arith.remui {thread}, {size} : i64");
@@ -406,6 +400,12 @@ impl Lowering<'_> {
             let ty = |r: u32| s.insts[r as usize].1;
             let value = match *inst {
                 Inst::Load(a) => self.load(&self.k.args[a as usize], at[a as usize]),
+                Inst::Far(a, r) => {
+                    let arg = &self.k.args[a as usize];
+                    let step = &arg.strides[self.k.extents.len()];
+                    let at = self.w.advance(at[a as usize], v(r), step);
+                    self.load(arg, at)
+                }
                 Inst::Const(c) => self.w.constant(c, *d),
                 Inst::Row(r) => self.rows[r as usize].0,
                 Inst::Index(a) => self.w.convert(index[a as usize], DType::I64, *d),

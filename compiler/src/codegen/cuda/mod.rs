@@ -150,7 +150,18 @@ pub enum Team {
     Block,
 }
 
+/// Rows longer than this, and rows of unknown length, get a block each.
+const WARP_ROW: usize = 1024;
+
 impl Team {
+    /// Who works on rows of that length, if it is known.
+    pub fn of_row(length: Option<usize>) -> Team {
+        match length {
+            Some(n) if n <= WARP_ROW => Team::Warp,
+            _ => Team::Block,
+        }
+    }
+
     /// Threads in it.
     pub fn threads(self) -> u32 {
         match self {
@@ -285,8 +296,28 @@ impl Compiler {
     /// When the kernel holds something that devices have no code for: see
     /// [`CudaError::Op`] and [`CudaError::Kernel`].
     pub fn compile(&self, kernel: &Kernel, arch: Arch) -> Result<CudaKernel, CudaError> {
-        let lowered = lower::lower(kernel)?;
-        let ptx = self.tools.ptx(&lowered.entry, &lowered.mlir, arch)?;
+        self.compile_kept(kernel, lower::team(kernel), arch, |_| None, |_, _| ())
+    }
+
+    /// Compiles a kernel whose rows, if it has any, are worked on by `team`. `kept` is
+    /// asked for the PTX of a module before MLIR is, and `keep` told what MLIR made.
+    pub(crate) fn compile_kept(
+        &self,
+        kernel: &Kernel,
+        team: Team,
+        arch: Arch,
+        kept: impl FnOnce(&str) -> Option<String>,
+        keep: impl FnOnce(&str, &str),
+    ) -> Result<CudaKernel, CudaError> {
+        let lowered = lower::lower(kernel, team)?;
+        let ptx = match kept(&lowered.mlir) {
+            Some(ptx) => ptx,
+            None => {
+                let ptx = self.tools.ptx(&lowered.entry, &lowered.mlir, arch)?;
+                keep(&lowered.mlir, &ptx);
+                ptx
+            }
+        };
         Ok(CudaKernel {
             ptx,
             entry: lowered.entry,

@@ -1,7 +1,6 @@
 //! Kernels as the planner makes them, of one step and of several, at sizes that
 //! divide nothing.
 
-use super::machine::Memory;
 use super::{arch, assemble, check, compile, launch};
 use crate::common::{compare, inputs, sample, tolerance};
 use sinter_compiler::codegen::cuda::{Arch, CudaError, Param, Team};
@@ -9,6 +8,7 @@ use sinter_compiler::graph::{Graph, text};
 use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Manner, Stage};
 use sinter_compiler::plan::Plan;
 use sinter_compiler::{Options, compile as plan};
+use sinter_ptx::Memory;
 use sinter_runtime::op::{BinaryOp, ReduceKind};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, eager};
 

@@ -2,18 +2,16 @@
 //! through NVIDIA's assembler where that is found, and through a machine of our own.
 
 mod kernels;
-mod machine;
 mod ops;
-mod ptx;
 
-use machine::Memory;
 use sinter_compiler::codegen::cuda::{Arch, Compiler, CudaError, CudaKernel, Launch, Param};
 use sinter_compiler::kernel::Kernel;
 use sinter_compiler::plan::Plan;
-use sinter_runtime::cuda::{Argument, Buffer, Module};
+use sinter_ptx::Memory;
+use sinter_runtime::cuda::Driver;
 use sinter_runtime::op::ReduceKind;
 use sinter_runtime::program::{Place, Step, bind_sizes};
-use sinter_runtime::{Array, DeviceError};
+use sinter_runtime::{Array, DeviceError, cuda};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -74,7 +72,7 @@ fn launch(
     addresses: &[u64],
     sizes: &[usize],
 ) -> Result<Memory, String> {
-    let function = ptx::read(&k.ptx).map_err(|e| format!("{e}\n{}", k.ptx))?;
+    let function = sinter_ptx::read(&k.ptx).map_err(|e| format!("{e}\n{}", k.ptx))?;
     let geometry = k.launch(sizes).map_err(|e| e.to_string())?;
     let params: Vec<u64> = k
         .params
@@ -87,7 +85,7 @@ fn launch(
     let run = |reverse: bool| {
         let mut memory = memory.clone();
         let (blocks, threads) = (geometry.blocks, geometry.threads);
-        machine::launch(&function, &mut memory, blocks, threads, &params, reverse)
+        sinter_ptx::launch(&function, &mut memory, blocks, threads, &params, reverse)
             .map_err(|e| format!("{e}\n{}", k.ptx))?;
         Ok::<_, String>(memory)
     };
@@ -96,35 +94,52 @@ fn launch(
     if !same {
         return Err(format!("the order of threads matters\n{}", k.ptx));
     }
-    match on_device(k, memory, addresses, sizes, geometry) {
-        Ok(memory) => Ok(memory),
-        Err(DeviceError::NoDriver(_) | DeviceError::NoSuchDevice { .. }) => Ok(forward),
-        Err(e) => Err(format!("{e}\n{}", k.ptx)),
-    }
+    let driver = match cuda::driver(0) {
+        Ok(d) => d,
+        Err(DeviceError::NoDriver(_) | DeviceError::NoSuchDevice { .. }) => return Ok(forward),
+        Err(e) => return Err(e.to_string()),
+    };
+    on_device(&*driver, k, memory, addresses, sizes, geometry)
+        .map_err(|e| format!("{e}\n{}", k.ptx))
 }
 
-/// Runs a kernel on the first device.
+/// Runs a kernel on a device.
 fn on_device(
+    driver: &dyn Driver,
     k: &CudaKernel,
     memory: &Memory,
     addresses: &[u64],
     sizes: &[usize],
     geometry: Launch,
-) -> Result<Memory, DeviceError> {
-    let module = Module::load(0, &k.ptx)?;
-    let upload = |&a: &u64| Buffer::upload(0, memory.bytes(a));
-    let buffers: Vec<Buffer> = addresses.iter().map(upload).collect::<Result<_, _>>()?;
-    let argument = |p: &Param| match *p {
-        Param::Buffer(b) => Argument::Buffer(&buffers[b as usize]),
-        Param::Size(s) => Argument::Size(sizes[s] as u64),
+) -> Result<Memory, String> {
+    let entry = driver.load(&k.ptx, &k.entry)?;
+    let mut places = vec![];
+    for &a in addresses {
+        let bytes = memory.bytes(a);
+        let place = driver.allocate(bytes.len().max(1))?.ok_or("out of memory")?;
+        // SAFETY: the memory was just allocated, of that size.
+        unsafe { driver.upload(bytes, place)? };
+        places.push(place);
+    }
+    let param = |p: &Param| match *p {
+        Param::Buffer(b) => places[b as usize],
+        Param::Size(s) => sizes[s] as u64,
     };
-    let arguments: Vec<Argument<'_>> = k.params.iter().map(argument).collect();
-    // SAFETY: compiled from this kernel, which stayed inside these buffers on our own
-    // machine.
-    unsafe { module.launch(&k.entry, geometry.blocks, geometry.threads, &arguments)? };
+    let params: Vec<u64> = k.params.iter().map(param).collect();
+    if geometry.blocks > 0 {
+        // SAFETY: compiled from this kernel, which stayed inside these buffers on our own
+        // machine.
+        unsafe { entry.launch(geometry.blocks, geometry.threads, &params)? };
+    }
     let mut after = Memory::default();
-    for b in &buffers {
-        after.add(b.download()?);
+    for (&a, &place) in addresses.iter().zip(&places) {
+        let mut bytes = vec![0; memory.bytes(a).len()];
+        // SAFETY: allocated above, of that size; given back, and forgotten.
+        unsafe {
+            driver.download(place, &mut bytes)?;
+            driver.free(place)?;
+        }
+        after.add(bytes);
     }
     Ok(after)
 }

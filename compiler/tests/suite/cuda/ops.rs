@@ -1,10 +1,10 @@
 //! Each element-wise op on each type, alone: the results of eager execution, bit for
 //! bit.
 
-use super::machine::Memory;
 use super::{assemble, compile, launch};
 use sinter_compiler::codegen::cuda::{Arch, CudaError};
 use sinter_compiler::kernel::{Arg, Inst, Kernel, Level, Manner, Stage};
+use sinter_ptx::Memory;
 use sinter_runtime::op::{BinaryOp, CompareOp, UnaryOp};
 use sinter_runtime::{Array, DType, Dim, Extent, Op, eager};
 

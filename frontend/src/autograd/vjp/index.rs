@@ -12,7 +12,7 @@ fn added(values: &Tensor, index: &[i64], n: usize) -> Tensor {
     let axis = values.rank() - 1;
     let mut shape = values.shape().to_vec();
     shape[axis] = n;
-    let index = from_slice(index, [index.len()]);
+    let index = from_slice(index, [index.len()]).to(values.device());
     apply(Op::IndexAdd { axis }, &[&zeros_of(&shape, values), &index, values])
 }
 

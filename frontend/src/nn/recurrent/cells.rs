@@ -1,7 +1,7 @@
 //! Single steps, in ordinary ops.
 
 use super::{Nonlinearity, RecurrentOptions, Weights};
-use crate::nn::{Module, Visit, functional as F};
+use crate::nn::{Module, Visit, VisitMut, functional as F};
 use crate::tensor::{Tensor, full, stack};
 
 /// State and cells after a step whose gates are summed up.
@@ -105,6 +105,9 @@ macro_rules! cell {
         impl Module for $name {
             fn visit(&self, v: &mut dyn Visit) {
                 self.weights.visit(v);
+            }
+            fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+                self.weights.visit_mut(v);
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use super::{Nonlinearity, RecurrentOptions, Stack};
 use crate::nn::utils::rnn::PackedSequence;
-use crate::nn::{Module, Visit};
+use crate::nn::{Module, Visit, VisitMut};
 use crate::tensor::Tensor;
 use sinter_runtime::op::CellKind;
 
@@ -43,6 +43,9 @@ macro_rules! network {
         impl Module for $name {
             fn visit(&self, v: &mut dyn Visit) {
                 self.stack.visit(v);
+            }
+            fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+                self.stack.visit_mut(v);
             }
         }
     };

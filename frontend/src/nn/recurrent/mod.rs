@@ -11,7 +11,7 @@ pub use cells::{GruCell, LstmCell, RnnCell};
 pub use layers::{Gru, Lstm, Rnn};
 
 use super::utils::rnn::PackedSequence;
-use super::{Module, Param, TrainFlag, Visit, functional as F, init};
+use super::{Module, Param, TrainFlag, Visit, VisitMut, functional as F, init};
 use crate::autograd::grad_enabled;
 use crate::tensor::{Tensor, apply_all, cat, default_dtype, empty, full, stack};
 use sinter_runtime::Op;
@@ -143,6 +143,17 @@ impl Module for Weights {
             one("weight_hr", hr);
         }
     }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        v.param(&mut self.ih);
+        v.param(&mut self.hh);
+        if let Some((ih, hh)) = &mut self.bias {
+            v.param(ih);
+            v.param(hh);
+        }
+        if let Some(hr) = &mut self.hr {
+            v.param(hr);
+        }
+    }
 }
 
 /// The layers of any kind of network.
@@ -164,6 +175,9 @@ impl Module for Stack {
             w.visit(v);
         }
         v.train_flag(&self.training);
+    }
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) {
+        self.weights.iter_mut().for_each(|w| w.visit_mut(v));
     }
 }
 

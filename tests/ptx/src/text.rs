@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Type of an instruction's values.
+/// Type of an instruction's values; of bits and integers, their bytes.
+#[allow(missing_docs)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ty {
     Bits(usize),
@@ -50,6 +51,7 @@ impl Ty {
 }
 
 /// An operand.
+#[allow(missing_docs)] // as they are written
 #[derive(Clone, PartialEq, Debug)]
 pub enum Operand {
     Register(usize),
@@ -73,18 +75,24 @@ pub struct Inst {
     pub name: Vec<String>,
     /// The types in its name, in order.
     pub types: Vec<Ty>,
+    /// What it takes, the result first.
     pub operands: Vec<Operand>,
     /// Where a jump goes.
     pub target: usize,
 }
 
 /// A kernel.
+#[derive(Debug)]
 pub struct Function {
+    /// Its name.
     pub name: String,
+    /// How many parameters it has.
     pub params: usize,
+    /// How many registers a thread has.
     pub registers: usize,
     /// Bytes of shared memory.
     pub shared: usize,
+    /// The instructions, in order.
     pub code: Vec<Inst>,
 }
 
@@ -96,6 +104,9 @@ struct Reader {
 }
 
 /// Reads the one kernel of a module.
+///
+/// # Errors
+/// What of the text is not understood.
 pub fn read(source: &str) -> Result<Function, String> {
     let source: Vec<&str> =
         source.lines().map(|l| l.split("//").next().unwrap_or_default()).collect();
@@ -202,6 +213,7 @@ impl Reader {
             ));
         }
         let digits = ["0f", "0d", "0x"].iter().find_map(|p| text.strip_prefix(p));
+        let digits = digits.map(|d| d.trim_end_matches('U'));
         Ok(match text {
             "%tid.x" => Operand::Thread,
             "%ctaid.x" => Operand::Block,

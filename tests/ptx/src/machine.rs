@@ -1,17 +1,18 @@
-//! A machine that runs PTX, slowly and strictly.
+//! The machine.
 //!
 //! Threads run one after another, each until it waits for others. What real
 //! devices leave undefined is an error here: accesses outside of a buffer or not
 //! aligned, a shuffle or barrier that not all threads reach. The order of threads
 //! can be turned round, so that a missing barrier shows.
 
-use super::ptx::{Function, Inst, Operand, Ty};
+use super::text::{Function, Inst, Operand, Ty};
 use half::{bf16, f16};
 
 /// Global memory: buffers far away from each other.
 #[derive(Clone, Default)]
 pub struct Memory {
-    buffers: Vec<Vec<u8>>,
+    /// None where a buffer was freed.
+    buffers: Vec<Option<Vec<u8>>>,
 }
 
 /// Distance between the addresses of buffers.
@@ -20,25 +21,52 @@ const APART: u64 = 1 << 40;
 impl Memory {
     /// A new buffer with these contents; returns its address.
     pub fn add(&mut self, bytes: Vec<u8>) -> u64 {
-        self.buffers.push(bytes);
+        self.buffers.push(Some(bytes));
         self.buffers.len() as u64 * APART
     }
 
     /// The contents of a buffer.
+    ///
+    /// # Panics
+    /// If there is none at the address.
     pub fn bytes(&self, address: u64) -> &[u8] {
-        &self.buffers[(address / APART) as usize - 1]
+        self.buffers[(address / APART) as usize - 1].as_ref().expect("the buffer was freed")
     }
 
-    fn place(&mut self, at: u64, size: usize) -> Result<&mut [u8], String> {
-        let number = (at / APART).checked_sub(1).ok_or("a null pointer")?;
-        let buffer = self.buffers.get_mut(number as usize).ok_or("no such buffer")?;
-        slice(buffer, at % APART, size)
+    /// Takes a buffer away: touching it is an error from now on.
+    ///
+    /// # Errors
+    /// When no buffer begins there.
+    pub fn remove(&mut self, address: u64) -> Result<(), String> {
+        let number = self.number(address)?;
+        let whole = address.is_multiple_of(APART) && self.buffers[number].take().is_some();
+        if whole { Ok(()) } else { Err(format!("{address:#x} is no buffer")) }
+    }
+
+    /// Bytes of all buffers.
+    pub fn in_use(&self) -> usize {
+        self.buffers.iter().flatten().map(Vec::len).sum()
+    }
+
+    fn number(&self, at: u64) -> Result<usize, String> {
+        let number = (at / APART).checked_sub(1).ok_or("a null pointer")? as usize;
+        if number < self.buffers.len() { Ok(number) } else { Err("no such buffer".to_string()) }
+    }
+
+    /// So many bytes at an address, which is a multiple of `align`.
+    ///
+    /// # Errors
+    /// When they are not all inside one buffer.
+    pub fn place(&mut self, at: u64, size: usize, align: usize) -> Result<&mut [u8], String> {
+        let number = self.number(at)?;
+        let buffer = self.buffers[number].as_mut().ok_or("memory that was freed")?;
+        slice(buffer, at % APART, size, align)
     }
 }
 
-fn slice(bytes: &mut [u8], at: u64, size: usize) -> Result<&mut [u8], String> {
-    if !at.is_multiple_of(size as u64) {
-        return Err(format!("{at:#x} is not aligned to {size}"));
+fn slice(bytes: &mut [u8], at: u64, size: usize, align: usize) -> Result<&mut [u8], String> {
+    if !at.is_multiple_of(align as u64) {
+        return Err(format!("{at:#x} is not aligned to {align}"));
     }
     let len = bytes.len();
     let end = usize::try_from(at).ok().and_then(|a| a.checked_add(size));
@@ -55,7 +83,10 @@ struct Thread {
     registers: Vec<u64>,
 }
 
-/// Runs a kernel.
+/// Runs a kernel, its threads in order or, when `reverse`, from the last one.
+///
+/// # Errors
+/// Whatever the machine does not let pass.
 pub fn launch(
     f: &Function,
     memory: &mut Memory,
@@ -224,9 +255,9 @@ impl Block<'_> {
             let value = if loads { 0 } else { self.value(t, r) };
             let at = at + (i * size) as u64;
             let place = if shared {
-                slice(&mut self.shared, at, size)?
+                slice(&mut self.shared, at, size, size)?
             } else {
-                self.memory.place(at, size)?
+                self.memory.place(at, size, size)?
             };
             if let (true, Operand::Register(r)) = (loads, r) {
                 let mut bytes = [0; 8];
@@ -257,6 +288,7 @@ fn compute(inst: &Inst, args: &[u64]) -> Result<u64, String> {
     let has = |part: &str| inst.name.iter().any(|n| n == part);
     Ok(match name {
         "mov" => args[0],
+        "prmt" => permuted(args),
         "selp" => args[if args[2] & 1 == 1 { 0 } else { 1 }],
         "cvt" => convert(inst, args[0])?,
         "setp" => u64::from(compare(inst.name[1].as_str(), ty, args[0], args[1])?),
@@ -282,6 +314,19 @@ fn compute(inst: &Inst, args: &[u64]) -> Result<u64, String> {
             _ => integer(name, has("hi"), ty, args)?,
         },
     })
+}
+
+/// Four of the bytes of two words, each chosen by four bits, the highest of which asks for
+/// its sign instead.
+fn permuted(args: &[u64]) -> u64 {
+    let both = args[1] << 32 | args[0] & 0xffff_ffff;
+    let one = |i: u64| {
+        let chosen = args[2] >> (4 * i) & 15;
+        let byte = both >> (8 * (chosen & 7)) & 0xff;
+        let byte = if chosen & 8 == 0 { byte } else { 0xff * (byte >> 7) };
+        byte << (8 * i)
+    };
+    (0..4).map(one).sum()
 }
 
 macro_rules! floats {
