@@ -63,10 +63,6 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
         return Layouts::default();
     }
     let hints = g.hints();
-    let is_image = |v: Value| {
-        let ty = g.type_of(v);
-        ty.shape.len() == 4 && ty.dtype == DType::F32
-    };
     let mut net: DiGraph<(), u64> = DiGraph::new();
     let (planes, last) = (net.add_node(()), net.add_node(()));
     let mut of: FxHashMap<Value, NodeIndex> = FxHashMap::default();
@@ -76,7 +72,7 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
         let Some(op) = g.op(n) else { continue };
         let conv = image(g, n);
         let follows = op.is_pointwise() || matches!(op, Op::Pool { .. });
-        if !is_image(v) || g.is_output(v) || !(conv.is_some() || follows) {
+        if !has_layout(g, v) || g.is_output(v) || !(conv.is_some() || follows) {
             continue;
         }
         let node = net.add_node(());
@@ -95,12 +91,13 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
     if saves.is_empty() {
         return Layouts::default();
     }
-    // Where a value is read in the other layout, it is turned.
+    // Where a value is read in the other layout, it is turned: once, however many read it.
+    let mut turned: FxHashMap<Value, [NodeIndex; 2]> = FxHashMap::default();
     for n in g.topological() {
         let v = Value { node: n, output: 0 };
         let Some(op) = g.op(n) else { continue };
         for x in g.operands(n) {
-            if !is_image(x) || same_either_way(&g.type_of(x).shape) {
+            if !is_image(g, x) {
                 continue;
             }
             let turning = cost::turning_ns(g.type_of(x), &hints) as u64;
@@ -117,10 +114,16 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
                 continue;
             }
             // Cut when `from` is in planes and `to` is not; and when it is the other way.
+            let [forth, back] = *turned.entry(x).or_insert_with(|| {
+                let ends = [net.add_node(()), net.add_node(())];
+                net.add_edge(from, ends[0], turning);
+                net.add_edge(ends[1], from, turning);
+                ends
+            });
             if !free {
-                net.add_edge(from, to, turning);
+                net.add_edge(forth, to, NEVER);
             }
-            net.add_edge(to, from, turning);
+            net.add_edge(to, back, NEVER);
         }
     }
     // Of equal choices the one with the fewest values in an unusual layout.
@@ -131,9 +134,15 @@ pub(super) fn choose(g: &Graph, exactness: Exactness) -> Layouts {
     Layouts { last, saved: saves }
 }
 
-/// Whether there is one pixel, or one channel: both layouts are the same.
-fn same_either_way(shape: &[Dim]) -> bool {
-    shape[1].is(1) || (shape[2].is(1) && shape[3].is(1))
+fn has_layout(g: &Graph, v: Value) -> bool {
+    let ty = g.type_of(v);
+    ty.shape.len() == 4 && ty.dtype == DType::F32
+}
+
+/// Whether the layouts differ: with one pixel, or one channel, they are the same.
+pub(super) fn is_image(g: &Graph, v: Value) -> bool {
+    let shape = &g.type_of(v).shape;
+    has_layout(g, v) && !shape[1].is(1) && !(shape[2].is(1) && shape[3].is(1))
 }
 
 /// Estimated time in one of the layouts.

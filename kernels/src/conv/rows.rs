@@ -23,8 +23,8 @@ use std::ops::Range;
 
 /// With fewer channels than these, neighbours in a row are gathered faster.
 const FEW: usize = 8;
-/// Floats staged or gathered at a time, about: 128 KiB, or, where they are read across,
-/// 16 KiB.
+/// Floats staged or gathered at a time, about: 128 KiB (with large kernels up to 1 MiB), or,
+/// where they are read across, 16 KiB.
 const GATHERED: usize = 32 << 10;
 const ACROSS: usize = 4 << 10;
 
@@ -122,7 +122,8 @@ impl Conv<'_> {
             let (room, line) = match (takes_planes(s.c), self.pairs) {
                 (true, false) => (GATHERED, s.c * s.params.stride[0] * s.size[1]),
                 (true, true) => (ACROSS, k * s.out[1]),
-                (false, _) => (GATHERED, k * s.out[1]),
+                // Large kernels come from far away each time.
+                (false, _) => ((k * s.o / 4).clamp(GATHERED, 8 * GATHERED), k * s.out[1]),
             };
             let fit = (room / line.max(1)).max(1);
             let wanted = if shared { (4 * threads).min(work.div_ceil(JOB)) } else { 1 };
