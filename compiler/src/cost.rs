@@ -170,10 +170,10 @@ pub fn conv_ns(
     matrix_unit: bool,
     batch: usize,
     input: [usize; 3],
-    [o, inner, kh, kw]: [usize; 4],
+    weight: [usize; 4],
     p: ConvParams,
 ) -> f64 {
-    let [c, h, w] = input;
+    let ([c, h, w], [o, inner, kh, kw]) = (input, weight);
     let Some([oh, ow]) = p.output_size([h, w], [kh, kw]) else { return START };
     let (taps, n) = ((kh * kw) as f64, batch as f64);
     let (pixels, k) = (oh * ow, inner as f64 * taps);
@@ -225,5 +225,17 @@ pub fn conv_ns(
             n * o.div_ceil(16) as f64 * (pixels as f64 * taps * 0.7 + (h * w) as f64 * 1.5)
         }
     };
-    START + cycles * CYCLE
+    START + cycles * CYCLE + weights_ns(kernel.packed_len(weight) * size_of::<f32>())
+}
+
+/// Bytes of weights that stay near from one run to the next, and nanoseconds of reading a
+/// byte of them and of the others.
+const NEAR: usize = 2 << 20;
+const NEAR_BYTE: f64 = 0.011;
+const FAR_BYTE: f64 = 0.031;
+
+/// Reading weights that a run uses once.
+fn weights_ns(bytes: usize) -> f64 {
+    let near = bytes.min(NEAR);
+    near as f64 * NEAR_BYTE + (bytes - near) as f64 * FAR_BYTE
 }

@@ -55,9 +55,6 @@ pub(super) fn image(g: &Graph, n: NodeId) -> Option<Image> {
     Some(Image { input, weight, params: ConvParams { stride, padding, dilation, groups } })
 }
 
-/// How many times as long as a copy a loop takes to turn an image.
-const LOOP: u64 = 6;
-
 /// More than any program takes.
 const NEVER: u64 = 1 << 50;
 
@@ -69,10 +66,6 @@ pub(super) fn choose(g: &Graph, exactness: Exactness, quantized: Option<&Quantiz
     let hints = g.hints();
     let exactness =
         |n: NodeId| exactness.of_layer(quantized.is_some_and(|q| q.layers.contains_key(&n)));
-    let is_image = |v: Value| {
-        let ty = g.type_of(v);
-        ty.shape.len() == 4 && ty.dtype == DType::F32
-    };
     let mut net: DiGraph<(), u64> = DiGraph::new();
     let (planes, last) = (net.add_node(()), net.add_node(()));
     let mut of: FxHashMap<Value, NodeIndex> = FxHashMap::default();
@@ -82,7 +75,7 @@ pub(super) fn choose(g: &Graph, exactness: Exactness, quantized: Option<&Quantiz
         let Some(op) = g.op(n) else { continue };
         let conv = image(g, n);
         let follows = op.is_pointwise() || matches!(op, Op::Pool { .. });
-        if !is_image(v) || g.is_output(v) || !(conv.is_some() || follows) {
+        if !has_layout(g, v) || g.is_output(v) || !(conv.is_some() || follows) {
             continue;
         }
         let node = net.add_node(());
@@ -101,12 +94,13 @@ pub(super) fn choose(g: &Graph, exactness: Exactness, quantized: Option<&Quantiz
     if saves.is_empty() {
         return Layouts::default();
     }
-    // Where a value is read in the other layout, it is turned.
+    // Where a value is read in the other layout, it is turned: once, however many read it.
+    let mut turned: FxHashMap<Value, [NodeIndex; 2]> = FxHashMap::default();
     for n in g.topological() {
         let v = Value { node: n, output: 0 };
         let Some(op) = g.op(n) else { continue };
         for x in g.operands(n) {
-            if !is_image(x) || same_either_way(&g.type_of(x).shape) {
+            if !is_image(g, x) {
                 continue;
             }
             let turning = cost::turning_ns(g.type_of(x), &hints) as u64;
@@ -121,28 +115,30 @@ pub(super) fn choose(g: &Graph, exactness: Exactness, quantized: Option<&Quantiz
                 continue;
             }
             // Cut when `from` is in planes and `to` is not; and when it is the other way.
-            let (to_last, to_planes) = match conv {
-                Some(conv) => {
-                    let (kernel, _) = exactness(n).convolution(&conv, true);
-                    let turned = match kernel {
-                        _ if !kernel.any_input(conv.weight) => turning,
-                        ConvKernel::PixelRows => 0,
-                        // While its numbers are converted.
-                        _ => turning / 2,
-                    };
-                    (turned, turning)
+            let [forth, back] = *turned.entry(x).or_insert_with(|| {
+                let ends = [net.add_node(()), net.add_node(())];
+                net.add_edge(from, ends[0], turning);
+                net.add_edge(ends[1], from, turning);
+                ends
+            });
+            let own = conv.and_then(|conv| {
+                match exactness(n).convolution(&conv, true).0 {
+                    kernel if !kernel.any_input(conv.weight) => None,
+                    ConvKernel::PixelRows => Some(0),
+                    // While its numbers are converted.
+                    _ => Some(turning / 2),
                 }
-                // A loop reads the one or the other across memory. Behind a convolution it
-                // could have been part of that.
-                None if op.is_pointwise() => {
-                    let alone = matches!(g.op(x.node), Some(Op::Conv { .. }));
-                    let turned = (LOOP + 2 * u64::from(alone)) * turning;
-                    (turned, turned)
-                }
-                None => (turning, turning),
+            });
+            match own {
+                Some(own) => net.add_edge(from, to, own),
+                None => net.add_edge(forth, to, NEVER),
             };
-            net.add_edge(from, to, to_last);
-            net.add_edge(to, from, to_planes);
+            net.add_edge(to, back, NEVER);
+            // Behind a convolution, a loop could have been part of that.
+            if op.is_pointwise() && matches!(g.op(x.node), Some(Op::Conv { .. })) {
+                net.add_edge(from, to, 2 * turning);
+                net.add_edge(to, from, 2 * turning);
+            }
         }
     }
     // Of equal choices the one with the fewest values in an unusual layout.
@@ -153,9 +149,15 @@ pub(super) fn choose(g: &Graph, exactness: Exactness, quantized: Option<&Quantiz
     Layouts { last, saved: saves }
 }
 
-/// Whether there is one pixel, or one channel: both layouts are the same.
-fn same_either_way(shape: &[Dim]) -> bool {
-    shape[1].is(1) || (shape[2].is(1) && shape[3].is(1))
+fn has_layout(g: &Graph, v: Value) -> bool {
+    let ty = g.type_of(v);
+    ty.shape.len() == 4 && ty.dtype == DType::F32
+}
+
+/// Whether the layouts differ: with one pixel, or one channel, they are the same.
+pub(super) fn is_image(g: &Graph, v: Value) -> bool {
+    let shape = &g.type_of(v).shape;
+    has_layout(g, v) && !shape[1].is(1) && !(shape[2].is(1) && shape[3].is(1))
 }
 
 /// Estimated time in one of the layouts.

@@ -45,6 +45,8 @@ pub(super) struct Lowering<'a> {
     pub(super) stored: Vec<(u32, Stored)>,
     /// Buffers of packed weights.
     packed: FxHashMap<(Value, How), u32>,
+    /// Copies of values whose axes lie in another order, by the buffers of the values.
+    copies: FxHashMap<u32, Vec<(Located, Located)>>,
     /// Where a value is computed straight into: an output, or an input it updates.
     targets: FxHashMap<Value, Place>,
     /// Number of the step each op became part of.
@@ -74,6 +76,7 @@ impl<'a> Lowering<'a> {
             generated: vec![],
             stored: vec![],
             packed: FxHashMap::default(),
+            copies: FxHashMap::default(),
             targets: FxHashMap::default(),
             step_of: FxHashMap::default(),
         };
@@ -200,13 +203,38 @@ impl<'a> Lowering<'a> {
         if at.shape.iter().zip(&at.strides).zip(&wanted.strides).all(same) {
             return at;
         }
+        let known = self.copies.get(&at.buffer).into_iter().flatten();
+        let like = |out: &Located| out.strides == wanted.strides;
+        if let Some((_, out)) = known.into_iter().find(|(from, out)| *from == at && like(out)) {
+            return out.clone();
+        }
         let step = self.steps.len() as u32;
         let out =
             self.buffer_of(at.dtype, &at.shape.clone(), Place::Temp { first: step, last: step });
         let out = out.lying(order);
         let op = Op::Broadcast { shape: at.shape.iter().cloned().collect() };
-        self.library(op, &[at], std::slice::from_ref(&out));
+        self.library(op, std::slice::from_ref(&at), std::slice::from_ref(&out));
+        self.copies.entry(at.buffer).or_default().push((at, out.clone()));
         out
+    }
+
+    /// Of the operands from outside, images that do not lie as a kernel goes through them:
+    /// turned, because reading them across takes longer.
+    fn turned(&mut self, nodes: &[NodeId], last: bool) -> FxHashMap<Value, Located> {
+        let order = if last { CHANNELS_LAST } else { [0, 1, 2, 3] };
+        let mut turned = FxHashMap::default();
+        for v in nodes.iter().flat_map(|&n| self.g.operands(n)) {
+            let view = self.g.op(v.node).is_some_and(Op::is_view);
+            let Some(at) = self.located.get(&v).filter(|_| !view && !nodes.contains(&v.node))
+            else {
+                continue;
+            };
+            if self.layouts.is_last(v) != last && channels::is_image(self.g, v) {
+                let at = at.clone();
+                turned.insert(v, self.lying(at, &order));
+            }
+        }
+        turned
     }
 
     /// Values of a cluster that something outside reads, in order.
@@ -323,11 +351,15 @@ impl<'a> Lowering<'a> {
             .into_iter()
             .map(|n| (n, walked(self.result(Value { node: n, output: 0 }))))
             .collect();
+        let across = match axes.is_empty() {
+            true => self.turned(nodes, turned),
+            false => FxHashMap::default(),
+        };
         let name = self.name(nodes);
         let located = &self.located;
         let extents = walked(Located::new(0, DType::F32, shape)).shape;
         let body = Body { g: self.g, nodes, shape: &extents, axes };
-        let mut read = |v: Value| walked(located[&v].clone());
+        let mut read = |v: Value| walked(across.get(&v).unwrap_or(&located[&v]).clone());
         let mut kernel = loops::build(&body, Operands { read: &mut read, write }, name.clone());
         self.settle(&mut kernel, nodes);
         let step = self.push(Step::Generated { name });
@@ -426,6 +458,12 @@ impl<'a> Lowering<'a> {
             Op::Conv { .. } => out.view(),
             _ => tile.view(),
         };
+        let across = match op {
+            Op::Conv { .. } => {
+                self.turned(&epilogue, self.layouts.is_last(Value { node: anchor, output: 0 }))
+            }
+            _ => FxHashMap::default(),
+        };
         let name = self.name(&epilogue);
         let step = self.push(Step::Contract {
             op: bare(&op),
@@ -457,7 +495,7 @@ impl<'a> Lowering<'a> {
                 .collect();
             let (g, layouts, located) = (self.g, self.layouts, &self.located);
             let mut read = |v: Value| {
-                let tile = as_tile(g, layouts, anchor, &located[&v]);
+                let tile = as_tile(g, layouts, anchor, across.get(&v).unwrap_or(&located[&v]));
                 tile.expect("checked when the epilogue was chosen")
             };
             let body = Body { g, nodes: &epilogue, shape: &tile.shape, axes: &[] };

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 /// With fewer channels than these, neighbours in a row are gathered faster.
 const FEW: usize = 8;
-/// Floats staged or gathered at a time, about: 128 KiB.
+/// Floats staged or gathered at a time, about: 128 KiB (with large kernels up to 1 MiB).
 const GATHERED: usize = 32 << 10;
 
 /// Whether the input may lie in any order.
@@ -116,11 +116,12 @@ impl Conv<'_> {
             let shared = threads > 1 && work >= 2 * JOB;
             // Whole rows of outputs, as many as fit.
             let lines = s.n * s.out[0];
-            let line = match takes_planes(s.c) {
-                true => s.c * s.params.stride[0] * s.size[1],
-                false => k * s.out[1],
+            let (room, line) = match takes_planes(s.c) {
+                true => (GATHERED, s.c * s.params.stride[0] * s.size[1]),
+                // Large kernels come from far away each time.
+                false => ((k * s.o / 4).clamp(GATHERED, 8 * GATHERED), k * s.out[1]),
             };
-            let fit = (GATHERED / line.max(1)).max(1);
+            let fit = (room / line.max(1)).max(1);
             let wanted = if shared { (4 * threads).min(work.div_ceil(JOB)) } else { 1 };
             let pieces = lines.div_ceil(fit).max(wanted).min(lines);
             let job = |i: usize| {
