@@ -1,5 +1,5 @@
 //! Eager execution: from an op and arrays to kernel calls, on the processor and, by
-//! [`on_device`], on devices.
+//! `on_device`, on devices.
 //!
 //! [`run`] infers the results' types, takes memory from the pool and calls
 //! [`run_into`], which writes results into arrays that exist: the way of in-place
